@@ -1,0 +1,463 @@
+"""Volumes with their geometry: read any format, work in one set of axes, write back exactly as it lay.
+
+In memory every volume has the axes (slice, row, column) = (left to right, superior to inferior, anterior to posterior), so
+``volume.array[k]`` is a sagittal slice as radiologists look at it: head up, face to the left. The axes are reached by
+true reorientation from the file's header (SimpleITK), never guessed from sizes. ITK calls this order "PIR"; it is right-handed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from spider_utils.errors import DataError
+from spider_utils.files import atomic_path
+
+KIT_AXES = "PIR"  # ITK's name for (fastest axis to Posterior, then Inferior, then Right)
+VOLUME_SUFFIXES = (".mha", ".mhd", ".nii", ".nii.gz", ".nrrd")
+PNG_SLICE_SPACING_MM = (1.0, 1.0, 1.0)  # a PNG has no spacing; callers who know it pass it
+
+
+@dataclass(frozen=True)
+class StoredGeometry:
+    """How a volume lies in its file: sizes and spacings in ITK's order (fastest axis first), mm.
+
+    Attributes:
+        size, spacing, origin: as in the header.
+        direction: the nine direction cosines, row by row.
+        code: orientation as ITK names it, for example "PIR" or "RAI".
+        pixel_type: SimpleITK's pixel id of the file.
+    """
+
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: tuple[float, ...]
+    code: str
+    pixel_type: int
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Volume:
+    """An image or a mask with its place in the patient.
+
+    Attributes:
+        array: (slice, row, column) = (left to right, superior to inferior, anterior to posterior).
+        spacing: mm between voxel centres along (slice, row, column).
+        origin: LPS coordinates (mm) of the centre of voxel [0, 0, 0].
+        direction: (3, 3); column k is the LPS unit vector along array axis k.
+        stored: how the file holds it; None for a volume that was made or resampled here.
+        path: the file it came from.
+    """
+
+    array: np.ndarray
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: np.ndarray
+    stored: StoredGeometry | None = None
+    path: Path | None = None
+
+    def with_array(self, array: np.ndarray) -> Volume:
+        """The same geometry around another array of the same shape (a mask predicted for this image, say)."""
+        if array.shape != self.array.shape:
+            raise ValueError(f"array of shape {array.shape} does not fit a volume of shape {self.array.shape}")
+        return replace(self, array=array)
+
+    @property
+    def orientation(self) -> str:
+        """ITK's name for the orientation of the file ("made" when there is none)."""
+        return self.stored.code if self.stored else "made"
+
+    def __repr__(self) -> str:
+        name = f"{self.path.name}: " if self.path else ""
+        shape = " x ".join(map(str, self.array.shape))
+        spacing = " x ".join(f"{s:.2f}" for s in self.spacing)
+        return (
+            f"Volume({name}{shape} (slice, row, column), {spacing} mm, stored as {self.orientation}, "
+            f"{self.array.dtype}, {self.array.nbytes / 1e6:.1f} MB)"
+        )
+
+
+def orientation_code(image: sitk.Image) -> str:
+    """ITK's three-letter name of an image's orientation, nearest one for oblique images."""
+    return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+
+
+def reorient_image(image: sitk.Image, code: str) -> sitk.Image:
+    """The same image with its axes permuted and flipped to orientation ``code`` (one of 48); no voxel is interpolated."""
+    return sitk.DICOMOrient(image, code)
+
+
+def _geometry(image: sitk.Image) -> StoredGeometry:
+    return StoredGeometry(
+        image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), orientation_code(image), image.GetPixelID()
+    )
+
+
+def from_image(image: sitk.Image, path: str | Path | None = None, orientation: str | None = None) -> Volume:
+    """A SimpleITK image as a Volume in the kit's axes; its own grid is remembered in ``stored``.
+
+    Args:
+        image: three-dimensional, one value a voxel.
+        path: where it came from.
+        orientation: the true orientation where the image's own direction is wrong (see read_volume).
+    """
+    stored = _geometry(image)
+    if orientation is not None:
+        # The header's numbers are kept for writing back; only the meaning of the axes changes.
+        stored = replace(stored, code=orientation)
+        image = sitk.Image(image)
+        image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(orientation))
+    oriented = reorient_image(image, KIT_AXES)
+    # ITK lists the fastest axis first, numpy last: reverse the order of axes, not the vectors' components.
+    direction = np.array(oriented.GetDirection()).reshape(3, 3)[:, ::-1]
+    return Volume(
+        sitk.GetArrayFromImage(oriented),
+        tuple(reversed(oriented.GetSpacing())),
+        oriented.GetOrigin(),
+        direction,
+        stored,
+        Path(path) if path else None,
+    )
+
+
+def to_image(volume: Volume) -> sitk.Image:
+    """A Volume as a SimpleITK image in the kit's axes."""
+    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    image.SetSpacing([float(s) for s in reversed(volume.spacing)])
+    image.SetOrigin([float(o) for o in volume.origin])
+    image.SetDirection(volume.direction[:, ::-1].reshape(-1).tolist())
+    return image
+
+
+def to_stored_image(volume: Volume) -> sitk.Image:
+    """A Volume as a SimpleITK image exactly in the grid of the file it came from (the kit's axes when it came from none)."""
+    image = to_image(volume)
+    if volume.stored is None:
+        return image
+    image = reorient_image(image, volume.stored.code)
+    if image.GetSize() != tuple(volume.stored.size):
+        raise ValueError(f"size {image.GetSize()} differs from the stored {volume.stored.size}")
+    # Flipping moves the origin by sums of products; put the header's own numbers back to the last digit.
+    image.SetSpacing(volume.stored.spacing)
+    image.SetOrigin(volume.stored.origin)
+    image.SetDirection(volume.stored.direction)
+    return image
+
+
+@contextlib.contextmanager
+def _quiet_itk() -> Iterator[list[str]]:
+    """Collect what ITK's C++ readers print to the standard error stream, which Python cannot catch otherwise."""
+    said: list[str] = []
+    with tempfile.TemporaryFile() as sink:
+        saved = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            sink.seek(0)
+            said.append(sink.read().decode(errors="replace"))
+
+
+def suffix_of(path: str | Path) -> str:
+    """The file's suffix in lower case, with ".nii.gz" as one."""
+    name = Path(path).name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def stem_of(path: str | Path) -> str:
+    """The file's name without its suffix, with ".nii.gz" as one."""
+    return Path(path).name[: -len(suffix_of(path)) or None]
+
+
+def _dicom_numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> np.ndarray | None:
+    """The numbers of a DICOM tag, or None when the tag is absent or does not hold ``count`` of them."""
+    if not reader.HasMetaDataKey(tag):
+        return None
+    try:
+        numbers = np.array([float(part) for part in reader.GetMetaData(tag).split("\\")])
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count else None
+
+
+def _read_dicom_folder(folder: Path) -> sitk.Image:
+    """One DICOM series as an image, its geometry taken from position, orientation and pixel spacing of every slice.
+
+    The tags are read here because GDCM falls back to a spacing of 1 mm when a file lacks its SOP class, as anonymised ones do.
+    """
+    names = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".dcm", "") and p.is_file() and not p.name.startswith("."))
+    if not names:
+        raise DataError(
+            folder, "no DICOM file was found in this folder", "Give a folder that holds the .dcm files of one series."
+        )
+    slices, series = [], set()
+    for name in names:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(name))
+        try:
+            with _quiet_itk():
+                reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise DataError(
+                name, "cannot be read as DICOM", "Fetch or export the file again, or take it out of the folder."
+            ) from error
+        series.add(reader.GetMetaData("0020|000e").strip() if reader.HasMetaDataKey("0020|000e") else "")
+        position, cosines = _dicom_numbers(reader, "0020|0032", 3), _dicom_numbers(reader, "0020|0037", 6)
+        spacing = _dicom_numbers(reader, "0028|0030", 2)
+        if position is None or cosines is None or spacing is None:
+            raise DataError(
+                name, "lacks its position, orientation or pixel spacing", "Export the series again with these DICOM tags."
+            )
+        slices.append((name, position, cosines, spacing))
+    if len(series) > 1:
+        raise DataError(
+            folder, f"the folder mixes {len(series)} DICOM series", "Put each series in a folder of its own and give one of them."
+        )
+    along_row, along_column = slices[0][2][:3], slices[0][2][3:]  # unit vectors of increasing column and row number
+    normal = np.cross(along_row, along_column)
+    slices.sort(key=lambda one: float(one[1] @ normal))
+    steps = np.diff([one[1] @ normal for one in slices])
+    if len(steps) and (steps.min() <= 0.01 or steps.max() - steps.min() > 0.1 * np.median(steps)):
+        raise DataError(
+            folder,
+            f"its slices lie {steps.min():.2f} to {steps.max():.2f} mm apart",
+            "Slices are missing or doubled: export the series again.",
+        )
+    try:
+        with _quiet_itk():
+            image = sitk.ReadImage([str(one[0]) for one in slices])
+    except RuntimeError as error:
+        raise DataError(folder, "its slices differ in size or cannot be decoded", "Export the series again.") from error
+    row_mm, column_mm = slices[0][3]
+    image.SetSpacing((column_mm, row_mm, float(np.median(steps)) if len(steps) else 1.0))
+    image.SetOrigin(slices[0][1].tolist())
+    image.SetDirection(np.stack([along_row, along_column, normal], axis=1).reshape(-1).tolist())
+    return image
+
+
+def _read_png(path: Path) -> sitk.Image:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        # Gray stored as RGB(A) has equal channels; the red one is the gray value.
+        array = np.asarray(picture) if picture.mode in ("L", "I", "I;16") else np.asarray(picture.convert("RGB"))[..., 0]
+    made = Volume(np.ascontiguousarray(array)[None], PNG_SLICE_SPACING_MM, (0.0, 0.0, 0.0), kit_direction())
+    return to_image(made)
+
+
+def kit_direction() -> np.ndarray:
+    """Direction matrix of an upright volume: columns right (-x), inferior (-z), posterior (+y) in LPS."""
+    return np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+
+
+def _read_image(path: Path) -> sitk.Image:
+    if not path.exists():
+        raise DataError(path, "the file does not exist", "Check the path.")
+    try:
+        if path.is_dir():
+            return _read_dicom_folder(path)
+        if suffix_of(path) in (".png", ".jpg", ".jpeg"):
+            return _read_png(path)
+        with _quiet_itk() as said:
+            image = sitk.ReadImage(str(path))
+    except DataError:
+        raise
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise DataError(
+            path, f"cannot be read ({reason[:160]})", "The file may be truncated or its header wrong: fetch or export it again."
+        ) from error
+    if "".join(said).strip() and "warning" not in "".join(said).lower():
+        raise DataError(path, "its pixel data are incomplete", "Fetch or export the file again.")
+    return image
+
+
+def read_volume(path: str | Path, orientation: str | None = None) -> Volume:
+    """Read an image: .mha, .mhd, .nii, .nii.gz, .nrrd, a folder with one DICOM series, one .dcm file, or a PNG/JPEG slice.
+
+    Args:
+        path: file, or folder of DICOM files.
+        orientation: what the axes really are (an ITK code such as "PIR"), for files whose header is known to be wrong: some
+            public sets store sagittal slices with the identity as direction. None trusts the header.
+
+    Returns:
+        Volume in the kit's axes. A 2D picture becomes one sagittal slice with a spacing of 1 mm (it stores none).
+
+    Raises:
+        DataError: missing, truncated or unreadable file; more than one channel; NaN or infinite voxels; fewer than 3 dimensions.
+    """
+    path = Path(path)
+    image = _read_image(path)
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise DataError(
+            path,
+            f"holds {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values a voxel",
+            "Give a three-dimensional image with one value a voxel.",
+        )
+    determinant = np.linalg.det(np.array(image.GetDirection()).reshape(3, 3))
+    if not np.isclose(abs(determinant), 1, atol=1e-2):
+        raise DataError(
+            path, "its direction cosines are not perpendicular unit vectors", "Export the file again with a valid header."
+        )
+    volume = from_image(image, path, orientation)
+    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
+        count = int((~np.isfinite(volume.array)).sum())
+        raise DataError(path, f"{count} voxels are NaN or infinite", "Export the image again, or replace them on purpose.")
+    return volume
+
+
+def read_mask(path: str | Path, orientation: str | None = None) -> Volume:
+    """Read a mask of labels: like read_volume, and the values must be whole numbers from 0 to 65535.
+
+    Raises:
+        DataError: as read_volume; values that are negative or not whole; a mask without a single labelled voxel.
+    """
+    volume = read_volume(path, orientation)
+    array = volume.array
+    if array.dtype.kind == "f":
+        if not np.array_equal(array, np.rint(array)):
+            raise DataError(
+                path, "a mask must hold whole numbers, but this one has fractions", "Was the image given as the mask?"
+            )
+    if array.size and (array.min() < 0 or array.max() > 65535):
+        raise DataError(
+            path,
+            f"mask values run from {array.min():g} to {array.max():g}",
+            "Labels must lie between 0 and 65535: was the image given as the mask?",
+        )
+    if not array.any():
+        raise DataError(path, "the mask is empty: every voxel is 0", "Leave this case out, or fetch the mask again.")
+    return volume.with_array(array.astype(np.uint8 if array.max() <= 255 else np.uint16, copy=False))
+
+
+GEOMETRY_TOLERANCE_MM = 1e-2  # rounding in headers; far below a voxel
+
+
+def geometry_differences(first: Volume, second: Volume) -> list[str]:
+    """Which of size, spacing, origin and direction differ, each with both values; empty when all agree.
+
+    Compared as the files store them when both come from files, so that the numbers are those of the headers.
+    """
+    a, b = (v.stored or _geometry(to_image(v)) for v in (first, second))
+    found = []
+    if tuple(a.size) != tuple(b.size):
+        found.append(f"size ({_numbers(a.size)} against {_numbers(b.size)})")
+    for name in ("spacing", "origin"):
+        x, y = getattr(a, name), getattr(b, name)
+        if not np.allclose(x, y, atol=GEOMETRY_TOLERANCE_MM, rtol=1e-4):
+            found.append(f"{name} ({_numbers(x)} against {_numbers(y)} mm)")
+    if not np.allclose(a.direction, b.direction, atol=1e-3):
+        largest = np.abs(np.subtract(a.direction, b.direction)).max()
+        found.append(f"direction ({a.code} against {b.code}, cosines differ by up to {largest:.3f})")
+    return found
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " x ".join(f"{v:g}" if isinstance(v, int) else f"{v:.3f}" for v in values)
+
+
+def check_same_geometry(image: Volume, mask: Volume) -> None:
+    """Raise DataError when image and mask do not share one grid, naming which of size, spacing, origin, direction differ."""
+    differences = geometry_differences(image, mask)
+    if differences:
+        raise DataError(
+            mask.path or "mask",
+            f"its geometry differs from {image.path.name if image.path else 'the image'} in " + ", ".join(differences),
+            "Pair files by name, or resample the mask onto the image's grid (resample_like).",
+        )
+
+
+def read_pair(image_path: str | Path, mask_path: str | Path, orientation: str | None = None) -> tuple[Volume, Volume]:
+    """Read an image and its mask and make sure that they share one grid. Raises DataError otherwise."""
+    image, mask = read_volume(image_path, orientation), read_mask(mask_path, orientation)
+    check_same_geometry(image, mask)
+    return image, mask
+
+
+def write_volume(volume: Volume, path: str | Path) -> Path:
+    """Write a volume in the grid of the file it came from: same size, spacing, origin and direction.
+
+    Args:
+        volume: image or mask. Its dtype decides the file's.
+        path: .mha, .nii, .nii.gz or .nrrd (compressed); .png for a single 8-bit slice.
+
+    Raises:
+        DataError: unknown suffix, several slices for a PNG, full disk, read-only folder. Nothing is left half written.
+    """
+    path = Path(path)
+    if suffix_of(path) == ".png":
+        from PIL import Image
+
+        if volume.array.shape[0] != 1 or volume.array.dtype != np.uint8:
+            raise DataError(path, "a PNG holds one 8-bit slice", "Write this volume as .mha or .nii.gz.")
+        with atomic_path(path) as partial:
+            Image.fromarray(volume.array[0]).save(partial)
+        return path
+    if suffix_of(path) not in VOLUME_SUFFIXES or suffix_of(path) == ".mhd":
+        raise DataError(path, f"the format '{suffix_of(path)}' cannot be written", "Use .mha, .nii, .nii.gz or .nrrd.")
+    image = to_stored_image(volume)
+    with atomic_path(path) as partial:
+        try:
+            with _quiet_itk():
+                sitk.WriteImage(image, str(partial), useCompression=True)
+        except RuntimeError as error:
+            raise DataError(path, "cannot be written", "Is the disk full, or the folder read-only?") from error
+    return path
+
+
+def resample(volume: Volume, spacing_mm: tuple[float, float, float], is_mask: bool = False) -> Volume:
+    """Resample to another voxel size over the same field of view.
+
+    Args:
+        volume: image or mask.
+        spacing_mm: new spacing along (slice, row, column).
+        is_mask: nearest neighbour, which never invents a label; images are interpolated linearly.
+
+    Returns:
+        New volume; the outer edges of the grid stay where they were (to half a voxel of rounding).
+    """
+    old_spacing, old_shape = np.array(volume.spacing), np.array(volume.array.shape)
+    spacing = np.array(spacing_mm, dtype=float)
+    if (spacing <= 0).any():
+        raise ValueError(f"spacing must be positive, in mm, not {spacing_mm}")
+    shape = np.maximum(1, np.rint(old_shape * old_spacing / spacing)).astype(int)
+    # Voxel centres move when the outer edge stays: half a new voxel in from the edge instead of half an old one.
+    shift = volume.direction @ ((spacing - old_spacing) / 2)
+    reference = Volume(np.empty(shape, np.uint8), tuple(spacing), tuple(np.array(volume.origin) + shift), volume.direction)
+    return resample_like(volume, reference, is_mask)
+
+
+def resample_like(volume: Volume, reference: Volume, is_mask: bool = False) -> Volume:
+    """Resample onto the grid of another volume. Outside the field of view images and masks are 0 (edges are held half a voxel).
+
+    Args:
+        volume: image or mask.
+        reference: gives size, spacing, origin and direction; its array is not read.
+        is_mask: nearest neighbour instead of linear interpolation.
+    """
+    grid = sitk.Image([int(n) for n in reversed(reference.array.shape)], sitk.sitkUInt8)
+    grid.SetSpacing([float(s) for s in reversed(reference.spacing)])
+    grid.SetOrigin([float(o) for o in reference.origin])
+    grid.SetDirection(reference.direction[:, ::-1].reshape(-1).tolist())
+    source = to_image(volume)
+    if not is_mask and source.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
+        source = sitk.Cast(source, sitk.sitkFloat32)
+    method = sitk.sitkNearestNeighbor if is_mask else sitk.sitkLinear
+    out = sitk.Resample(source, grid, sitk.Transform(), method, 0.0, source.GetPixelID(), True)
+    result = Volume(
+        sitk.GetArrayFromImage(out), reference.spacing, reference.origin, reference.direction, reference.stored, volume.path
+    )
+    return result

@@ -1,0 +1,26 @@
+"""Errors that a user can act on: one line that names what is wrong and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class KitError(Exception):
+    """A problem the user can act on. ``str(error)`` is one line; the command line prints it and exits with 1."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(str(message).split()))
+
+
+class DataError(KitError):
+    """A file or folder is not as it should be.
+
+    Args:
+        path: the file or folder at fault.
+        problem: what is wrong with it.
+        fix: what the user should do.
+    """
+
+    def __init__(self, path: str | Path, problem: str, fix: str):
+        self.path, self.problem, self.fix = Path(path), problem, fix
+        super().__init__(f"{path}: {problem.rstrip('.')}. {fix}")

@@ -1,0 +1,144 @@
+"""Files that are either whole or absent: write beside the target, then rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spider_utils.errors import DataError
+
+
+def _explain(path: Path, error: OSError) -> DataError:
+    """Turn an OSError met while writing ``path`` into one line with a remedy."""
+    reasons = {
+        errno.ENOSPC: ("the disk is full", "Free some space or choose another folder, then run again; nothing was lost."),
+        errno.EDQUOT: ("your disk quota is used up", "Free some space or choose another folder, then run again."),
+        errno.EROFS: ("the file system is read-only", "Choose a folder that you can write to."),
+        errno.EACCES: ("permission denied", "Choose a folder that you can write to, or change its permissions."),
+        errno.EPERM: ("permission denied", "Choose a folder that you can write to, or change its permissions."),
+        errno.ENOTDIR: ("a part of this path is a file, not a folder", "Choose another folder."),
+    }
+    problem, fix = reasons.get(error.errno, (f"cannot write ({error.strerror or error})", "Check the folder and run again."))
+    return DataError(path, problem, fix)
+
+
+def _sibling(path: Path) -> Path:
+    """A name beside ``path`` that keeps its suffixes, because writers choose the format by suffix."""
+    return path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary file name beside ``path``; on success it becomes ``path``, on failure it is removed.
+
+    Raises:
+        DataError: the folder cannot be written (full disk, read-only, no permission).
+    """
+    path = Path(path)
+    partial = _sibling(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise _explain(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; on success it replaces ``path`` as a whole, on failure it is removed.
+
+    Raises:
+        DataError: the parent folder cannot be written.
+    """
+    path = Path(path)
+    partial, old = _sibling(path), _sibling(path)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if path.exists():
+            os.replace(path, old)
+        os.replace(partial, path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise _explain(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def require_free_space(folder: str | Path, bytes_needed: int, what: str) -> None:
+    """Raise DataError when the disk that holds ``folder`` has less than ``bytes_needed`` bytes free for ``what``."""
+    probe = Path(folder).absolute()
+    while not probe.exists():
+        probe = probe.parent
+    free = shutil.disk_usage(probe).free
+    if free < bytes_needed:
+        raise DataError(
+            folder,
+            f"{what} needs {bytes_needed / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free on this disk",
+            "Free some space or choose a folder on another disk.",
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Numpy scalars, arrays and paths as JSON can hold them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Write ``obj`` as indented JSON, whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(obj, indent=2, default=_plain) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file. Raises DataError when it is missing or is not JSON."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(path, "the file does not exist", "Check the path.") from error
+    except (ValueError, OSError) as error:
+        raise DataError(path, f"cannot be read as JSON ({error})", "Delete it and make it again.") from error
+
+
+def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:
+    """Write a table as CSV without its index, whole or not at all."""
+    with atomic_path(path) as partial:
+        frame.to_csv(partial, index=False, **options)
+
+
+def sha256_of(path: str | Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(obj: Any) -> str:
+    """16 hex digits that change whenever ``obj`` (anything JSON can hold) changes."""
+    text = json.dumps(obj, sort_keys=True, default=_plain, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

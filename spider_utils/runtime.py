@@ -1,0 +1,185 @@
+"""Where am I, what can I use, how much work is wanted: platform, device, seeds, profiles, progress."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import random
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from spider_utils.errors import KitError
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much work a run does.
+
+    Attributes:
+        name: ``smoke`` (checks that everything runs), ``quick`` (good enough to teach with) or ``paper`` (the sources' settings).
+        patients: number of phantom patients generated when there is no real data.
+        phantom_size: "small" (coarse voxels, few slices) or "full" (hospital voxel sizes).
+        slice_size: rows, columns of the 2D slices that networks see.
+        encoder, decoder_channels: the U-Net's parts.
+        epochs, batch_size, learning_rate: of every 2D network.
+        samples_per_epoch: slices drawn a training epoch; None means all of them.
+        augment: name of the augmentation pipeline used in training.
+    """
+
+    name: str
+    patients: int
+    phantom_size: str
+    slice_size: tuple[int, int]
+    encoder: str
+    decoder_channels: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    samples_per_epoch: int | None
+    augment: str
+
+    def with_(self, **changes: object) -> Profile:
+        """A copy with some settings changed."""
+        return replace(self, **changes)
+
+
+PROFILES: dict[str, Profile] = {
+    "smoke": Profile("smoke", 6, "small", (64, 64), "resnet18", (32, 24, 16, 12, 8), 2, 8, 2e-3, 32, "light"),
+    "quick": Profile("quick", 24, "full", (160, 128), "resnet18", (128, 64, 32, 16, 16), 14, 16, 2e-3, 256, "standard"),
+    # `medfusion`: 128x128, Adam 1e-3, 50 epochs, batch 64 (SOURCES; its training section).
+    "paper": Profile("paper", 218, "full", (128, 128), "resnet34", (256, 128, 64, 32, 16), 50, 64, 1e-3, None, "standard"),
+}
+
+
+def get_profile(name: str) -> Profile:
+    """The profile called ``name``. Raises KitError with the known names for any other."""
+    try:
+        return PROFILES[name]
+    except KeyError:
+        raise KitError(f"unknown profile '{name}'. Known are: {', '.join(PROFILES)}") from None
+
+
+def platform_name() -> str:
+    """ "colab", "kaggle" or "local"."""
+    if "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules:
+        return "colab"
+    return "kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else "local"
+
+
+def project_root() -> Path:
+    """The folder that holds ``data/``, ``runs/`` and ``build/``: the checkout, or the working folder without one.
+
+    The environment variable ``SPIDER_KIT_HOME`` overrides the search.
+    """
+    if home := os.environ.get("SPIDER_KIT_HOME"):
+        return Path(home)
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "data_manifest").is_dir() and (folder / "pyproject.toml").is_file():
+            return folder
+    return Path.cwd()
+
+
+def cpu_count() -> int:
+    """Number of CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """ "cuda", "mps" or "cpu": the fastest that torch can use, or the one asked for.
+
+    Raises:
+        KitError: the device asked for is not there.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, ok in there.items() if ok)
+    if not there.get(wanted, False):
+        raise KitError(
+            f"device '{wanted}' is not available here. Use one of: auto, {', '.join(n for n, ok in there.items() if ok)}"
+        )
+    return wanted
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's and torch's random numbers, and ask torch for deterministic algorithms."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+REQUIREMENTS = {  # distribution -> what the course uses it for
+    "numpy": "arrays",
+    "pandas": "tables",
+    "SimpleITK": "medical image files",
+    "torch": "networks",
+    "segmentation-models-pytorch": "U-Net and its relatives",
+    "albumentations": "augmentation",
+    "surface-distance": "surface metrics",
+    "scikit-learn": "patient splits",
+    "matplotlib": "figures",
+    "ipywidgets": "the slice viewer",
+}
+
+
+def environment_report() -> list[tuple[bool, str]]:
+    """One (is it fine, line of text) for each thing that the course needs: Python, packages, cores, memory, disk, device."""
+    lines = [(sys.version_info >= (3, 11), f"Python {platform.python_version()} on {platform.system()} ({platform_name()})")]
+    for package, purpose in REQUIREMENTS.items():
+        try:
+            lines.append((True, f"{package} {importlib.metadata.version(package)}: {purpose}"))
+        except importlib.metadata.PackageNotFoundError:
+            lines.append((False, f"{package} is missing ({purpose}): run `make setup`, or pip install {package}"))
+    lines.append((True, f"{cpu_count()} CPU cores"))
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+        lines.append((memory > 6, f"{memory:.0f} GB of memory (6 GB are enough)"))
+    free = shutil.disk_usage(project_root()).free / 1e9
+    lines.append((free > 2, f"{free:.0f} GB of free disk (2 GB are enough for the phantom)"))
+    device = pick_device()
+    lines.append(
+        (True, f"networks run on: {device}" + ("" if device != "cpu" else " (no GPU found; the quick profile is made for this)"))
+    )
+    return lines
+
+
+def is_interactive() -> bool:
+    """True where a moving progress bar can be drawn: a terminal, or a notebook that a person runs."""
+    if os.environ.get("SPIDER_KIT_HEADLESS") or os.environ.get("CI"):
+        return False
+    return sys.stderr.isatty() or ("ipykernel" in sys.modules and "PAPERMILL_EXECUTION" not in os.environ)
+
+
+def progress(items: Iterable[Item], desc: str, total: int | None = None, lines: int = 4) -> Iterator[Item]:
+    """Go through ``items`` and show how far it is: a bar for a person, about ``lines`` printed lines when headless.
+
+    Papermill and CI keep every refresh of a bar as a line of output; hence the printed lines there.
+    """
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]
+    if is_interactive():
+        from tqdm.auto import tqdm
+
+        yield from tqdm(items, desc=desc, total=total)
+        return
+    start, step = time.monotonic(), max(1, (total or 0) // lines)
+    done = 0
+    for done, item in enumerate(items, start=1):
+        yield item
+        if total and done % step == 0 and done < total:
+            print(f"{desc}: {done}/{total} ({time.monotonic() - start:.0f} s)", flush=True)
+    print(f"{desc}: {done} done in {time.monotonic() - start:.1f} s", flush=True)
