@@ -1,0 +1,165 @@
+"""Augmentation of an image and its mask together; the only module that knows albumentations.
+
+Pipelines by name, and the two tissue augmentations of `triplanar`, which no library has: elastic deformation at points of one
+structure's contour and interior, and a change of that structure's brightness alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+# The library asks the network for a newer version at import, which delays or breaks offline machines.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+"""Called with image uint8 (rows, columns), mask uint8 (rows, columns) and a seed; returns both, augmented alike."""
+
+AUGMENTS = ("none", "light", "standard", "medfusion", "elastic", "tissue")
+
+
+@lru_cache
+def _transforms(name: str) -> object:
+    import albumentations as A
+
+    small = A.Affine(rotate=(-8, 8), scale=(0.9, 1.12), translate_percent=(-0.06, 0.06), p=0.8)
+    brightness = A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.25, p=0.6)
+    elastic = A.ElasticTransform(alpha=60, sigma=9, p=1.0)
+    lists = {
+        "light": [small, brightness],
+        # No flips: a spine seen in a mirror, or upside down, does not exist.
+        "standard": [
+            A.Affine(rotate=(-12, 12), scale=(0.8, 1.25), translate_percent=(-0.08, 0.08), shear=(-4, 4), p=0.9),
+            A.ElasticTransform(alpha=60, sigma=9, p=0.2),
+            brightness,
+            A.RandomGamma(gamma_limit=(70, 140), p=0.4),
+            A.OneOf([A.GaussianBlur(blur_limit=(3, 3)), A.Downscale(scale_range=(0.6, 0.9))], p=0.2),
+            A.GaussNoise(std_range=(0.01, 0.05), p=0.3),
+        ],
+        # As the source lists them: rotation, flips, translation, brightness (`medfusion`, section 3.2).
+        "medfusion": [
+            A.Rotate(limit=20, p=0.7),
+            A.HorizontalFlip(p=0.5),
+            A.VerticalFlip(p=0.5),
+            A.Affine(translate_percent=(-0.1, 0.1), p=0.5),
+            brightness,
+        ],
+        "elastic": [elastic],
+    }
+    return A.Compose(lists[name])
+
+
+def make_augment(name: str) -> Augment | None:
+    """The augmentation pipeline called ``name``; None for "none".
+
+    Args:
+        name: "none"; "light" (small shifts, brightness); "standard" (the kit's training default, no flips); "medfusion" (the
+            source's list, flips included); "elastic" (deformation of the whole image); "tissue" (`triplanar`: one structure
+            deformed and brightened).
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name == "none":
+        return None
+    if name == "tissue":
+        return augment_tissue
+    if name not in AUGMENTS:
+        raise ValueError(f"unknown augmentation '{name}'. Known are: {', '.join(AUGMENTS)}")
+    return PipelineAugment(name)
+
+
+class PipelineAugment:
+    """A named albumentations pipeline; pickles as its name, so that worker processes can build their own."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        pipeline = _transforms(self.name)
+        pipeline.set_random_seed(seed)
+        out = pipeline(image=image, mask=mask)
+        return out["image"], out["mask"]
+
+    def __repr__(self) -> str:
+        return f"PipelineAugment('{self.name}')"
+
+
+def displace(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, is_mask: bool) -> np.ndarray:
+    """Move pixels by a displacement field.
+
+    Args:
+        array: uint8 (rows, columns).
+        rows, columns: float (rows, columns), where each output pixel is fetched from, relative to itself, in pixels.
+        is_mask: nearest neighbour instead of linear interpolation.
+    """
+    grid = np.meshgrid(np.arange(array.shape[0]), np.arange(array.shape[1]), indexing="ij")
+    where = (grid[0] + rows, grid[1] + columns)
+    return ndimage.map_coordinates(array, where, order=0 if is_mask else 1, mode="nearest").astype(array.dtype)
+
+
+def deform_at_points(
+    image: np.ndarray, mask: np.ndarray, points: np.ndarray, vectors: np.ndarray, reach: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pull image and mask along ``vectors`` at ``points``; the pull fades with the distance to each point.
+
+    The source moves pixels "with amplitude proportional to f(inverse distance)" (`triplanar`, Augmentation) and leaves f open; a
+    Gaussian is smooth at the point itself, where an inverse distance is not defined.
+
+    Args:
+        image, mask: uint8 (rows, columns).
+        points: (k, 2) row and column.
+        vectors: (k, 2) displacement at each point, in pixels.
+        reach: standard deviation of the fading, in pixels.
+    """
+    field = np.zeros((2, *image.shape), np.float32)
+    for point, vector in zip(points, vectors, strict=True):
+        row = np.exp(-0.5 * ((np.arange(image.shape[0]) - point[0]) / reach) ** 2)
+        column = np.exp(-0.5 * ((np.arange(image.shape[1]) - point[1]) / reach) ** 2)
+        field -= np.asarray(vector, np.float32)[:, None, None] * np.outer(row, column).astype(np.float32)
+    return displace(image, *field, is_mask=False), displace(mask, *field, is_mask=True)
+
+
+def deform_tissue(
+    image: np.ndarray, mask: np.ndarray, label: int, seed: int, points: int = 6, strength: float = 3.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Elastic deformation at random points of one structure's contour and interior (`triplanar`, Augmentation).
+
+    Args:
+        image, mask: uint8 (rows, columns).
+        label: mask value of the structure; image and mask come back unchanged when it is absent.
+        seed: of the random points and directions.
+        points: how many.
+        strength: largest displacement, in pixels.
+    """
+    random = np.random.default_rng(seed)
+    inside = mask == label
+    if not inside.any():
+        return image, mask
+    contour = np.argwhere(inside & ~ndimage.binary_erosion(inside))
+    interior = np.argwhere(inside)
+    chosen = np.concatenate([random.choice(contour, (points + 1) // 2), random.choice(interior, points // 2)])
+    angle, length = random.uniform(0, 2 * np.pi, points), random.uniform(0.3, 1, points) * strength
+    vectors = np.stack([np.sin(angle), np.cos(angle)], axis=1) * length[:, None]
+    return deform_at_points(image, mask, chosen, vectors, reach=max(3.0, 2 * strength))
+
+
+def brighten_tissue(image: np.ndarray, mask: np.ndarray, label: int, seed: int, strength: float = 0.25) -> np.ndarray:
+    """Multiply the pixels of one structure by a random factor of 1 ± ``strength``, blended over its edge (`triplanar`)."""
+    factor = 1 + np.random.default_rng(seed).uniform(-strength, strength)
+    weight = ndimage.gaussian_filter((mask == label).astype(np.float32), 0.7)
+    return np.clip(np.rint(image * (1 + (factor - 1) * weight)), 0, 255).astype(np.uint8)
+
+
+def augment_tissue(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deform and brighten one structure of the slice, drawn at random (an Augment)."""
+    labels = np.unique(mask)[1:] if (mask == 0).any() else np.unique(mask)
+    if len(labels) == 0:
+        return image, mask
+    label = int(np.random.default_rng(seed).choice(labels))
+    image, mask = deform_tissue(image, mask, label, seed + 1)
+    return brighten_tissue(image, mask, label, seed + 2), mask

@@ -1,0 +1,329 @@
+"""Sagittal slices of one size: cut from volumes, kept in memory-mapped files, served to networks.
+
+The slice store is built once for a data root, a size and a code version, and read by every 2D network. Masks stay in the
+source's own label scheme (every value fits in a byte); a dataset converts them to the scheme that its network learns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset
+
+from spider_utils.data.augment import Augment
+from spider_utils.data.sources import Source
+from spider_utils.errors import DataError
+from spider_utils.files import atomic_folder, atomic_path, fingerprint, read_json, require_free_space, write_csv, write_json
+from spider_utils.labels import ConversionReport, colorize, convert, get_scheme
+from spider_utils.runtime import progress
+
+STORE_VERSION = 1  # raised whenever the pixels of a store would come out differently
+PERCENTILES = (0.5, 99.5)
+
+
+def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> np.ndarray:
+    """Map a volume's intensities to 0..255, the given percentiles of the whole volume to the ends; uint8 passes unchanged.
+
+    MR intensities have no unit, so a fixed window (as `unetr` uses, made for CT) cannot fit every scanner; percentiles do.
+    """
+    if array.dtype == np.uint8:
+        return array
+    low, high = np.percentile(array[:: max(1, array.shape[0] // 32)], percentiles)
+    if high <= low:
+        return np.zeros(array.shape, np.uint8)
+    scaled = array.astype(np.float32)
+    scaled -= low
+    scaled *= 255 / (high - low)
+    return np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class SliceGrid:
+    """A fixed number of rows and columns into which slices of any size are fitted, their proportions in mm kept.
+
+    The whole field of view is scaled until it fits, centred, and the rest filled with zeros.
+    """
+
+    rows: int
+    columns: int
+
+    def placement(self, native_shape: tuple[int, int], spacing_mm: tuple[float, float]) -> tuple[slice, slice, float]:
+        """Where a native slice lies in the grid: row range, column range, and the edge of a grid pixel in mm."""
+        height, width = native_shape[0] * spacing_mm[0], native_shape[1] * spacing_mm[1]
+        pixel_mm = max(height / self.rows, width / self.columns)
+        rows = min(self.rows, max(1, round(height / pixel_mm)))
+        columns = min(self.columns, max(1, round(width / pixel_mm)))
+        top, left = (self.rows - rows) // 2, (self.columns - columns) // 2
+        return slice(top, top + rows), slice(left, left + columns), pixel_mm
+
+    def fit(self, slices: np.ndarray, spacing_mm: tuple[float, float], is_mask: bool = False) -> np.ndarray:
+        """Native slices to the grid.
+
+        Args:
+            slices: (..., native rows, native columns).
+            spacing_mm: row and column spacing of the native slices.
+            is_mask: nearest neighbour; images are interpolated linearly with anti-aliasing.
+
+        Returns:
+            (..., rows, columns), same dtype.
+        """
+        rows, columns, _ = self.placement(slices.shape[-2:], spacing_mm)
+        out = np.zeros((*slices.shape[:-2], self.rows, self.columns), slices.dtype)
+        out[..., rows, columns] = _resize(slices, (rows.stop - rows.start, columns.stop - columns.start), is_mask)
+        return out
+
+    def unfit(
+        self, array: np.ndarray, native_shape: tuple[int, int], spacing_mm: tuple[float, float], is_mask: bool = False
+    ) -> np.ndarray:
+        """The way back: (..., rows, columns) in the grid to (..., native rows, native columns)."""
+        rows, columns, _ = self.placement(native_shape, spacing_mm)
+        return _resize(array[..., rows, columns], native_shape, is_mask)
+
+
+def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndarray:
+    if array.shape[-2:] == tuple(shape):
+        return array
+    planes = torch.from_numpy(np.ascontiguousarray(array)).reshape(-1, 1, *array.shape[-2:])
+    if is_mask:
+        resized = F.interpolate(planes.to(torch.uint8), size=shape, mode="nearest-exact")
+    else:
+        resized = F.interpolate(planes.float(), size=shape, mode="bilinear", antialias=True, align_corners=False)
+        if array.dtype.kind in "iu":
+            resized = resized.round_()
+    return resized.reshape(*array.shape[:-2], *shape).numpy().astype(array.dtype)
+
+
+class SliceStore:
+    """Slices of one size in memory-mapped files, with a table.
+
+    Attributes:
+        folder: where it lies.
+        images: (n, rows, columns) uint8, memory-mapped.
+        masks: (n, rows, columns) uint8, memory-mapped, in ``scheme``.
+        table: one row a slice: case, patient, sequence, slice (index from the left), subset, pixel_mm (edge of a pixel of
+            the store), native_rows, native_columns, row_mm, column_mm (native spacing), labels (number of different
+            labels), labelled (share of labelled pixels).
+        scheme: label scheme of the masks.
+        fingerprint: changes when any image, mask or setting changes.
+    """
+
+    def __init__(self, folder: Path, card: dict, images: np.ndarray, masks: np.ndarray, table: pd.DataFrame):
+        self.folder, self.images, self.masks, self.table, self._card = folder, images, masks, table, card
+        self.scheme, self.fingerprint, self.kind = card["scheme"], card["fingerprint"], card["kind"]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> SliceStore:
+        """Open a store. Raises DataError when it is missing, incomplete or of another version."""
+        folder = Path(folder)
+        card = read_json(folder / "store.json")
+        if card.get("version") != STORE_VERSION:
+            raise DataError(
+                folder,
+                f"the slice store has version {card.get('version')}, not {STORE_VERSION}",
+                "Delete the folder; it is rebuilt.",
+            )
+        try:
+            images = np.load(folder / "images.npy", mmap_mode="r")
+            masks = np.load(folder / "masks.npy", mmap_mode="r")
+            table = pd.read_csv(folder / "table.csv", keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                folder, f"the slice store is damaged ({str(error)[:100]})", "Delete the folder; it is rebuilt."
+            ) from error
+        if not len(images) == len(masks) == len(table):
+            raise DataError(folder, "the slice store is damaged: its parts differ in length", "Delete the folder; it is rebuilt.")
+        return cls(folder, card, images, masks, table)
+
+    @property
+    def grid(self) -> SliceGrid:
+        """The grid that its slices were fitted into."""
+        return SliceGrid(*self.images.shape[1:])
+
+    def lookup(self, scheme: str) -> tuple[np.ndarray, ConversionReport]:
+        """A 256-entry table from stored mask values to ``scheme``, and what it drops over the whole store."""
+        counts = {int(value): count for value, count in self._card["counts"].items()}
+        table, report = np.zeros(256, np.uint8), ConversionReport()
+        for value, count in counts.items():
+            one = ConversionReport()
+            table[value] = convert(np.array([value], np.uint8), self.scheme, scheme, one)[0]
+            report.add(ConversionReport({v: count for v in one.dropped}, {v: count for v in one.partial}))
+        return table, report
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        size = (self.images.nbytes + self.masks.nbytes) / 1e6
+        origin = f"{self.table['case'].nunique()} series of {self.table['patient'].nunique()} patients"
+        slices = f"{len(self)} slices of {self.grid.rows}x{self.grid.columns}"
+        return f"SliceStore('{self.kind}', {slices} from {origin}, scheme '{self.scheme}', {size:.0f} MB)"
+
+
+
+def store_key(source: Source, size: tuple[int, int]) -> str:
+    """What a store depends on, as a short name: the files (name, size, time of change), the slice size and the code's version."""
+    files = []
+    for folder in ("images", "masks"):
+        for path in sorted((source.root / folder).iterdir()):
+            stat = path.stat()
+            files.append([folder, path.name, stat.st_size, stat.st_mtime_ns])
+    return fingerprint([STORE_VERSION, source.kind, list(size), PERCENTILES, files])
+
+
+def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> SliceStore:
+    """Cut every series of a source into sagittal slices of one size, or open the store when it is there and up to date.
+
+    Args:
+        source: where the series come from.
+        folder: of the store; written beside, then renamed, so that a killed build leaves nothing behind.
+        size: rows and columns of a slice.
+
+    Raises:
+        DataError: a series cannot be read (it is named), or the disk is full.
+    """
+    folder, key = Path(folder), store_key(source, size)
+    if (folder / "store.json").is_file() and read_json(folder / "store.json").get("key") == key:
+        return SliceStore.open(folder)
+    grid = SliceGrid(*size)
+    scheme = get_scheme(source.scheme)
+    images: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    rows: list[pd.DataFrame] = []
+    for row in progress(list(source.cases.itertuples(index=False)), desc="cutting slices"):
+        case = source.load(row.case)
+        spacing = case.image.spacing[1:]
+        native = case.image.array.shape[1:]
+        images.append(grid.fit(scale_to_uint8(case.image.array), spacing))
+        masks.append(grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8))
+        n = len(images[-1])
+        rows.append(
+            pd.DataFrame(
+                {
+                    "case": case.case,
+                    "patient": case.patient,
+                    "sequence": case.sequence,
+                    "slice": range(n),
+                    "subset": row.subset,
+                    "pixel_mm": round(grid.placement(native, spacing)[2], 5),
+                    "native_rows": native[0],
+                    "native_columns": native[1],
+                    "row_mm": spacing[0],
+                    "column_mm": spacing[1],
+                    "labels": [len(np.unique(mask)) - 1 for mask in masks[-1]],
+                    "labelled": [round(float((mask > 0).mean()), 5) for mask in masks[-1]],
+                }
+            )
+        )
+    total = sum(map(len, images))
+    require_free_space(folder.parent, 2 * total * size[0] * size[1] + 10_000_000, "the slice store")
+    digest, counts = hashlib.sha256(), np.zeros(256, np.int64)
+    with atomic_folder(folder) as partial:
+        for name, arrays in (("images", images), ("masks", masks)):
+            out = np.lib.format.open_memmap(partial / f"{name}.npy", "w+", np.uint8, (total, *size))
+            start = 0
+            for array in arrays:
+                out[start : start + len(array)] = array
+                start += len(array)
+                digest.update(array.tobytes())
+                if name == "masks":
+                    counts += np.bincount(array.reshape(-1), minlength=256)
+            out.flush()
+        table = pd.concat(rows, ignore_index=True)
+        write_csv(partial / "table.csv", table)
+        card = {
+            "version": STORE_VERSION,
+            "kind": source.kind,
+            "scheme": scheme.name,
+            "size": list(size),
+            "percentiles": PERCENTILES,
+            "key": key,
+            "fingerprint": digest.hexdigest()[:16],
+            "counts": {str(value): int(count) for value, count in enumerate(counts) if count},
+        }
+        write_json(partial / "store.json", card)
+    return SliceStore.open(folder)
+
+
+class SliceDataset(Dataset):
+    """Slices of a store for a network, in the order of ``rows``.
+
+    An item is (image, mask): float32 (1, rows, columns) in [0, 1] and int64 (rows, columns). A whole batch can be asked for at
+    once with ``__getitems__``, as torch's DataLoader does, which saves most of the cost of small items.
+
+    Args:
+        store: where the slices are.
+        rows: row numbers of the store's table.
+        scheme: label scheme to learn; the store's own when None.
+        augment: applied to image and mask together; None leaves them as they are.
+        seed: the random numbers of an item's augmentation follow from (seed, epoch, row) alone, so that an interrupted run
+            repeats them when it goes on.
+    """
+
+    def __init__(
+        self, store: SliceStore, rows: np.ndarray, scheme: str | None = None, augment: Augment | None = None, seed: int = 0
+    ):
+        self.store, self.rows, self.augment, self.seed = store, np.asarray(rows, dtype=np.int64), augment, seed
+        self.scheme = get_scheme(scheme or store.scheme)
+        self._lookup, self.report = store.lookup(self.scheme.name)
+        self._identity = self.scheme.name == store.scheme
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that augmentation draws its random numbers for."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _augmented(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        seed = int.from_bytes(hashlib.blake2b(f"{self.seed}:{self._epoch}:{row}".encode(), digest_size=4).digest(), "big")
+        return self.augment(np.array(self.store.images[row]), self._lookup[self.store.masks[row]], seed)
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        rows = self.rows[indices]
+        if self.augment is not None:
+            pairs = [self._augmented(int(row)) for row in rows]
+            images, masks = np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
+        else:
+            images, masks = self.store.images[rows], self.store.masks[rows]
+            masks = masks if self._identity else self._lookup[masks]
+        image_batch = torch.from_numpy(images)[:, None].float().div_(255)
+        mask_batch = torch.from_numpy(np.ascontiguousarray(masks)).long()
+        return list(zip(image_batch, mask_batch, strict=True))
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.__getitems__([index])[0]
+
+
+def export_png(store: SliceStore, folder: str | Path, scheme: str | None = None, color_masks: bool = True) -> Path:
+    """Write a store as PNG files for looking at and sharing: images/, masks/ (label values) and, on request, colors/.
+
+    Files are named <case>_slice<n>.png. Training reads the store, not these.
+
+    Raises:
+        DataError: the disk is full or the folder cannot be written; nothing is left half written.
+    """
+    from PIL import Image
+
+    scheme = scheme or store.scheme
+    lookup, _ = store.lookup(scheme)
+    with atomic_folder(folder) as partial:
+        for name in ("images", "masks", *(["colors"] if color_masks else [])):
+            (partial / name).mkdir()
+        for row in progress(list(store.table.itertuples()), desc="writing PNG"):
+            name, mask = f"{row.case}_slice{row.slice}.png", lookup[store.masks[row.Index]]
+            Image.fromarray(np.asarray(store.images[row.Index])).save(partial / "images" / name)
+            Image.fromarray(mask).save(partial / "masks" / name)
+            if color_masks:
+                Image.fromarray(colorize(mask, scheme)).save(partial / "colors" / name)
+        write_csv(partial / "slices.csv", store.table)
+        with atomic_path(partial / "labels.json") as path:
+            path.write_text(json.dumps({str(v): n for v, n in get_scheme(scheme).names.items()}, indent=2), encoding="utf-8")
+    return Path(folder)

@@ -1,0 +1,238 @@
+"""One face for every data root: which cases there are, and each case as an image and a mask with geometry.
+
+Kinds
+-----
+``phantom``, ``spider``   SPIDER's layout: images/<patient>_<sequence>.mha, masks/<same name>.mha, overview.csv,
+                          radiological_gradings.csv. Image and mask are paired by name, never by sorted position.
+``spider-2d``             the 2D T2_SPACE slices that the authors of `ahmed` released: images/<patient>_t2_SPACE_slice<n>.png and
+                          masks/<same name>.png, with an optional cases.csv that tells each patient's native size.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from spider_utils.data.volumes import Volume, kit_direction, read_pair
+from spider_utils.errors import DataError, KitError
+from spider_utils.labels import convert
+
+KINDS = ("phantom", "spider", "spider-2d")
+SEQUENCES = ("t1", "t2", "t2_SPACE")
+_CASE = re.compile(r"^(?P<patient>\d+)_(?P<sequence>t1|t2|t2_SPACE)$")
+_SLICE = re.compile(r"^(?P<patient>\d+)_(?P<sequence>t2_SPACE)_slice(?P<slice>\d+)$")
+RELEASED_PIXEL_MM = 0.46875  # PixelSpacing of every T2_SPACE series in SPIDER's overview.csv
+RELEASED_SLICE_MM = 0.9  # SPIDER's nominal T2_SPACE slice distance (van der Graaf et al. 2024, Table 2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One series: name, patient number, sequence, image and mask (in the source's scheme) on one grid."""
+
+    case: str
+    patient: int
+    sequence: str
+    image: Volume
+    mask: Volume
+
+
+def parse_case(name: str) -> tuple[int, str]:
+    """ "12_t2_SPACE" -> (12, "t2_SPACE"). Raises ValueError for any other form."""
+    match = _CASE.match(name)
+    if not match:
+        raise ValueError(f"'{name}' is not a series name such as 12_t1, 12_t2 or 12_t2_SPACE")
+    return int(match["patient"]), match["sequence"]
+
+
+def find_file(root: str | Path, name: str) -> Path | None:
+    """The file ``name`` in ``root``, or one folder below or beside it, so that a root may hold tables and images apart."""
+    root = Path(root)
+    for candidate in (root / name, *sorted(root.glob(f"*/{name}")), *sorted(root.parent.glob(f"spider_tables/{name}"))):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _read_table(path: Path, needed: list[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise DataError(path, f"cannot be read as CSV ({str(error)[:120]})", "Fetch the table again.") from error
+    missing = [column for column in needed if column not in table]
+    if missing:
+        raise DataError(
+            path, f"lacks the column(s) {', '.join(missing)}", "Use SPIDER's own table, or one with its column names."
+        )
+    return table
+
+
+class Source:
+    """A data root of one kind.
+
+    Attributes:
+        kind: one of KINDS.
+        root: the folder that holds images/ and masks/.
+        scheme: label scheme of the masks that ``load`` returns.
+        cases: one row a series: case, patient, sequence, subset ("training", "validation" or ""), image, mask (paths; for
+            spider-2d the names of the slices are in ``slices``).
+    """
+
+    def __init__(self, kind: str, root: str | Path):
+        if kind not in KINDS:
+            raise KitError(f"unknown kind of data '{kind}'. Known are: {', '.join(KINDS)}")
+        self.kind = kind
+        given = Path(root)
+        if not given.is_dir():
+            raise DataError(
+                given, "this data folder does not exist", "Check ROOT, or make a phantom: spider-kit data phantom --out DIR"
+            )
+        self.root = self._images_folder(given)
+        self._given = given
+        self.scheme = "structures4" if kind == "spider-2d" else "spider"
+
+    def _images_folder(self, root: Path) -> Path:
+        pattern = "images/*_slice*.png" if self.kind == "spider-2d" else "images/*_t[12]*.mha"
+        for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir())):
+            if next(folder.glob(pattern), None):
+                return folder
+        raise DataError(
+            root,
+            f"holds no {pattern}",
+            f"ROOT must be a folder with images/ and masks/ in the layout of '{self.kind}' (see the README).",
+        )
+
+    @cached_property
+    def overview(self) -> pd.DataFrame | None:
+        """SPIDER's overview.csv (one row a series, keyed by new_file_name), or None when the root has none."""
+        path = find_file(self._given, "overview.csv") or find_file(self.root, "overview.csv")
+        return None if path is None else _read_table(path, ["new_file_name", "subset"])
+
+    @cached_property
+    def gradings(self) -> pd.DataFrame | None:
+        """SPIDER's radiological_gradings.csv (one row a disc, keyed by Patient and IVD label), or None."""
+        path = find_file(self._given, "radiological_gradings.csv") or find_file(self.root, "radiological_gradings.csv")
+        return None if path is None else _read_table(path, ["Patient", "IVD label"])
+
+    @cached_property
+    def cases(self) -> pd.DataFrame:
+        """See the class. Raises DataError when an image has no mask of the same name, or a mask no image."""
+        suffix = ".png" if self.kind == "spider-2d" else ".mha"
+        images = {p.stem: p for p in (self.root / "images").glob(f"*{suffix}")}
+        masks = {p.stem: p for p in (self.root / "masks").glob(f"*{suffix}")}
+        for have, lack, what in ((images, masks, "mask"), (masks, images, "image")):
+            lonely = sorted(set(have) - set(lack))
+            if lonely:
+                raise DataError(
+                    have[lonely[0]],
+                    f"has no {what} of the same name" + (f" (and {len(lonely) - 1} more files)" if len(lonely) > 1 else ""),
+                    "Add it, or move the lonely file away; `spider-kit data verify` lists them all.",
+                )
+        subset = {} if self.overview is None else dict(zip(self.overview["new_file_name"], self.overview["subset"], strict=True))
+        rows: dict[str, dict] = {}
+        for stem in sorted(images):
+            match = (_SLICE if self.kind == "spider-2d" else _CASE).match(stem)
+            if not match:
+                raise DataError(
+                    images[stem], "its name does not follow the layout", "Name files like 12_t1.mha or 12_t2_SPACE_slice50.png."
+                )
+            case = f"{match['patient']}_{match['sequence']}"
+            row = rows.setdefault(
+                case,
+                {
+                    "case": case,
+                    "patient": int(match["patient"]),
+                    "sequence": match["sequence"],
+                    "subset": subset.get(case, ""),
+                    "image": images[stem],
+                    "mask": masks[stem],
+                    "slices": [],
+                },
+            )
+            if self.kind == "spider-2d":
+                row["slices"].append((int(match["slice"]), stem))
+        table = pd.DataFrame(list(rows.values())).sort_values(["patient", "sequence"], ignore_index=True)
+        return table if self.kind == "spider-2d" else table.drop(columns="slices")
+
+    def load(self, case: str) -> Case:
+        """Read one series.
+
+        Raises:
+            DataError: a file cannot be read, image and mask do not share one grid, or the mask holds unknown labels.
+            KeyError: no such case.
+        """
+        row = self.cases.set_index("case").loc[case]
+        if self.kind == "spider-2d":
+            image, mask = self._stack(row)
+        else:
+            image, mask = read_pair(row["image"], row["mask"])
+            try:
+                convert(np.unique(mask.array), "spider", "spider")
+            except ValueError as error:
+                raise DataError(row["mask"], str(error), "Fetch the mask again.") from error
+        return Case(case, int(row["patient"]), row["sequence"], image, mask)
+
+    @cached_property
+    def _native_sizes(self) -> dict[int, tuple[int, int]]:
+        """patient -> (rows, columns) of the series that the released slices were squeezed from."""
+        path = self.root / "cases.csv"
+        if not path.is_file():
+            return {}
+        table = _read_table(path, ["patient", "native_width", "native_height"])
+        return {
+            int(p): (int(h), int(w)) for p, w, h in table[["patient", "native_width", "native_height"]].itertuples(index=False)
+        }
+
+    def _stack(self, row: pd.Series) -> tuple[Volume, Volume]:
+        """The released slices of one patient as a volume with its true pixel spacing."""
+        from PIL import Image
+
+        stacks: dict[str, list[np.ndarray]] = {"images": [], "masks": []}
+        for _, stem in sorted(row["slices"]):
+            for folder, stack in stacks.items():
+                path = self.root / folder / f"{stem}.png"
+                try:
+                    with Image.open(path) as picture:
+                        # Some slices are gray, some gray stored as RGBA: the red channel holds the gray value.
+                        array = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
+                except OSError as error:
+                    raise DataError(path, "cannot be read as PNG", "Fetch the file again.") from error
+                array = array if array.ndim == 2 else array[..., 0]
+                if stack and stack[0].shape != array.shape:
+                    raise DataError(
+                        path, f"its size {array.shape} differs from the other slices {stack[0].shape}", "Fetch it again."
+                    )
+                stack.append(array)
+            if stacks["images"][-1].shape != stacks["masks"][-1].shape:
+                raise DataError(self.root / "masks" / f"{stem}.png", "its size differs from the image's", "Fetch the file again.")
+        rows, columns = stacks["images"][0].shape
+        native_rows, native_columns = self._native_sizes.get(int(row["patient"]), (rows, columns))
+        # The releasers squeezed some series into 512x640: a pixel then spans more millimetres than in the series.
+        spacing = (RELEASED_SLICE_MM, RELEASED_PIXEL_MM * native_rows / rows, RELEASED_PIXEL_MM * native_columns / columns)
+        image = Volume(np.stack(stacks["images"]), spacing, (0.0, 0.0, 0.0), kit_direction(), None, row["image"])
+        try:
+            labels = convert(np.stack(stacks["masks"]), "released_gray", "structures4")
+        except ValueError as error:
+            raise DataError(row["mask"], str(error), "Fetch the masks again.") from error
+        return image, Volume(labels, spacing, (0.0, 0.0, 0.0), kit_direction(), None, row["mask"])
+
+    def __repr__(self) -> str:
+        patients = self.cases["patient"].nunique()
+        return f"Source('{self.kind}', {len(self.cases)} series of {patients} patients, masks in '{self.scheme}')"
+
+
+def open_source(kind: str, root: str | Path) -> Source:
+    """Open a data root.
+
+    Args:
+        kind: "phantom", "spider" or "spider-2d".
+        root: the folder with images/ and masks/, or one that holds it one level down.
+
+    Raises:
+        DataError: no such folder, or it does not hold that layout.
+    """
+    return Source(kind, root)
