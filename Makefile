@@ -1,0 +1,51 @@
+# Every action has a name. `make course` and `make test` set everything up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PROFILE ?= quick
+DATA ?= phantom
+ROOT ?=
+CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup course test bench lab figures lock clean
+
+help:
+	@echo "make course [PROFILE=smoke|quick|paper] [DATA=phantom|spider|spider-2d] [ROOT=path]   run every notebook"
+	@echo "make test      run the tests              make bench    measure speed against peers"
+	@echo "make lab       open JupyterLab            make figures  renew the committed outputs and figures"
+	@echo "make setup     only the environment       make lock     renew requirements.lock      make clean"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "the kit needs Python 3.11 or newer: make PYTHON=python3.12 ..."'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+course: setup
+	$(BIN)/spider-kit course --profile $(PROFILE) --data $(DATA) $(if $(ROOT),--root $(ROOT)) --cores $(CORES)
+
+test: setup
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+lab: setup
+	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
+
+# The committed notebooks and figures are those of the quick profile on the phantom.
+figures: setup
+	$(BIN)/spider-kit course --profile quick --data phantom --cores $(CORES) --publish
+
+lock:
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 pyproject.toml --all-extras --no-annotate \
+		--custom-compile-command "make lock" --output-file requirements.lock
+
+clean:
+	rm -rf build runs data .snakemake .pytest_cache .hypothesis .ruff_cache

@@ -1,0 +1,33 @@
+# The course as a graph: each notebook, and those whose runs it reads. Called by `spider-kit course`, which sets `config`.
+from pathlib import Path
+
+AFTER = {
+    "00_start_here": [],
+    "01_data_exploration": ["00_start_here"],
+    "02_preprocessing": ["00_start_here"],
+    "03_augmentation": ["02_preprocessing"],
+    "04_unet": ["02_preprocessing"],
+    "12_evaluation": ["04_unet"],
+}
+OUT = config["out"]
+
+
+rule all:
+    input:
+        expand(OUT + "/notebooks/{name}.ipynb", name=AFTER),
+
+
+rule notebook:
+    input:
+        source="notebooks/{name}.ipynb",
+        after=lambda wildcards: [f"{OUT}/notebooks/{name}.ipynb" for name in AFTER[wildcards.name]],
+        package=sorted(map(str, Path("spider_utils").rglob("*.py"))),
+    output:
+        OUT + "/notebooks/{name}.ipynb",
+    threads: workflow.cores  # a training uses every core: one notebook at a time is the fastest
+    params:
+        profile=config["profile"],
+        data=config["data"],
+        root=config["root"],
+    shell:
+        "spider-kit run-notebook {input.source} {output} --profile {params.profile} --data {params.data} --root '{params.root}'"

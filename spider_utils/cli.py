@@ -1,0 +1,273 @@
+"""The command ``spider-kit``: parse, call, print. Errors are one line; exit status 2 for wrong usage, 1 for anything else."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spider_utils.errors import KitError
+
+app = typer.Typer(
+    help="Lumbar-spine MRI segmentation: data, course, training, prediction, evaluation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make, fetch, check and export data.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+class ProfileName(StrEnum):
+    """How much work a run does."""
+
+    smoke = "smoke"
+    quick = "quick"
+    paper = "paper"
+
+
+class DataKind(StrEnum):
+    """What data a run uses."""
+
+    phantom = "phantom"
+    spider = "spider"
+    spider_2d = "spider-2d"
+
+
+Profile = Annotated[ProfileName, typer.Option(help="How much work is done.")]
+Data = Annotated[DataKind, typer.Option(help="phantom needs nothing; the others need --root.")]
+Root = Annotated[str | None, typer.Option(help="Folder of the real data.")]
+
+
+# The rooms below are imported inside each command: `--help` answers at once, without loading torch.
+
+
+@data_app.command("phantom")
+def data_phantom(
+    out: Annotated[Path, typer.Option(help="Folder to write, in SPIDER's layout.")],
+    patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 24,
+    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    size: Annotated[str, typer.Option(help="full (hospital voxel sizes) or small (coarse, for trying out).")] = "full",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; all cores when left out.")] = None,
+) -> None:
+    """Generate phantoms: images, masks, overview and gradings of made-up patients.
+
+    Example: spider-kit data phantom --out data/mine --patients 4 --seed 7
+    """
+    from spider_utils.data.phantom import generate_dataset
+    from spider_utils.runtime import cpu_count, progress
+
+    print(generate_dataset(out, n_patients=patients, seed=seed, size=size, jobs=jobs or cpu_count(), progress=progress))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="spider or spider-2d.")],
+    root: Annotated[Path, typer.Option(help="Folder to put the data into.")],
+    base_url: Annotated[str | None, typer.Option(help="Take the files from this address instead (a mirror nearby).")] = None,
+    file: Annotated[list[str] | None, typer.Option(help="Only this file; may be repeated.")] = None,
+) -> None:
+    """Download a data set, check it and unpack it; a cut download goes on where it stopped.
+
+    Example: spider-kit data fetch spider --root data/spider
+    """
+    from spider_utils.data.manifest import fetch
+
+    print(fetch(name, root, base_url=base_url, files=file))
+
+
+@data_app.command("verify")
+def data_verify(
+    root: Annotated[Path, typer.Argument(help="The data folder.")],
+    kind: Annotated[DataKind | None, typer.Option(help="Found out when left out.")] = None,
+    deep: Annotated[bool, typer.Option(help="Read every voxel, or headers and tables only.")] = True,
+) -> None:
+    """List what is missing, corrupt, unpaired or mislabelled. Exit status 1 when there is an error.
+
+    Example: spider-kit data verify data/spider
+    """
+    from spider_utils.data.verify import format_findings, verify
+
+    findings = verify(kind.value if kind else None, root, deep=deep, progress=True)
+    print(format_findings(findings, root))
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+@data_app.command("export-slices")
+def data_export_slices(
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
+    data: Data = DataKind.phantom,
+    root: Root = None,
+    profile: Profile = ProfileName.quick,
+    rows: Annotated[int | None, typer.Option(min=8, help="Rows of a slice; the profile's when left out.")] = None,
+    columns: Annotated[int | None, typer.Option(min=8, help="Columns of a slice.")] = None,
+    scheme: Annotated[str | None, typer.Option(help="Label scheme of the masks; as stored when left out.")] = None,
+) -> None:
+    """Write sagittal slices and masks as PNG files, to look at and to share.
+
+    Example: spider-kit data export-slices --out slices --scheme structures4 --rows 256 --columns 256
+    """
+    from spider_utils.data.slices import export_png
+    from spider_utils.workflow import Workspace
+
+    if (rows is None) != (columns is None):
+        raise typer.BadParameter("give --rows and --columns together")
+    print(export_png(Workspace.open(profile.value, data.value, root).store((rows, columns) if rows else None), out, scheme))
+
+
+@app.command("course")
+def course(
+    profile: Profile = ProfileName.quick,
+    data: Data = DataKind.phantom,
+    root: Root = None,
+    cores: Annotated[int, typer.Option(min=1, help="CPU cores to use.")] = 2,
+    publish: Annotated[bool, typer.Option(help="Renew the committed notebooks and figures (quick, phantom).")] = False,
+) -> None:
+    """Run every notebook that is not up to date, and tell where the results are.
+
+    Example: spider-kit course --profile smoke
+    """
+    from spider_utils.course import publish as publish_outputs
+    from spider_utils.course import run_course
+
+    result = run_course(profile.value, data.value, root, cores)
+    print(result)
+    if result.failed or result.not_run:
+        raise typer.Exit(1)
+    if publish:
+        publish_outputs(result.workspace)
+
+
+@app.command("run-notebook")
+def run_one_notebook(
+    source: Annotated[Path, typer.Argument(help="The notebook.")],
+    out: Annotated[Path, typer.Argument(help="The executed copy.")],
+    profile: Profile = ProfileName.quick,
+    data: Data = DataKind.phantom,
+    root: Root = None,
+) -> None:
+    """Execute one notebook through papermill; the original stays as it is.
+
+    Example: spider-kit run-notebook notebooks/04_unet.ipynb out/04_unet.ipynb --profile smoke
+    """
+    from spider_utils.course import run_notebook
+
+    print(f"> {source.stem} ...", flush=True)
+    run_notebook(source, out, {"PROFILE": profile.value, "DATA": data.value, "ROOT": root or ""})
+
+
+@app.command("train")
+def train(
+    model: Annotated[str, typer.Option(help="Architecture.")] = "unet",
+    scheme: Annotated[str, typer.Option(help="Label scheme to learn: structures4 or levels20.")] = "structures4",
+    profile: Profile = ProfileName.quick,
+    data: Data = DataKind.phantom,
+    root: Root = None,
+    split: Annotated[str, typer.Option(help="official, seed70-5-25, kfold5 or leaky-slices.")] = "kfold5",
+    fold: Annotated[int, typer.Option(help="Fold of kfold5, 0 to 4.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the weights, the order of slices and the augmentation.")] = 0,
+    rows: Annotated[int | None, typer.Option(min=32, help="Rows of a slice; the profile's when left out.")] = None,
+    columns: Annotated[int | None, typer.Option(min=32, help="Columns of a slice.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="The profile's when left out.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="The profile's when left out.")] = None,
+    samples_per_epoch: Annotated[int | None, typer.Option(min=1, help="Slices an epoch; the profile's when left out.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="The profile's when left out.")] = None,
+    augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
+) -> None:
+    """Train a network and score it on its test patients; a killed training goes on where it stopped.
+
+    Example: spider-kit train --profile smoke --scheme levels20
+    """
+    from spider_utils.evaluation.statistics import format_summary, summarise
+    from spider_utils.workflow import Workspace
+
+    if (rows is None) != (columns is None):
+        raise typer.BadParameter("give --rows and --columns together")
+    workspace = Workspace.open(profile.value, data.value, root)
+    given = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "samples_per_epoch": samples_per_epoch,
+        "learning_rate": learning_rate,
+        "augment": augment,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    size = (rows, columns) if rows else None
+    parts = [split if split != "kfold5" else f"fold{fold}", f"seed{seed}", *([f"{rows}x{columns}"] if rows else [])]
+    parts += [f"{name.replace('_', '')}{value}" for name, value in changes.items()]
+    chosen = workspace.split(split, fold=fold)
+    run = workspace.train(model, scheme, chosen, size, tag="-".join(parts), seed=seed, **changes)
+    scores = workspace.evaluate(run, chosen)
+    workspace.add_result(run, scores)
+    print(format_summary(summarise(scores)))
+    print(run.folder)
+
+
+@app.command("predict")
+def predict(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image file, folder of images, or folder of one DICOM series.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks; they keep the input's name and geometry.")],
+    model: Annotated[str | None, typer.Option(help="Folder or name of a run; the newest finished one when left out.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Segment an image or a folder of images.
+
+    Example: spider-kit predict scan.mha --out masks --model quick-phantom-unet-structures4
+    """
+    from spider_utils.predict import Predictor, find_inputs, predict_path
+    from spider_utils.workflow import find_run
+
+    find_inputs(source)  # a wrong path is said before a model is loaded
+    folder = find_run(model)
+    print(f"model: {folder.name}", flush=True)
+    for path in predict_path(source, out, Predictor.load(folder, device)):
+        print(path)
+
+
+@app.command("evaluate")
+def evaluate(
+    truth: Annotated[Path, typer.Option(help="Folder of ground-truth masks.")],
+    pred: Annotated[Path, typer.Option(help="Folder of predicted masks of the same names.")],
+    scheme: Annotated[str, typer.Option(help="Label scheme of the predictions.")],
+    out: Annotated[Path, typer.Option(help="CSV to write; a summary is written beside it.")],
+    truth_scheme: Annotated[str | None, typer.Option(help="Label scheme of the ground truth when it differs.")] = None,
+    tolerance_mm: Annotated[float, typer.Option(help="Tolerance of the NSD in mm.")] = 1.0,
+    spacing_mm: Annotated[tuple[float, float] | None, typer.Option(help="Row and column pixel size of PNG masks.")] = None,
+) -> None:
+    """Score predicted masks against the ground truth: Dice, IoU, precision, recall, ASD, HD95, NSD with intervals.
+
+    Example: spider-kit evaluate --truth masks --pred out --scheme structures4 --truth-scheme spider --out scores.csv
+    """
+    from spider_utils.evaluation.folders import evaluate_folders, summary_path
+    from spider_utils.evaluation.statistics import format_summary
+
+    # An option of two values that is left out arrives as an empty tuple or None, depending on typer's version.
+    _, summary = evaluate_folders(
+        truth, pred, scheme, out, tolerance_mm=tolerance_mm, truth_scheme=truth_scheme, spacing_mm=spacing_mm or None
+    )
+    print(format_summary(summary))
+    print(f"{out}\n{summary_path(out)}")
+
+
+def main() -> None:
+    """Entry point: every error that a user can act on is one line on the standard error stream."""
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        app()
+    except KitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

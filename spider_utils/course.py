@@ -1,0 +1,180 @@
+"""Run the course: one notebook through papermill, or all of them through Snakemake, and say how it went."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from spider_utils.errors import DataError, KitError
+from spider_utils.files import atomic_path, read_json, write_json
+from spider_utils.runtime import get_profile, project_root
+from spider_utils.workflow import Workspace
+
+CELL_TIMEOUT_S = {"smoke": 300, "quick": 1800, "paper": 7 * 24 * 3600}
+_KILLED = 138  # exit status of a kernel that the system killed for memory, as papermill reports it
+_COLOR_CODES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def run_notebook(source: str | Path, out: str | Path, parameters: dict[str, str]) -> Path:
+    """Execute a notebook with papermill; the source stays as it is.
+
+    Args:
+        source: the notebook.
+        out: the executed copy; appears only when every cell ran. A failed run leaves <out>.failed.ipynb to look into.
+        parameters: injected after the cell tagged ``parameters``.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        DataError: a cell failed; the message holds the error and the number of the cell.
+    """
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillException, PapermillExecutionError
+
+    source, out = Path(source), Path(out)
+    failed, report = out.with_suffix(".failed.ipynb"), out.with_suffix(".json")
+    for old in (failed, report):
+        old.unlink(missing_ok=True)
+    os.environ["PAPERMILL_EXECUTION"] = "1"  # the kernel inherits it: progress is then printed line by line
+    start = time.monotonic()
+    with atomic_path(out) as partial:
+        try:
+            papermill.execute_notebook(
+                source,
+                partial,
+                parameters=parameters,
+                kernel_name="python3",
+                execution_timeout=CELL_TIMEOUT_S.get(parameters.get("PROFILE", "quick"), 1800),
+                cwd=str(project_root()),
+                progress_bar=False,
+                log_output=False,
+            )
+        except PapermillExecutionError as error:
+            os.replace(partial, failed)
+            problem = f"cell {error.exec_count} failed with {error.ename}: {_one_line(error.evalue)}"
+            raise DataError(source, problem, f"The run up to there is in {failed}.") from error
+        except (PapermillException, RuntimeError, TimeoutError) as error:
+            if partial.exists():
+                os.replace(partial, failed)
+            problem = f"the run stopped: {_one_line(str(error))}"
+            fix = "Did a cell take too long, or the machine run out of memory? Try PROFILE=smoke."
+            raise DataError(source, problem, fix) from error
+        notebook = nbformat.read(partial, as_version=4)
+        # Viewers on the web cannot show saved widget state, and it can be large.
+        notebook.metadata.pop("widgets", None)
+        nbformat.write(notebook, partial)
+    write_json(report, {"notebook": source.stem, "seconds": round(time.monotonic() - start, 1)})
+    return out
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_COLOR_CODES.sub("", text).split())[:300]
+
+
+@dataclass(frozen=True)
+class CourseResult:
+    """What a run of the course left: executed notebooks with their seconds, failed and not-run ones, and where things are."""
+
+    workspace: Workspace
+    seconds: dict[str, float]
+    failed: list[str]
+    not_run: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"  {name:24s} {'done':>8s} {seconds:7.1f} s" for name, seconds in self.seconds.items()]
+        lines += [f"  {name:24s} {'FAILED':>8s}" for name in self.failed]
+        lines += [f"  {name:24s} {'not run':>8s}  (needs one that failed)" for name in self.not_run]
+        lines.append(f"  {len(self.seconds)} notebooks, {sum(self.seconds.values()):.0f} s in all")
+        places = {
+            "executed notebooks": self.workspace.build / "notebooks",
+            "figures": self.workspace.build / "figures",
+            "results table": self.workspace.results_path,
+        }
+        lines += [f"{what}: {path}" for what, path in places.items() if path.exists()]
+        return "\n".join(lines)
+
+
+def notebook_names(home: Path) -> list[str]:
+    """The course's notebooks in reading order."""
+    return sorted(path.stem for path in (home / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseResult:
+    """Run every notebook that is not up to date, in the order of the Snakefile.
+
+    A notebook that fails is reported with its error; those that do not depend on it still run.
+
+    Raises:
+        KitError: unknown profile or data, or Snakemake could not start.
+    """
+    home = project_root()
+    if not (home / "Snakefile").is_file():
+        raise KitError(f"{home} holds no Snakefile: run the course inside a checkout of the kit")
+    get_profile(profile)
+    workspace = Workspace.open(profile, data, root)
+    out = workspace.build.relative_to(home)
+    for stale in (workspace.build / "notebooks").glob("*.failed.ipynb"):
+        stale.unlink()
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--directory", str(home), "--cores", str(cores)]
+    command += ["--keep-going", "--rerun-incomplete", "--quiet", "all", "--config", f"out={out.as_posix()}"]
+    command += [f"profile={profile}", f"data={data}", f"root={workspace.root_given}"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    log = workspace.build / "snakemake.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home
+        )
+        for line in process.stdout:
+            file.write(line)
+            if line.startswith((">", "error:")):
+                print(line.rstrip(), flush=True)
+        code = process.wait()
+    seconds, failed, not_run = {}, [], []
+    for name in notebook_names(home):
+        report = workspace.build / "notebooks" / f"{name}.json"
+        if report.with_suffix(".failed.ipynb").exists():
+            failed.append(name)
+        elif report.exists() and report.with_suffix(".ipynb").exists():
+            seconds[name] = read_json(report)["seconds"]
+        else:
+            not_run.append(name)
+    if code and not failed:
+        raise KitError(f"Snakemake stopped with status {code}; its words are in {log}")
+    return CourseResult(workspace, seconds, failed, not_run)
+
+
+def publish(workspace: Workspace) -> None:
+    """Copy executed notebooks and figures into the places that are committed: notebooks/ and figures/.
+
+    Raises:
+        KitError: the workspace is not the quick profile on the phantom, whose outputs alone are committed (real images
+            must not be).
+    """
+    import nbformat
+
+    if (workspace.profile.name, workspace.data) != ("quick", "phantom"):
+        raise KitError("only the quick profile on the phantom is published")
+    for executed in sorted((workspace.build / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        if executed.name.endswith(".failed.ipynb"):
+            continue
+        notebook = nbformat.read(executed, as_version=4)
+        notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+        notebook.metadata.pop("papermill", None)
+        for cell in notebook.cells:
+            for stamp in ("papermill", "execution"):
+                cell.metadata.pop(stamp, None)
+        with atomic_path(workspace.home / "notebooks" / executed.name) as partial:
+            nbformat.write(notebook, partial)
+    target = workspace.home / "figures"
+    for folder in sorted(p for p in (workspace.build / "figures").iterdir() if p.is_dir()):
+        shutil.rmtree(target / folder.name, ignore_errors=True)
+        shutil.copytree(folder, target / folder.name)

@@ -1,0 +1,149 @@
+"""From any image file to a mask with the same geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spider_utils.data.slices import SliceGrid, scale_to_uint8
+from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
+from spider_utils.errors import DataError, KitError
+from spider_utils.labels import get_scheme
+from spider_utils.runtime import pick_device, progress
+from spider_utils.training.checkpoints import load_model
+
+IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
+SLICES_AT_ONCE = 8  # bounds the memory of a forward pass, whatever the volume's size
+
+
+@dataclass
+class Predictor:
+    """A trained 2D network that segments volumes slice by slice.
+
+    Attributes:
+        model: in evaluation mode, on ``device``.
+        grid: the slice size that it was trained on.
+        scheme: label scheme of its output.
+        device: "cpu", "cuda" or "mps".
+    """
+
+    model: torch.nn.Module
+    grid: SliceGrid
+    scheme: str
+    device: str
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> Predictor:
+        """Load a trained model from its run folder.
+
+        Raises:
+            DataError: the folder holds no readable model.
+            KitError: the device is not there.
+        """
+        chosen = pick_device(device)
+        model, card = load_model(folder, chosen)
+        try:
+            grid, scheme = SliceGrid(*card["size"]), get_scheme(card["scheme"]).name
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                Path(folder) / "model.json", f"does not say how slices go in ({error})", "Train the model again."
+            ) from error
+        return cls(model.eval(), grid, scheme, chosen)
+
+    @torch.inference_mode()
+    def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+        """Class probabilities of a few slices, in their own pixels.
+
+        Args:
+            slices: uint8 (n, rows, columns), scaled as scale_to_uint8 does for the whole volume.
+            spacing_mm: row and column spacing.
+
+        Returns:
+            float32 (n, classes, rows, columns), summing to 1 over classes.
+        """
+        fitted = torch.from_numpy(self.grid.fit(slices, spacing_mm))[:, None].to(self.device).float() / 255
+        probabilities = torch.softmax(self.model(fitted).float(), dim=1).cpu().numpy()
+        return self.grid.unfit(probabilities, slices.shape[1:], spacing_mm)
+
+    def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
+        """Segment a volume.
+
+        Args:
+            volume: image in the kit's axes.
+            show_progress: tell how far it is, for long volumes.
+
+        Returns:
+            uint8 mask in ``scheme`` on the same grid. Memory beyond the volume and its mask stays bounded by a few slices.
+        """
+        scaled = scale_to_uint8(volume.array)
+        mask = np.zeros(scaled.shape, np.uint8)
+        starts: object = range(0, len(scaled), SLICES_AT_ONCE)
+        if show_progress:
+            starts = progress(starts, desc="segmenting")
+        for start in starts:
+            chunk = slice(start, start + SLICES_AT_ONCE)
+            mask[chunk] = self.slice_probabilities(scaled[chunk], volume.spacing[1:]).argmax(axis=1)
+        return volume.with_array(mask)
+
+
+def find_inputs(path: str | Path) -> list[Path]:
+    """The images that a path means: one file, every image file of a folder, or a folder with one DICOM series.
+
+    Raises:
+        DataError: nothing there that can be read, or a file of an unknown format.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.is_file() and suffix_of(p) in IMAGE_SUFFIXES)
+        if files:
+            return files
+        if any(p.suffix.lower() == ".dcm" for p in path.iterdir()):
+            return [path]
+        raise DataError(path, "holds no image", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files, or one DICOM series.")
+    if not path.exists():
+        raise DataError(path, "the file does not exist", "Check the path.")
+    if suffix_of(path) not in (*IMAGE_SUFFIXES, ".dcm"):
+        raise DataError(path, f"the format '{suffix_of(path)}' is not known", f"Use one of {', '.join(IMAGE_SUFFIXES)}, .dcm.")
+    return [path]
+
+
+def predict_path(source: str | Path, out: str | Path, predictor: Predictor) -> list[Path]:
+    """Segment a file or every image of a folder.
+
+    Masks keep the input's name and lie in the input's own grid: same size, spacing, origin and direction. A DICOM series
+    becomes <folder name>.nii.gz. A PNG gives a PNG of label values.
+
+    Args:
+        source: file, folder of files, or folder with a DICOM series.
+        out: folder for the masks.
+        predictor: the model.
+
+    Returns:
+        The masks written.
+
+    Raises:
+        DataError: the one image that was given cannot be read, or ``out`` cannot be written.
+        KitError: some images of a folder could not be read; the others are done, and each failure is named.
+    """
+    inputs, out = find_inputs(source), Path(out)
+    written, failures = [], []
+    for path in inputs:
+        try:
+            volume = read_volume(path)
+            if volume.array.size == 0:
+                raise DataError(path, "holds no voxel", "Export the image again.")
+            name = path.name if suffix_of(path) in IMAGE_SUFFIXES and path.is_file() else f"{path.stem}.nii.gz"
+            if (out / name).resolve() == path.resolve():
+                raise DataError(path, "the mask would overwrite the image", "Choose another folder for --out.")
+            mask = predictor.predict_volume(volume, show_progress=len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE)
+            written.append(write_volume(mask, out / name))
+        except DataError as error:
+            if len(inputs) == 1 or error.path.is_relative_to(out):
+                raise
+            failures.append(str(error))
+    if failures:
+        raise KitError(f"{len(written)} of {len(inputs)} images were segmented; these were not: " + " | ".join(failures))
+    return written

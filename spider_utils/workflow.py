@@ -1,0 +1,261 @@
+"""Find or make: what a notebook or a command needs from an earlier step, in the profile and data that were chosen.
+
+Everything lies under the project's folder: ``data/`` (phantoms, slice stores), ``runs/`` (one folder a training),
+``build/<profile>-<data>/`` (executed notebooks, figures, split, results table).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from spider_utils.data.augment import make_augment
+from spider_utils.data.phantom import generate_dataset
+from spider_utils.data.slices import SliceDataset, SliceStore, build_store
+from spider_utils.data.sources import KINDS, Source, open_source
+from spider_utils.data.splits import Split, make_split
+from spider_utils.errors import KitError
+from spider_utils.evaluation.metrics import measure_case
+from spider_utils.evaluation.statistics import summarise
+from spider_utils.files import atomic_path, fingerprint, read_json, write_csv, write_json
+from spider_utils.labels import convert, get_scheme
+from spider_utils.models import build_model
+from spider_utils.predict import Predictor
+from spider_utils.runtime import Profile, cpu_count, get_profile, progress, project_root
+from spider_utils.training.loop import RunResult, TrainConfig, fit
+
+PHANTOM_SEED = 2024
+DEFAULT_SPLIT = "kfold5"
+TOLERANCE_MM = 1.0  # of NSD: about the in-plane voxel of a clinical series
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One profile on one data set: where its data, runs, figures and tables are, each made when it is asked for first.
+
+    Attributes:
+        profile: how much work is done.
+        data: "phantom", "spider" or "spider-2d".
+        root_given: the data's folder as text; "" for the phantom.
+        home: the folder that holds data/, runs/ and build/.
+    """
+
+    profile: Profile
+    data: str
+    root_given: str
+    home: Path = field(default_factory=project_root)
+
+    @classmethod
+    def open(cls, profile: str = "quick", data: str = "phantom", root: str | None = None) -> Workspace:
+        """Choose a profile and a data set.
+
+        Args:
+            profile: "smoke", "quick" or "paper".
+            data: "phantom" needs nothing; "spider" and "spider-2d" need ``root``.
+            root: folder of the real data; may be left out when it is data/<name> in the project's folder.
+
+        Raises:
+            KitError: unknown profile or data, or no root for real data.
+        """
+        if data not in KINDS:
+            raise KitError(f"unknown data '{data}'. Known are: {', '.join(KINDS)}")
+        home, chosen = project_root(), get_profile(profile)
+        if data == "phantom":
+            return cls(chosen, data, "", home)
+        folder = Path(root) if root else home / "data" / data
+        if not folder.is_dir():
+            raise KitError(f"DATA={data} needs ROOT=the folder that holds it ({folder} does not exist); or use DATA=phantom")
+        return cls(chosen, data, str(folder.resolve()), home)
+
+    @property
+    def name(self) -> str:
+        """ "<profile>-<data>", as in the names of its folders."""
+        return f"{self.profile.name}-{self.data}"
+
+    @property
+    def build(self) -> Path:
+        """Folder of executed notebooks, figures, split and results."""
+        return self.home / "build" / self.name
+
+    @property
+    def results_path(self) -> Path:
+        """The results table: one row a run, class and metric."""
+        return self.build / "results.csv"
+
+    def figures(self, notebook: str) -> Path:
+        """Folder for the figures of a notebook."""
+        folder = self.build / "figures" / notebook
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @cached_property
+    def source(self) -> Source:
+        """The series; a phantom is generated first when it is not there or was made with other settings."""
+        if self.data != "phantom":
+            return open_source(self.data, self.root_given)
+        folder = self.home / "data" / f"phantom-{self.profile.name}"
+        wanted = {"n_patients": self.profile.patients, "seed": PHANTOM_SEED, "size": self.profile.phantom_size}
+        card = folder / "phantom.json"
+        if not (card.is_file() and all(read_json(card).get(key) == value for key, value in wanted.items())):
+            generate_dataset(folder, jobs=cpu_count(), progress=progress, **wanted)
+        return open_source("phantom", folder)
+
+    def store(self, size: tuple[int, int] | None = None) -> SliceStore:
+        """The slices of every series, of the profile's size unless another is given."""
+        size = size or self.profile.slice_size
+        return build_store(self.source, self.home / "data" / "stores" / f"{self.name}-{size[0]}x{size[1]}", size)
+
+    def split(self, name: str = DEFAULT_SPLIT, seed: int = 0, fold: int = 0) -> Split:
+        """A split of this data's patients (of its slices for "leaky-slices"), also written to build/ as CSV."""
+        split = make_split(self.store().table if name == "leaky-slices" else self.source.cases, name, seed, fold)
+        split.save(self.build / "splits" / f"{name}-seed{seed}-fold{fold}.csv")
+        return split
+
+    def train(
+        self,
+        architecture: str = "unet",
+        scheme: str = "structures4",
+        split: Split | None = None,
+        size: tuple[int, int] | None = None,
+        tag: str = "",
+        options: dict | None = None,
+        **changes: object,
+    ) -> RunResult:
+        """The trained model of this profile; trained now when there is no finished run with these settings.
+
+        Args:
+            architecture: name in models.available_models().
+            scheme: label scheme that it learns.
+            split: who trains; the default split when None.
+            size: rows, columns of its slices; the profile's when None.
+            tag: added to the run's name, to keep variants apart.
+            options: of the architecture; the profile's encoder and decoder when None.
+            changes: fields of TrainConfig, or ``augment``, that differ from the profile.
+
+        Returns:
+            The run: its folder, history and card.
+        """
+        profile, store, split = self.profile, self.store(size), split or self.split()
+        scheme_ = get_scheme(scheme)
+        augment = str(changes.pop("augment", profile.augment))
+        seed = int(changes.get("seed", 0))  # type: ignore[call-overload]
+        config = TrainConfig(
+            **{
+                "epochs": profile.epochs,
+                "batch_size": profile.batch_size,
+                "learning_rate": profile.learning_rate,
+                "samples_per_epoch": profile.samples_per_epoch,
+                **changes,
+            }
+        )
+        if options is None:
+            options = {"encoder": profile.encoder, "decoder_channels": list(profile.decoder_channels)}
+        card = {
+            "architecture": architecture,
+            "options": options,
+            "in_channels": 1,
+            "n_classes": scheme_.n_classes,
+            "scheme": scheme,
+            "size": list(store.grid.__dict__.values()),
+            "data": {"kind": self.data, "fingerprint": store.fingerprint},
+            "split": {"name": split.name, "seed": split.seed, "fold": split.fold, "fingerprint": split.fingerprint},
+            "augment": augment,
+        }
+        train_set = SliceDataset(store, split.rows("train", store.table), scheme, make_augment(augment), seed)
+        val_set = SliceDataset(store, split.rows("val", store.table), scheme)
+        name = "-".join(part for part in (self.name, architecture, scheme, tag) if part)
+        model = build_model(architecture, in_channels=1, n_classes=scheme_.n_classes, **options)
+        return fit(model, train_set, val_set, self.home / "runs" / name, config, card, scheme_.n_classes)
+
+    def evaluate(self, run: RunResult, split: Split | None = None, subset: str = "test") -> pd.DataFrame:
+        """Scores of a run on every series of a subset, in the series' own grid; measured once and kept in the run's folder.
+
+        Args:
+            run: a finished training.
+            split: the split that it was trained with; the default split when None.
+            subset: "val" or "test".
+
+        Returns:
+            Rows of measure_case with case, patient and sequence added. The predicted masks are kept in predictions.npz.
+
+        Raises:
+            KitError: the run was trained with another split, so that its test patients are not these.
+        """
+        split = split or self.split()
+        if run.card["split"]["fingerprint"] != split.fingerprint:
+            raise KitError(f"{run.folder.name} was trained with another split than '{split.name}': scores on it would be leaked")
+        folder = Path(run.folder)
+        path, key_path = folder / f"metrics-{subset}.csv", folder / f"metrics-{subset}.json"
+        key = fingerprint([run.card, TOLERANCE_MM, (folder / "model.safetensors").stat().st_size, subset])
+        if path.is_file() and key_path.is_file() and read_json(key_path).get("key") == key:
+            return pd.read_csv(path)
+        predictor = Predictor.load(folder)
+        classes = {value: name for value, name in get_scheme(predictor.scheme).names.items() if value}
+        cases = self.source.cases
+        if split.by_patient:
+            cases = cases.iloc[split.rows(subset, cases)]
+        tables, masks = [], {}
+        for name in progress(cases["case"].tolist(), desc=f"scoring {subset} series"):
+            case = self.source.load(name)
+            truth = convert(case.mask.array, self.source.scheme, predictor.scheme)
+            mask, spacing = predictor.predict_volume(case.image).array, case.mask.spacing
+            if not split.by_patient:
+                # Only the slices that were not trained on; with gaps between them distances have no meaning.
+                rows = split.table[(split.table["case"] == name) & (split.table["subset"] == subset)]["slice"].to_numpy()
+                truth, mask, spacing = truth[rows], mask[rows], None
+                if len(rows) == 0:
+                    continue
+            masks[name] = mask
+            table = measure_case(truth, mask, spacing, classes, TOLERANCE_MM)
+            tables.append(table.assign(case=name, patient=case.patient, sequence=case.sequence))
+        scores = pd.concat(tables, ignore_index=True)
+        with atomic_path(folder / f"predictions-{subset}.npz") as partial:
+            np.savez_compressed(partial, **masks)
+        write_csv(path, scores)
+        write_json(key_path, {"key": key})
+        return scores
+
+    def predictions(self, run: RunResult, subset: str = "test") -> dict[str, np.ndarray]:
+        """Predicted masks (slice, row, column) by case, as left by ``evaluate``."""
+        with np.load(Path(run.folder) / f"predictions-{subset}.npz", allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    def add_result(self, run: RunResult, scores: pd.DataFrame) -> pd.DataFrame:
+        """Add a run's summary (mean, interval, n by class and metric) to the results table, replacing its earlier rows."""
+        card = run.card
+        summary = summarise(scores).assign(
+            run=Path(run.folder).name, architecture=card["architecture"], scheme=card["scheme"], split=card["split"]["name"]
+        )
+        if self.results_path.is_file():
+            old = pd.read_csv(self.results_path)
+            summary = pd.concat([old[old["run"] != Path(run.folder).name], summary], ignore_index=True)
+        write_csv(self.results_path, summary)
+        return summary
+
+
+def find_run(name: str | None) -> Path:
+    """The folder of a finished run.
+
+    Args:
+        name: a folder, or a name under runs/; None takes the newest finished run.
+
+    Raises:
+        KitError: there is none; the message lists those there are.
+    """
+    runs = project_root() / "runs"
+    finished = sorted(
+        (p for p in runs.glob("*") if (p / "model.safetensors").is_file() and p.suffix != ".partial"),
+        key=lambda p: (p / "model.safetensors").stat().st_mtime,
+    )
+    if name is None:
+        if not finished:
+            raise KitError(f"no trained model in {runs}: run `make course` or `spider-kit train` first, or give --model FOLDER")
+        return finished[-1]
+    for folder in (Path(name), runs / name):
+        if (folder / "model.safetensors").is_file():
+            return folder
+    raise KitError(f"no trained model called '{name}'. There are: {', '.join(p.name for p in finished) or 'none yet'}")
