@@ -166,7 +166,6 @@ class SliceStore:
         return f"SliceStore('{self.kind}', {slices} from {origin}, scheme '{self.scheme}', {size:.0f} MB)"
 
 
-
 def store_key(source: Source, size: tuple[int, int]) -> str:
     """What a store depends on, as a short name: the files (name, size, time of change), the slice size and the code's version."""
     files = []
@@ -254,8 +253,9 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
 class SliceDataset(Dataset):
     """Slices of a store for a network, in the order of ``rows``.
 
-    An item is (image, mask): float32 (1, rows, columns) in [0, 1] and int64 (rows, columns). A whole batch can be asked for at
-    once with ``__getitems__``, as torch's DataLoader does, which saves most of the cost of small items.
+    An item is (image, mask): float32 (1, rows, columns) in [0, 1] and uint8 (rows, columns); losses want the mask as int64, which
+    is eight times as much to copy, so the fit loop converts it on the device. A whole batch can be asked for at once with
+    ``__getitems__``, as torch's DataLoader does, which saves most of the cost of small items.
 
     Args:
         store: where the slices are.
@@ -272,7 +272,6 @@ class SliceDataset(Dataset):
         self.store, self.rows, self.augment, self.seed = store, np.asarray(rows, dtype=np.int64), augment, seed
         self.scheme = get_scheme(scheme or store.scheme)
         self._lookup, self.report = store.lookup(self.scheme.name)
-        self._identity = self.scheme.name == store.scheme
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -293,10 +292,12 @@ class SliceDataset(Dataset):
             images, masks = np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
         else:
             images, masks = self.store.images[rows], self.store.masks[rows]
-            masks = masks if self._identity else self._lookup[masks]
-        image_batch = torch.from_numpy(images)[:, None].float().div_(255)
-        mask_batch = torch.from_numpy(np.ascontiguousarray(masks)).long()
-        return list(zip(image_batch, mask_batch, strict=True))
+            if self.scheme.name != self.store.scheme:
+                # bytes.translate looks bytes up three times faster than numpy's indexing (make bench).
+                masks = np.frombuffer(bytearray(masks.tobytes().translate(self._lookup.tobytes())), np.uint8).reshape(masks.shape)
+        # numpy, not torch: torch would start all cores for a millisecond's work and wait for the busiest.
+        image_batch = torch.from_numpy(np.multiply(images, np.float32(1 / 255), dtype=np.float32))[:, None]
+        return list(zip(image_batch, torch.from_numpy(masks), strict=True))
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         return self.__getitems__([index])[0]
