@@ -25,7 +25,7 @@ from spider_utils.files import atomic_path, fingerprint, read_json, write_csv, w
 from spider_utils.labels import convert, get_scheme
 from spider_utils.models import build_model
 from spider_utils.predict import Predictor
-from spider_utils.runtime import Profile, cpu_count, get_profile, progress, project_root
+from spider_utils.runtime import Profile, cpu_count, get_profile, progress, project_root, seed_everything
 from spider_utils.training.loop import RunResult, TrainConfig, fit
 
 PHANTOM_SEED = 2024
@@ -155,10 +155,6 @@ class Workspace:
         if options is None:
             options = {"encoder": profile.encoder, "decoder_channels": list(profile.decoder_channels)}
         card = {
-            "architecture": architecture,
-            "options": options,
-            "in_channels": 1,
-            "n_classes": scheme_.n_classes,
             "scheme": scheme,
             "size": list(store.grid.__dict__.values()),
             "data": {"kind": self.data, "fingerprint": store.fingerprint},
@@ -168,8 +164,10 @@ class Workspace:
         train_set = SliceDataset(store, split.rows("train", store.table), scheme, make_augment(augment), seed)
         val_set = SliceDataset(store, split.rows("val", store.table), scheme)
         name = "-".join(part for part in (self.name, architecture, scheme, tag) if part)
+        seed_everything(seed)
         model = build_model(architecture, in_channels=1, n_classes=scheme_.n_classes, **options)
-        return fit(model, train_set, val_set, self.home / "runs" / name, config, card, scheme_.n_classes)
+        # A run is made from settings alone and can be made again: other settings replace it.
+        return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
 
     def evaluate(self, run: RunResult, split: Split | None = None, subset: str = "test") -> pd.DataFrame:
         """Scores of a run on every series of a subset, in the series' own grid; measured once and kept in the run's folder.

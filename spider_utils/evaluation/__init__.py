@@ -1,0 +1,1 @@
+"""Scores of a segmentation: per case (``metrics``), over cases (``statistics``), for two folders of masks (``folders``)."""

@@ -1,0 +1,117 @@
+"""The course as a user runs it: Snakemake and papermill in the smoke profile, then nbval on every notebook."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from tests.notebooks.conftest import CHECKOUT, NOTEBOOKS, kit, make_home
+
+pytestmark = pytest.mark.notebooks
+NAMES = [path.stem for path in NOTEBOOKS]
+EXPECTED = ["00_start_here", "01_data_exploration", "02_preprocessing", "03_augmentation", "04_unet", "12_evaluation"]
+
+
+def test_all_notebooks_are_there() -> None:
+    assert NAMES == EXPECTED
+
+
+def test_course_runs_every_notebook(smoke_course: tuple[Path, subprocess.CompletedProcess]) -> None:
+    home, said = smoke_course
+    assert said.returncode == 0, said.stdout + said.stderr
+    executed = home / "build" / "smoke-phantom" / "notebooks"
+    assert sorted(path.stem for path in executed.glob("*.ipynb")) == NAMES
+    assert (home / "build" / "smoke-phantom" / "results.csv").is_file()
+    for wanted in ("executed notebooks:", "figures:", "results table:"):
+        assert wanted in said.stdout
+
+
+def test_every_notebook_leaves_a_figure_with_a_caption(smoke_course: tuple[Path, subprocess.CompletedProcess]) -> None:
+    home, _ = smoke_course
+    for name in NAMES:
+        figures = list((home / "build" / "smoke-phantom" / "figures" / name).glob("*.png"))
+        assert figures, f"{name} saved no figure"
+        assert all(list(figure.parent.glob(figure.stem + ".[tj][xs]*")) for figure in figures), f"{name}: a figure has no caption"
+
+
+def test_second_course_does_nothing(smoke_course: tuple[Path, subprocess.CompletedProcess]) -> None:
+    home, _ = smoke_course
+    before = {path: path.stat().st_mtime_ns for path in (home / "build").rglob("*.ipynb")}
+    again = kit(home, "course", "--profile", "smoke", "--cores", "2")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert ">" not in again.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (home / "build").rglob("*.ipynb")}
+
+
+def test_failed_notebook_is_named_and_others_run(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    for path in (home / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+        broken = nbformat.v4.new_code_cell("raise RuntimeError('the scanner is on fire')")
+        notebook.cells = [parameters, *([broken] if path.stem == "02_preprocessing" else [])]
+        nbformat.write(notebook, path)
+    said = kit(home, "course", "--profile", "smoke", "--cores", "2")
+    assert said.returncode == 1
+    assert "02_preprocessing.ipynb: cell 2 failed with RuntimeError: the scanner is on fire" in said.stdout
+    lines = {line.split()[0]: line for line in said.stdout.splitlines() if line.startswith("  0") or line.startswith("  1")}
+    assert "FAILED" in lines["02_preprocessing"]
+    assert all("done" in lines[name] for name in ("00_start_here", "01_data_exploration"))
+    assert all("not run" in lines[name] for name in ("03_augmentation", "04_unet", "12_evaluation"))
+    assert not (home / "build" / "smoke-phantom" / "notebooks" / "02_preprocessing.ipynb").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nbval(name: str, smoke_course: tuple[Path, subprocess.CompletedProcess]) -> None:
+    home, _ = smoke_course
+    notebook = nbformat.read(CHECKOUT / "notebooks" / f"{name}.ipynb", as_version=4)
+    notebook = papermill.parameterize.parameterize_notebook(notebook, {"PROFILE": "smoke"})
+    copy = home / "nbval" / f"{name}.ipynb"
+    copy.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, copy)
+    environment = os.environ | {"SPIDER_KIT_HOME": str(home), "SPIDER_KIT_HEADLESS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(home), "-p", "no:cacheprovider"]
+    command += ["--nbval-lax", "--nbval-cell-timeout=600", "--nbval-kernel-name=python3", str(copy)]
+    ran = subprocess.run(command, cwd=home, env=environment, text=True, capture_output=True, timeout=1800)
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-1000:]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+class TestCommittedNotebook:
+    """What a reader finds on the web: outputs, one parameters cell, no traces of a machine."""
+
+    def test_structure(self, path: Path) -> None:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+        assert len(tagged) == 1
+        assert {"PROFILE", "DATA", "ROOT"} <= {line.split(" ")[0] for line in tagged[0].source.splitlines()}
+        assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+        headings = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+        for wanted in ("What you will learn", "Summary", "Exercises", "References"):
+            assert any(line.startswith("#") and wanted in line for line in headings), f"no section '{wanted}'"
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert any("assert" in cell.source for cell in code)
+        # A sentence before each code cell.
+        for previous, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
+            if cell.cell_type == "code":
+                assert previous.cell_type == "markdown", f"no sentence before: {cell.source[:60]}"
+
+    def test_outputs_are_clean(self, path: Path) -> None:
+        assert path.stat().st_size < 1_000_000
+        notebook = nbformat.read(path, as_version=4)
+        assert "widgets" not in notebook.metadata
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code), "committed without its outputs"
+        outputs = [output for cell in code for output in cell.outputs]
+        assert not [output for output in outputs if output.output_type == "error"]
+        text = json.dumps([cell.source for cell in notebook.cells] + outputs)
+        for trace in (str(CHECKOUT), str(Path.home()) + "/", "/tmp/", "site-packages"):
+            assert trace not in text, f"holds {trace}"
