@@ -132,18 +132,33 @@ REQUIREMENTS = {  # distribution -> what the course uses it for
     "surface-distance": "surface metrics",
     "scikit-learn": "patient splits",
     "matplotlib": "figures",
+    "pooch": "downloads",
+    "safetensors": "trained weights",
+    "typer": "the command spider-kit",
     "ipywidgets": "the slice viewer",
 }
+
+
+def missing_packages() -> list[str]:
+    """Packages of the course that are not installed here, for the set-up cell on Colab and Kaggle, which installs these only."""
+    missing = []
+    for package in REQUIREMENTS:
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    return missing
 
 
 def environment_report() -> list[tuple[bool, str]]:
     """One (is it fine, line of text) for each thing that the course needs: Python, packages, cores, memory, disk, device."""
     lines = [(sys.version_info >= (3, 11), f"Python {platform.python_version()} on {platform.system()} ({platform_name()})")]
+    missing = missing_packages()
     for package, purpose in REQUIREMENTS.items():
-        try:
-            lines.append((True, f"{package} {importlib.metadata.version(package)}: {purpose}"))
-        except importlib.metadata.PackageNotFoundError:
+        if package in missing:
             lines.append((False, f"{package} is missing ({purpose}): run `make setup`, or pip install {package}"))
+        else:
+            lines.append((True, f"{package} {importlib.metadata.version(package)}: {purpose}"))
     lines.append((True, f"{cpu_count()} CPU cores"))
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
