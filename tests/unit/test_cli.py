@@ -1,0 +1,107 @@
+"""The command: exit statuses, one-line errors, examples in --help."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+COMMANDS = [
+    ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
+    ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",),
+]  # fmt: skip
+
+
+def kit(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "spider_utils.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, timeout=300)
+
+
+def mask_file(path: Path, value: int, spacing: tuple[float, float, float] = (1, 1, 1)) -> None:
+    array = np.zeros((4, 8, 8), np.uint8)
+    array[1:3, 2:6, 2:6] = value
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    path.parent.mkdir(exist_ok=True)
+    sitk.WriteImage(image, str(path))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_shows_an_example(command: tuple[str, ...]) -> None:
+    said = kit(*command, "--help")
+    assert said.returncode == 0
+    assert "Example: spider-kit " + " ".join(command) in re.sub(r"\s+", " ", said.stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("frobnicate",),
+        ("predict",),
+        ("evaluate", "--truth", "a"),
+        ("course", "--profile", "huge"),
+        ("data", "phantom", "--patients", "0", "--out", "x"),
+    ],
+)
+def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
+    said = kit(*arguments)
+    assert said.returncode == 2
+    assert "Traceback" not in said.stderr
+
+
+def assert_one_line_error(said: subprocess.CompletedProcess, *wanted: str) -> None:
+    assert said.returncode == 1, said.stdout + said.stderr
+    errors = [line for line in said.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "Traceback" not in said.stderr, said.stderr
+    for text in wanted:
+        assert text in errors[0]
+
+
+def test_evaluate(tmp_path: Path) -> None:
+    mask_file(tmp_path / "truth" / "1_t2.mha", 201)
+    mask_file(tmp_path / "pred" / "1_t2.mha", 3)
+    out = tmp_path / "scores.csv"
+    said = kit("evaluate", "--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--scheme", "structures4",
+               "--truth-scheme", "spider", "--out", str(out))  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert out.is_file() and (tmp_path / "scores_summary.csv").is_file()
+    assert "disc" in said.stdout and "1.000" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("pred_name", "pred_value", "spacing", "wanted"),
+    [
+        ("2_t2.mha", 3, (1, 1, 1), "1_t2"),
+        ("1_t2.mha", 77, (1, 1, 1), "77"),
+        ("1_t2.mha", 3, (1, 2, 1), "spacing"),
+    ],
+    ids=["unpaired", "unknown label", "other geometry"],
+)
+def test_evaluate_errors(tmp_path: Path, pred_name: str, pred_value: int, spacing: tuple, wanted: str) -> None:
+    mask_file(tmp_path / "truth" / "1_t2.mha", 1)
+    mask_file(tmp_path / "pred" / pred_name, pred_value, spacing)
+    said = kit("evaluate", "--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--scheme", "structures4",
+               "--out", str(tmp_path / "scores.csv"))  # fmt: skip
+    assert_one_line_error(said, wanted, str(tmp_path))
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_predict_errors(tmp_path: Path) -> None:
+    assert_one_line_error(kit("predict", str(tmp_path / "no.mha"), "--out", str(tmp_path / "out")), "no.mha", "does not exist")
+    mask_file(tmp_path / "in" / "scan.mha", 1)
+    said = kit("predict", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--model", str(tmp_path / "none"), cwd=tmp_path)
+    assert_one_line_error(said, "no trained model")
+    assert not (tmp_path / "out").exists()
+
+
+def test_real_data_needs_a_root(tmp_path: Path) -> None:
+    assert_one_line_error(kit("train", "--data", "spider", cwd=tmp_path), "ROOT")
+
+
+def test_export_slices_wants_both_sizes(tmp_path: Path) -> None:
+    assert kit("data", "export-slices", "--out", str(tmp_path / "out"), "--rows", "32").returncode == 2

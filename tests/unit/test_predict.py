@@ -1,0 +1,136 @@
+"""Any image in, a mask with the same geometry out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from PIL import Image
+
+from spider_utils.data.slices import SliceGrid
+from spider_utils.data.volumes import read_volume
+from spider_utils.errors import DataError, KitError
+from spider_utils.models import build_model
+from spider_utils.predict import SLICES_AT_ONCE, Predictor, find_inputs, predict_path
+from spider_utils.training.checkpoints import save_model
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained U-Net: its masks mean nothing, but their geometry must be right."""
+    import torch
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    model = build_model("unet", in_channels=1, n_classes=4, encoder="resnet18", decoder_channels=[16, 16, 8, 8, 8])
+    save_model(folder, model, {"scheme": "structures4", "size": [64, 32]})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(model_folder: Path) -> Predictor:
+    return Predictor.load(model_folder, "cpu")
+
+
+class BrightestClass:
+    """Stands in for a network whose answer is known: class 3 where the image is bright, background elsewhere."""
+
+    def __call__(self, images: object) -> object:
+        import torch
+
+        bright = (images[:, 0] > 0.5).float() * 20
+        return torch.stack([10 - bright, torch.zeros_like(bright) - 99, torch.zeros_like(bright) - 99, bright - 10], dim=1)
+
+
+def write_image(path: Path, code: str, size: tuple[int, int, int] = (20, 40, 11)) -> sitk.Image:
+    random = np.random.default_rng(0)
+    image = sitk.GetImageFromArray(random.integers(0, 900, size[::-1]).astype(np.int16))
+    image.SetSpacing((0.7, 0.6, 4.0))
+    image.SetOrigin((-12.5, 30.25, 7.0))
+    image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code))
+    sitk.WriteImage(image, str(path))
+    return image
+
+
+@pytest.mark.parametrize("code", ["PIR", "RAS", "LPS", "IRA", "SLP"])
+@pytest.mark.parametrize("suffix", [".mha", ".nii.gz"])
+def test_mask_lies_in_the_inputs_own_grid(tmp_path: Path, predictor: Predictor, code: str, suffix: str) -> None:
+    write_image(tmp_path / f"scan{suffix}", code)
+    (written,) = predict_path(tmp_path / f"scan{suffix}", tmp_path / "masks", predictor)
+    assert written == tmp_path / "masks" / f"scan{suffix}"
+    image, mask = sitk.ReadImage(str(tmp_path / f"scan{suffix}")), sitk.ReadImage(str(written))
+    assert mask.GetSize() == image.GetSize()
+    assert mask.GetSpacing() == pytest.approx(image.GetSpacing())
+    assert mask.GetOrigin() == pytest.approx(image.GetOrigin())
+    assert mask.GetDirection() == pytest.approx(image.GetDirection())
+    assert set(np.unique(sitk.GetArrayFromImage(mask))) <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("code", ["PIR", "RAS", "SLP"])
+def test_mask_is_where_the_structure_is(tmp_path: Path, code: str) -> None:
+    """A bright block in the file comes back as a labelled block at the same voxels, whatever the orientation."""
+    array = np.zeros((12, 24, 20), np.uint8)
+    array[3:9, 6:18, 5:15] = 255
+    image = sitk.GetImageFromArray(array)
+    image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code))
+    sitk.WriteImage(image, str(tmp_path / "block.mha"))
+    known = Predictor(BrightestClass(), SliceGrid(96, 96), "structures4", "cpu")
+    (written,) = predict_path(tmp_path / "block.mha", tmp_path / "out", known)
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(written)))
+    overlap = 2 * ((mask == 3) & (array > 0)).sum() / ((mask == 3).sum() + (array > 0).sum())
+    assert overlap > 0.93
+
+
+def test_png_folder(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((50, 30), 40 * number, np.uint8)).save(tmp_path / "in" / f"a{number}.png")
+    written = predict_path(tmp_path / "in", tmp_path / "out", predictor)
+    assert [path.name for path in written] == ["a0.png", "a1.png", "a2.png"]
+    assert all(Image.open(path).size == (30, 50) for path in written)
+
+
+def test_more_slices_than_fit_in_one_pass(tmp_path: Path, predictor: Predictor) -> None:
+    write_image(tmp_path / "long.mha", "PIR", (20, 40, 2 * SLICES_AT_ONCE + 3))
+    volume = read_volume(tmp_path / "long.mha")
+    mask = predictor.predict_volume(volume)
+    assert mask.array.shape == volume.array.shape
+    probabilities = predictor.slice_probabilities(volume.array.astype(np.uint8)[:2], volume.spacing[1:])
+    assert probabilities.shape == (2, 4, *volume.array.shape[1:])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_one_bad_file_does_not_lose_the_others(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "good.mha", "PIR")
+    (tmp_path / "in" / "bad.mha").write_bytes((tmp_path / "in" / "good.mha").read_bytes()[:900])
+    with pytest.raises(KitError, match=r"1 of 2 images.*bad\.mha"):
+        predict_path(tmp_path / "in", tmp_path / "out", predictor)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.mha"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("nothing.mha", "does not exist"), ("notes.txt", "is not known"), ("empty", "holds no image")]
+)
+def test_wrong_inputs(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=message):
+        find_inputs(tmp_path / name)
+
+
+def test_mask_never_overwrites_the_image(tmp_path: Path, predictor: Predictor) -> None:
+    write_image(tmp_path / "scan.mha", "PIR")
+    before = (tmp_path / "scan.mha").read_bytes()
+    with pytest.raises(DataError, match="overwrite"):
+        predict_path(tmp_path / "scan.mha", tmp_path, predictor)
+    assert (tmp_path / "scan.mha").read_bytes() == before
+
+
+def test_model_without_slice_size(tmp_path: Path) -> None:
+    model = build_model("unet", in_channels=1, n_classes=4, encoder="resnet18", decoder_channels=[16, 16, 8, 8, 8])
+    save_model(tmp_path, model, {"scheme": "structures4"})
+    with pytest.raises(DataError, match=r"model\.json.*how slices go in"):
+        Predictor.load(tmp_path, "cpu")
