@@ -31,7 +31,7 @@ class Profile:
         phantom_size: "small" (coarse voxels, few slices) or "full" (hospital voxel sizes).
         slice_size: rows, columns of the 2D slices that networks see.
         encoder, decoder_channels: the U-Net's parts.
-        epochs, batch_size, learning_rate: of every 2D network.
+        epochs, batch_size, learning_rate, optimizer, schedule: of every 2D network (see training.config.TrainConfig).
         samples_per_epoch: slices drawn a training epoch; None means all of them.
         augment: name of the augmentation pipeline used in training.
     """
@@ -45,6 +45,8 @@ class Profile:
     epochs: int
     batch_size: int
     learning_rate: float
+    optimizer: str
+    schedule: str
     samples_per_epoch: int | None
     augment: str
 
@@ -54,10 +56,14 @@ class Profile:
 
 
 PROFILES: dict[str, Profile] = {
-    "smoke": Profile("smoke", 6, "small", (64, 64), "resnet18", (32, 24, 16, 12, 8), 2, 8, 2e-3, 32, "light"),
-    "quick": Profile("quick", 24, "full", (160, 128), "resnet18", (128, 64, 32, 16, 16), 14, 16, 2e-3, 256, "standard"),
-    # `medfusion`: 128x128, Adam 1e-3, 50 epochs, batch 64 (SOURCES; its training section).
-    "paper": Profile("paper", 218, "full", (128, 128), "resnet34", (256, 128, 64, 32, 16), 50, 64, 1e-3, None, "standard"),
+    "smoke": Profile("smoke", 6, "small", (64, 64), "resnet18", (32, 24, 16, 12, 8), 2, 8, 2e-3, "adamw", "one_cycle", 32, "light"),
+    "quick": Profile(
+        "quick", 24, "full", (160, 128), "resnet18", (128, 64, 32, 16, 16), 14, 16, 2e-3, "adamw", "one_cycle", 256, "standard"
+    ),
+    # `medfusion`, training section: 128x128, Adam 1e-3, 50 epochs, batch 64, learning rate reduced on plateau.
+    "paper": Profile(
+        "paper", 218, "full", (128, 128), "resnet34", (256, 128, 64, 32, 16), 50, 64, 1e-3, "adam", "plateau", None, "standard"
+    ),
 }
 
 
@@ -176,7 +182,10 @@ def is_interactive() -> bool:
     """True where a moving progress bar can be drawn: a terminal, or a notebook that a person runs."""
     if os.environ.get("SPIDER_KIT_HEADLESS") or os.environ.get("CI"):
         return False
-    return sys.stderr.isatty() or ("ipykernel" in sys.modules and "PAPERMILL_EXECUTION" not in os.environ)
+    # A kernel is asked for by its shell: test tools import ipykernel without being one.
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    in_notebook = getattr(shell, "kernel", None) is not None
+    return sys.stderr.isatty() or (in_notebook and "PAPERMILL_EXECUTION" not in os.environ)
 
 
 def progress(items: Iterable[Item], desc: str, total: int | None = None, lines: int = 4) -> Iterator[Item]:

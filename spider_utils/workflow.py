@@ -148,6 +148,8 @@ class Workspace:
                 "epochs": profile.epochs,
                 "batch_size": profile.batch_size,
                 "learning_rate": profile.learning_rate,
+                "optimizer": profile.optimizer,
+                "schedule": profile.schedule,
                 "samples_per_epoch": profile.samples_per_epoch,
                 **changes,
             }

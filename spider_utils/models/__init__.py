@@ -1,0 +1,71 @@
+"""Segmentation networks behind one ``build_model``; one architecture, one file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from spider_utils.models.network import SegmentationNetwork
+
+# Name -> "module:class". Imported on first use only, because torch and the network libraries take seconds to load.
+ARCHITECTURES: dict[str, str] = {
+    "unet": "spider_utils.models.unet:UNet",
+}
+
+
+def available_models() -> list[str]:
+    """Names that ``build_model`` knows, sorted."""
+    return sorted(ARCHITECTURES)
+
+
+def build_model(name: str, in_channels: int, n_classes: int, **options: Any) -> SegmentationNetwork:
+    """Build a segmentation network.
+
+    Args:
+        name: one of ``available_models()``.
+        in_channels: channels of the input image; 1 for MRI.
+        n_classes: classes including background; the number of output channels.
+        **options: the architecture's own settings (see the class in its file); anything JSON can hold.
+
+    Returns:
+        A module that takes float32 ``(batch, in_channels, height, width)`` and gives logits, float
+        ``(batch, n_classes, height, width)``. ``.stride`` is what height and width must be divisible by; ``.spec`` is a
+        dict that JSON can hold, from which the same network can be built again: ``architecture``, ``in_channels``,
+        ``n_classes``, ``options`` (with every default filled in) and ``initial_weights`` ("random" or "imagenet").
+
+    Raises:
+        ValueError: unknown name or option, fewer than one channel or two classes, or an option's value is refused.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown model '{name}'. Known are: {', '.join(available_models())}")
+    if in_channels < 1 or n_classes < 2:
+        raise ValueError(
+            f"in_channels must be at least 1 and n_classes at least 2 (background is one), not {in_channels} and {n_classes}"
+        )
+    module, _, class_name = ARCHITECTURES[name].partition(":")
+    architecture = getattr(importlib.import_module(module), class_name)
+    signature = inspect.signature(architecture)
+    known = [option for option in signature.parameters if option not in ("in_channels", "n_classes")]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"model '{name}' has no option {', '.join(unknown)}. Its options are: {', '.join(known)}")
+    filled = signature.bind(in_channels, n_classes, **options)
+    filled.apply_defaults()
+    model = architecture(*filled.args, **filled.kwargs)
+    chosen = {option: filled.arguments[option] for option in known}
+    model.spec = {
+        "architecture": name,
+        "in_channels": int(in_channels),
+        "n_classes": int(n_classes),
+        "options": {option: list(value) if isinstance(value, tuple) else value for option, value in chosen.items()},
+        "initial_weights": model.initial_weights,
+    }
+    return model
+
+
+def parameter_count(model: nn.Module, trainable_only: bool = True) -> int:
+    """Number of weights of ``model``; with ``trainable_only`` those that training changes."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad or not trainable_only)

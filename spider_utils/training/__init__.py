@@ -1,0 +1,1 @@
+"""Training: one fit loop for all networks, losses, checkpoints."""

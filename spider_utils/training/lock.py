@@ -1,0 +1,87 @@
+"""One run at a time in one run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from spider_utils.errors import DataError
+
+_held: set[int] = set()
+
+
+def _forget_in_child() -> None:
+    """A forked data loader worker must not keep its parent's lock alive after the parent was killed."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
+
+try:
+    import fcntl
+
+    def _try_to_lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+except ImportError:  # Windows
+    import msvcrt
+
+    def _try_to_lock(handle: int) -> None:
+        os.lseek(handle, 1 << 20, os.SEEK_SET)  # a byte far behind the text, which others can then still read
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+
+
+@contextlib.contextmanager
+def run_lock(path: str | Path) -> Iterator[None]:
+    """Hold the lock file ``path``, which names the process id of its holder.
+
+    The lock itself belongs to the operating system, which frees it however its holder dies: the file of a killed process is
+    simply taken over. Where a file system knows no locks (some network drives), the run goes on without one.
+
+    Raises:
+        DataError: another running process holds the lock, or the file cannot be written.
+    """
+    path = Path(path)
+    handle = _acquire(path)
+    _held.add(handle)
+    try:
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, b"%d\n" % os.getpid())
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()  # before the lock is freed, so that nobody locks a file which is about to vanish
+        _held.discard(handle)
+        os.close(handle)
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DataError(path, f"cannot be written ({error.strerror})", "Choose a folder that you can write to.") from error
+        try:
+            _try_to_lock(handle)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+                os.close(handle)
+                raise DataError(
+                    path,
+                    f"process {holder} is training in this run folder right now",
+                    "Wait until it ends, or stop it, or choose another run folder.",
+                ) from error
+        # The holder before us may have deleted the file between our opening and our locking it: then lock the new one.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(handle)):
+                return handle
+        os.close(handle)

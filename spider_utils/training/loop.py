@@ -1,0 +1,354 @@
+"""The one fit loop of the kit: trains any of its networks, can be killed at any time, and goes on where it was."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from spider_utils.errors import KitError
+from spider_utils.evaluation.metrics import ConfusionMatrix
+from spider_utils.files import fingerprint, require_free_space, write_csv, write_json
+from spider_utils.models import parameter_count
+from spider_utils.models.network import SegmentationNetwork
+from spider_utils.runtime import is_interactive, pick_device, seed_everything
+from spider_utils.training.checkpoints import (
+    complete_card,
+    read_tensors,
+    read_training_state,
+    save_model,
+    write_tensors,
+    write_training_state,
+)
+from spider_utils.training.config import TrainConfig, scheduled_share
+from spider_utils.training.lock import run_lock
+from spider_utils.training.losses import make_loss
+from spider_utils.training.precision import autocast, choose_amp
+from spider_utils.training.provenance import peak_memory_bytes, provenance
+from spider_utils.training.runs import (
+    HISTORY_FILE,
+    RUN_FILE,
+    STATE_FILE,
+    RunResult,
+    is_other_run,
+    move_into_place,
+    remove_training_files,
+    remove_unfinished_writes,
+    run_identity,
+)
+
+OPTIMIZER_CLASSES = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+STEPS_BETWEEN_CHECKS = 20  # losses are looked at this often; on a GPU every look waits for the device
+
+
+def fit(
+    model: SegmentationNetwork,
+    train_set: Dataset,
+    val_set: Dataset,
+    folder: str | Path,
+    config: TrainConfig,
+    card: dict[str, Any],
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> RunResult:
+    """Train ``model`` and leave a run folder, or return the one that is already there.
+
+    Work happens in ``<folder>.partial``, which is renamed when all is written. A call after a kill, a crash or a keyboard
+    interrupt goes on after the last whole epoch; on a CPU (same machine, same number of threads) it ends with the same numbers
+    as an unbroken run. A finished run of the same config, card and set sizes is returned without training.
+
+    Args:
+        model: a network of ``build_model``, where training starts; it is changed. Take the trained one from the result. The
+            starting weights do not count when deciding whether a run is the same: name in the card what they come from.
+        train_set, val_set: give (float32 image ``(1, height, width)``, int64 mask ``(height, width)``); ``set_epoch(epoch)``
+            is called where it exists, so that augmentation can follow from the epoch.
+        folder: the run folder.
+        config: how to train.
+        card: what to know about the model, JSON values: ``scheme``, ``size``, ``data``, ``split``, ... The network's own
+            entries are filled in. Name the data by fingerprint: it tells one run from another.
+        device: "auto", "cpu", "cuda" or "mps".
+        overwrite: replace a finished or half-done run in ``folder`` that was made with other settings. The finished one is
+            kept until the new one is complete. Anything but a run is never replaced.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        KitError: the loss is no longer a number (with epoch and step); masks hold classes that the model lacks; the
+            validation set has no foreground; ``folder`` holds another run and ``overwrite`` is False (with what differs).
+        DataError: another process trains in ``folder``; files cannot be written or read; the disk is too full.
+        ValueError: the card contradicts the model, or a data set is empty.
+    """
+    folder = Path(folder)
+    if not len(train_set) or not len(val_set):
+        raise ValueError(f"{'validation' if len(train_set) else 'training'} set is empty")
+    card = complete_card(model, card)
+    identity = run_identity(config, card, len(train_set), len(val_set))
+    with run_lock(folder.with_name(folder.name + ".lock")):
+        if folder.exists() and not is_other_run(folder, identity, overwrite):
+            remove_training_files(folder)  # a kill right after the renaming may have left them
+            return RunResult.open(folder)
+        partial = folder.with_name(folder.name + ".partial")
+        if partial.exists():
+            remove_unfinished_writes(partial)
+            if is_other_run(partial, identity, overwrite):
+                shutil.rmtree(partial)
+        run = _Run(model, train_set, val_set, partial, config, card, identity, pick_device(device))
+        run.train()
+        run.finish()
+        move_into_place(partial, folder)
+    return RunResult.open(folder)
+
+
+# ---------------------------------------------------------------------------------------------------------------- training
+
+
+@dataclass
+class _Progress:
+    """Where training stands after an epoch; as JSON part of the training state."""
+
+    amp: str
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    seconds: float = 0.0
+    parts: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    plateau: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+class _Run:
+    """One training run at work in its partial folder."""
+
+    def __init__(
+        self,
+        model: SegmentationNetwork,
+        train_set: Dataset,
+        val_set: Dataset,
+        partial: Path,
+        config: TrainConfig,
+        card: dict[str, Any],
+        identity: dict[str, Any],
+        device: str,
+    ):
+        self.train_set, self.val_set = train_set, val_set
+        self.partial, self.config, self.card, self.identity, self.device = partial, config, card, identity, device
+        self.n_classes = card["n_classes"]
+        memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.model = model.to(device=device, memory_format=memory_format)
+        self.memory_format = memory_format
+        self.loss = make_loss(config.loss, self.n_classes)
+        self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimizer, mode="max", factor=config.plateau_factor, patience=config.plateau_patience
+        )
+        self.n_samples = min(config.samples_per_epoch or len(train_set), len(train_set))
+        self.steps_per_epoch = max(1, self.n_samples // config.batch_size)
+        self.progress = _Progress(amp=choose_amp(config.amp, device))
+        self._start_or_resume()
+
+    # -- state on disk
+
+    def _start_or_resume(self) -> None:
+        state = self.partial / STATE_FILE
+        if state.exists():
+            fix = f"Delete the folder {self.partial} to train from the start."
+            notes = read_training_state(state, self.model, self.optimizer, fix)
+            self.progress = _Progress(**notes)
+            self.plateau.load_state_dict(self.progress.plateau)
+            print(f"going on after epoch {self.progress.epoch} of {self.config.epochs} in {self.partial}", flush=True)
+        else:
+            weights = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
+            # Weights and Adam's two averages, twice while one state replaces the other, and two files of best weights.
+            require_free_space(self.partial, 8 * weights, "training")
+            write_json(self.partial / RUN_FILE, {"identity": self.identity})
+        # Mixed precision stays what the run began with, even when it goes on elsewhere.
+        self.scaler = torch.amp.GradScaler(self.device, enabled=self.progress.amp == "fp16")
+        if self.progress.scaler:
+            self.scaler.load_state_dict(self.progress.scaler)
+        self.progress.parts += 1
+        self._save_state()
+
+    def _save_state(self) -> None:
+        self.progress.plateau = self.plateau.state_dict()
+        self.progress.scaler = self.scaler.state_dict()
+        write_training_state(self.partial / STATE_FILE, self.model, self.optimizer, asdict(self.progress))
+
+    def _best_file(self, epoch: int) -> Path:
+        return self.partial / f"best-{epoch:05d}.safetensors"
+
+    def _save_epoch(self, is_best: bool) -> None:
+        """Best weights first, under a new name; then the state that points to them; then the old best can go."""
+        if is_best:
+            write_tensors(self._best_file(self.progress.epoch), self.model.state_dict())
+        self._save_state()
+        write_csv(self.partial / HISTORY_FILE, pd.DataFrame(self.progress.history))
+        for path in self.partial.glob("best-*.safetensors"):
+            if path != self._best_file(self.progress.best_epoch):
+                path.unlink()
+
+    # -- training
+
+    def train(self) -> None:
+        """Train from where the state stands to the last epoch or an early stop."""
+        while self.progress.epoch < self.config.epochs and not self._is_stalled():
+            self._train_one_epoch(self.progress.epoch + 1)
+
+    def _is_stalled(self) -> bool:
+        patience = self.config.early_stop_patience
+        return patience is not None and self.progress.epoch - self.progress.best_epoch >= patience
+
+    def _train_one_epoch(self, epoch: int) -> None:
+        started = time.perf_counter()
+        train_loss = self._train_steps(epoch)
+        val_loss, confusion = self._validate(epoch)
+        if not math.isfinite(val_loss):
+            raise self._no_number("validation", f"epoch {epoch}")
+        score = confusion.mean_iou(exclude_background=True)
+        if math.isnan(score):
+            raise KitError("the validation set holds no foreground class: mean IoU is undefined. Use other validation patients")
+        if self.config.schedule == "plateau":
+            self.plateau.step(score)
+        is_best = score > self.progress.best_score
+        if is_best:
+            self.progress.best_epoch, self.progress.best_score = epoch, score
+        seconds = time.perf_counter() - started
+        dice = {f"val_dice_{index}": float(value) for index, value in enumerate(confusion.dice())}
+        self.progress.epoch = epoch
+        self.progress.seconds += seconds
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.progress.history.append(
+            {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, "val_mean_iou": score}
+            | dice
+            | {"learning_rate": learning_rate, "seconds": seconds}
+        )
+        self._save_epoch(is_best)
+        foreground = [value for key, value in dice.items() if key != "val_dice_0" and not math.isnan(value)]
+        print(
+            f"epoch {epoch:>{len(str(self.config.epochs))}}/{self.config.epochs}  train loss {train_loss:.4f}  "
+            f"val loss {val_loss:.4f}  mean IoU {score:.4f}  mean Dice {np.mean(foreground):.4f}  "
+            f"lr {learning_rate:.1e}  {seconds:.1f} s{'  best' if is_best else ''}",
+            flush=True,
+        )
+
+    def _train_steps(self, epoch: int) -> float:
+        """Train for one epoch and return the mean loss of its steps."""
+        # All randomness of an epoch follows from (seed, epoch), so an epoch that is repeated after a kill is the same.
+        order_seed, epoch_seed = np.random.SeedSequence([self.config.seed, epoch]).generate_state(2)
+        order = np.random.default_rng(order_seed).permutation(len(self.train_set))[: self.n_samples]
+        if hasattr(self.train_set, "set_epoch"):
+            self.train_set.set_epoch(epoch)
+        seed_everything(int(epoch_seed))
+        self.model.train()
+        losses: list[torch.Tensor] = []
+        kept = order[: self.steps_per_epoch * self.config.batch_size]
+        batches = self._batches(self.train_set, kept, f"epoch {epoch}", int(epoch_seed))
+        for step, (images, masks) in enumerate(batches, start=1):
+            self._set_learning_rate((epoch - 1) * self.steps_per_epoch + step - 1)
+            with autocast(self.progress.amp, self.device):
+                logits = self.model(images)
+            loss = self.loss(logits, masks)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            losses.append(loss.detach())
+            if step % STEPS_BETWEEN_CHECKS == 0 or step == self.steps_per_epoch:
+                self._check_losses(losses, epoch)
+        return float(torch.stack(losses).double().mean())
+
+    def _check_losses(self, losses: list[torch.Tensor], epoch: int) -> None:
+        finite = torch.stack(losses).isfinite().cpu().numpy()
+        if not finite.all():
+            raise self._no_number("training", f"epoch {epoch}, step {int(np.argmin(finite)) + 1}")
+
+    def _no_number(self, which: str, where: str) -> KitError:
+        return KitError(
+            f"{self.partial}: the {which} loss is no longer a number at {where}. Check the images for NaN; else train with a "
+            f"lower learning_rate (it is {self.config.learning_rate:g}) or amp='off', and overwrite=True"
+        )
+
+    def _set_learning_rate(self, step: int) -> None:
+        share = scheduled_share(self.config.schedule, step, self.config.epochs * self.steps_per_epoch)
+        if share is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * share
+
+    @torch.inference_mode()
+    def _validate(self, epoch: int) -> tuple[float, ConfusionMatrix]:
+        """Mean loss over the validation slices, and their pooled counts."""
+        self.model.eval()
+        confusion = ConfusionMatrix(self.n_classes)
+        total = 0.0
+        everything = np.arange(len(self.val_set))
+        for images, masks in self._batches(self.val_set, everything, f"epoch {epoch} validation", seed=0):
+            with autocast(self.progress.amp, self.device):
+                logits = self.model(images)
+            total += float(self.loss(logits, masks)) * len(images)
+            confusion.update(masks.cpu().numpy(), logits.argmax(dim=1).cpu().numpy())
+        return total / len(self.val_set), confusion
+
+    def _batches(self, dataset: Dataset, order: np.ndarray, desc: str, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of ``dataset`` in ``order``, checked and on the device."""
+        loader = DataLoader(
+            Subset(dataset, order.tolist()),
+            batch_size=self.config.batch_size,
+            num_workers=self.config.num_workers,
+            pin_memory=self.device == "cuda",
+            generator=torch.Generator().manual_seed(seed),  # of the workers
+        )
+        if is_interactive():
+            from tqdm.auto import tqdm
+
+            loader = tqdm(loader, desc=desc, leave=False)
+        for images, masks in loader:
+            lowest, highest = int(masks.min()), int(masks.max())
+            if lowest < 0 or highest >= self.n_classes:
+                raise KitError(
+                    f"a mask holds class {lowest if lowest < 0 else highest}, but the model has classes 0 to "
+                    f"{self.n_classes - 1}. Convert the masks to the model's label scheme first"
+                )
+            images = images.to(self.device, non_blocking=True, memory_format=self.memory_format)
+            yield images, masks.to(self.device, non_blocking=True).long()  # datasets may give bytes, an eighth to move
+
+    # -- the end
+
+    def finish(self) -> None:
+        """Write the files of a finished run into the partial folder."""
+        fix = f"Delete the folder {self.partial} to train from the start."
+        best, _ = read_tensors(self._best_file(self.progress.best_epoch), fix)
+        self.model.load_state_dict(best)
+        save_model(self.partial, self.model, self.card)
+        write_csv(self.partial / HISTORY_FILE, pd.DataFrame(self.progress.history))
+        record = {
+            "identity": self.identity,
+            "fingerprint": fingerprint(self.identity),
+            "config": asdict(self.config),
+            "seed": self.config.seed,
+            "data": self.card.get("data"),
+            "amp": self.progress.amp,
+            "parameters": parameter_count(self.model),
+            "best_epoch": self.progress.best_epoch,
+            "best_val_mean_iou": self.progress.best_score,
+            "epochs_trained": self.progress.epoch,
+            "stopped_early": self.progress.epoch < self.config.epochs,
+            "wall_seconds": self.progress.seconds,
+            "parts": self.progress.parts,
+            "peak_memory_bytes": peak_memory_bytes(self.device),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(self.partial / RUN_FILE, record | provenance(self.device))

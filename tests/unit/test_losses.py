@@ -1,0 +1,99 @@
+"""Losses against values worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from spider_utils.training.losses import LOSSES, make_loss
+
+
+def logits_of(probabilities):
+    """Logits whose softmax over the last axis is ``probabilities`` (pixels, classes), as (1, classes, 1, pixels)."""
+    return torch.tensor(probabilities).log().T[None, :, None, :]
+
+
+# Two pixels, three classes. True classes: 0 and 1. Class 2 is absent.
+TWO_PIXELS = logits_of([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
+TRUTH = torch.tensor([[[0, 1]]])
+
+
+def test_cross_entropy_by_hand():
+    assert make_loss("ce", 3)(TWO_PIXELS, TRUTH).item() == pytest.approx(math.log(2))
+
+
+def test_dice_by_hand_leaves_the_absent_class_out():
+    # Class 0: overlap 0.5, sum p 0.75, sum t 1: Dice 1/1.75; class 1 the same; class 2 is in no pixel of the truth.
+    assert make_loss("dice", 3)(TWO_PIXELS, TRUTH).item() == pytest.approx(1 - 1 / 1.75)
+
+
+def test_dice_ce_is_the_sum():
+    total = make_loss("dice_ce", 3)(TWO_PIXELS, TRUTH).item()
+    assert total == pytest.approx(math.log(2) + 1 - 1 / 1.75)
+
+
+def test_dice_is_pooled_over_the_batch():
+    # Class 1 has one true pixel in the whole batch, in the second image; class 0 three.
+    logits = torch.cat([logits_of([[0.8, 0.2], [0.6, 0.4]]), logits_of([[0.9, 0.1], [0.3, 0.7]])])
+    truth = torch.tensor([[[0, 0]], [[0, 1]]])
+    background = 2 * (0.8 + 0.6 + 0.9) / ((0.8 + 0.6 + 0.9 + 0.3) + 3)
+    structure = 2 * 0.7 / ((0.2 + 0.4 + 0.1 + 0.7) + 1)
+    assert make_loss("dice", 2)(logits, truth).item() == pytest.approx(1 - (background + structure) / 2)
+
+
+def test_pixels_given_to_an_absent_class_still_cost():
+    truth = torch.zeros(1, 1, 2, dtype=torch.int64)
+    right = logits_of([[0.98, 0.01, 0.01]] * 2)
+    wrong = logits_of([[0.5, 0.01, 0.49]] * 2)
+    for name in LOSSES:
+        assert make_loss(name, 3)(wrong, truth) > make_loss(name, 3)(right, truth)
+
+
+def test_an_absent_class_without_any_probability_is_no_division_by_zero():
+    logits = torch.tensor([1000.0, 0.0, 0.0]).view(1, 3, 1, 1).repeat(1, 1, 1, 2).requires_grad_()
+    loss = make_loss("dice", 3)(logits, torch.zeros(1, 1, 2, dtype=torch.int64))
+    loss.backward()
+    assert loss.item() == 0 and logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_perfect_is_zero_and_wrong_is_large(name):
+    truth = torch.randint(0, 4, (2, 8, 8), generator=torch.Generator().manual_seed(0))
+    perfect = 50.0 * torch.nn.functional.one_hot(truth, 4).permute(0, 3, 1, 2)
+    loss = make_loss(name, 4)
+    assert loss(perfect, truth).item() == pytest.approx(0, abs=1e-5)
+    assert loss(perfect, (truth + 1) % 4).item() > 0.9
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_half_precision_logits_are_summed_in_float32(name):
+    logits = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    truth = torch.randint(0, 3, (2, 64, 64), generator=torch.Generator().manual_seed(1))
+    low = logits.bfloat16().requires_grad_()
+    loss = make_loss(name, 3)(low, truth)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(make_loss(name, 3)(low.detach().float(), truth).item(), rel=1e-6)
+    assert low.grad.isfinite().all() and low.grad.any()
+
+
+def test_dice_agrees_with_segmentation_models_pytorch_where_all_classes_are_present():
+    from segmentation_models_pytorch.losses import DiceLoss
+
+    logits = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    truth = torch.randint(0, 4, (2, 16, 16), generator=torch.Generator().manual_seed(1))
+    assert make_loss("dice", 4)(logits, truth).item() == pytest.approx(DiceLoss("multiclass")(logits, truth).item())
+
+
+def test_volumes_work_like_slices():
+    logits = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    truth = torch.randint(0, 3, (2, 4, 8, 8), generator=torch.Generator().manual_seed(1))
+    flat = make_loss("dice_ce", 3)(logits.flatten(2, 3), truth.flatten(1, 2))
+    assert make_loss("dice_ce", 3)(logits, truth).item() == pytest.approx(flat.item())
+
+
+def test_bad_names_and_channels_are_refused():
+    with pytest.raises(ValueError, match="unknown loss 'mse'. Known are: ce, dice, dice_ce"):
+        make_loss("mse", 3)
+    with pytest.raises(ValueError, match="3 channels, the loss was made for 4"):
+        make_loss("dice", 4)(TWO_PIXELS, TRUTH)

@@ -1,0 +1,608 @@
+"""The fit loop: it learns, keeps the best, goes on after any kill with the same numbers, and explains every refusal."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from spider_utils.errors import DataError, KitError
+from spider_utils.models import ARCHITECTURES, build_model
+from spider_utils.models.network import SegmentationNetwork
+from spider_utils.training import checkpoints, loop, precision, runs
+from spider_utils.training.config import TrainConfig, scheduled_share
+from spider_utils.training.lock import run_lock
+from spider_utils.training.loop import RunResult, fit
+
+
+class TinyNetwork(SegmentationNetwork):
+    """Small enough for tests, with everything that has a state or random numbers: batch norm and dropout."""
+
+    def __init__(self, in_channels, n_classes, dropout=0.2, norm=True):
+        middle = nn.BatchNorm2d(8) if norm else nn.Identity()
+        body = nn.Sequential(
+            nn.Conv2d(in_channels, 8, 3, padding=1), middle, nn.ReLU(), nn.Dropout2d(dropout), nn.Conv2d(8, n_classes, 1)
+        )
+        super().__init__(body, in_channels, stride=1)
+
+
+class Squares(torch.utils.data.Dataset):
+    """Noisy images of a bright square (class 1) above a brighter one (class 2); the noise follows from the epoch."""
+
+    def __init__(self, n=24, seed=0):
+        self.n, self.seed, self.epoch, self.seen = n, seed, 0, []
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, item):
+        self.seen.append((self.epoch, item))
+        mask = np.zeros((16, 16), np.int64)
+        row, column = np.random.default_rng((self.seed, item)).integers(0, 8, 2)
+        mask[row : row + 4, column : column + 6] = 1
+        mask[row + 4 : row + 8, column : column + 6] = 2
+        noise = np.random.default_rng((self.seed, item, self.epoch)).normal(0, 0.1, mask.shape)
+        return torch.from_numpy((mask / 2 + noise).astype(np.float32)[None]), torch.from_numpy(mask)
+
+
+class Altered(Squares):
+    """``Squares`` with every image or mask changed from some epoch on."""
+
+    def __init__(self, image=lambda image: image, mask=lambda mask: mask, from_epoch=1, **settings):
+        super().__init__(**settings)
+        self.image, self.mask, self.from_epoch = image, mask, from_epoch
+
+    def __getitem__(self, item):
+        image, mask = super().__getitem__(item)
+        return (self.image(image), self.mask(mask)) if self.epoch >= self.from_epoch else (image, mask)
+
+
+CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=1e-2, schedule="one_cycle", amp="off", seed=3)
+CARD = {"scheme": "toy", "data": "0123456789abcdef"}
+ITEMS_READ_AN_EPOCH = 24 + 12  # training and validation
+
+
+def tiny(seed=0, **options):
+    torch.manual_seed(seed)
+    return build_model("tiny", 1, 3, **options)
+
+
+def train(folder, config=CONFIG, model=None, train_set=None, val_set=None, card=CARD, **more):
+    return fit(model or tiny(), train_set or Squares(), val_set or Squares(12, seed=1), folder, config, card, **more)
+
+
+def numbers(result):
+    """Everything of a run that must be the same however often it was interrupted."""
+    return result.history.drop(columns="seconds"), (result.folder / "model.safetensors").read_bytes()
+
+
+def assert_same_run(first, second):
+    (table, weights), (other_table, other_weights) = numbers(first), numbers(second)
+    pd.testing.assert_frame_equal(table, other_table, check_exact=True)
+    assert weights == other_weights
+    assert first.best_epoch == second.best_epoch and first.card == second.card
+
+
+@pytest.fixture(autouse=True)
+def _headless(monkeypatch):
+    monkeypatch.setenv("SPIDER_KIT_HEADLESS", "1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_network_and_one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    ARCHITECTURES["tiny"] = f"{__name__}:TinyNetwork"
+    yield
+    del ARCHITECTURES["tiny"]
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("unbroken") / "run")
+
+
+# ---------------------------------------------------------------------------------------------------------- a run, unbroken
+
+
+def test_the_network_learns(tmp_path):
+    result = train(tmp_path / "run", replace(CONFIG, epochs=20, learning_rate=3e-2), model=tiny(dropout=0.0))
+    assert result.history.val_mean_iou.max() > 0.8
+    assert result.history.train_loss.iloc[-1] < 0.5 * result.history.train_loss.iloc[0]
+
+
+def test_a_finished_folder_holds_exactly_what_it_should(unbroken):
+    assert sorted(path.name for path in unbroken.folder.iterdir()) == [
+        "history.csv",
+        "model.json",
+        "model.safetensors",
+        "run.json",
+    ]
+    assert [path.name for path in unbroken.folder.parent.iterdir()] == ["run"]  # no lock, no partial folder
+    assert list(unbroken.history.columns) == [
+        "epoch", "train_loss", "val_loss", "val_mean_iou", "val_dice_0", "val_dice_1", "val_dice_2", "learning_rate", "seconds"
+    ]  # fmt: skip
+    assert unbroken.history.epoch.tolist() == [1, 2, 3, 4]
+    record = json.loads((unbroken.folder / "run.json").read_text())
+    assert record["config"] == asdict(CONFIG)
+    assert record["seed"] == 3 and record["data"] == CARD["data"] and record["device"] == "cpu" and record["threads"] == 1
+    assert record["amp"] == "off" and record["parts"] == 1 and not record["stopped_early"]
+    assert record["epochs_trained"] == 4 and record["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["wall_seconds"] == pytest.approx(unbroken.history.seconds.sum())
+    assert record["peak_memory_bytes"]["process"] > 50e6
+    assert record["parameters"] == 8 * 9 + 8 + 16 + 24 + 3
+
+
+def test_the_best_epoch_by_validation_iou_is_kept(unbroken):
+    best = unbroken.history.val_mean_iou.idxmax()
+    assert unbroken.best_epoch == unbroken.history.epoch[best]
+    model = unbroken.load_model()
+    assert not model.training
+    counts = loop.ConfusionMatrix(3)
+    for image, mask in Squares(12, seed=1):
+        counts.update(mask.numpy()[None], model(image[None]).argmax(1).numpy())
+        if counts.counts.sum() == 12 * 256:
+            break
+    assert counts.mean_iou() == unbroken.history.val_mean_iou[best]
+
+
+def test_the_best_epoch_need_not_be_the_last(tmp_path):
+    # From epoch 3 on the training masks are all background, so the network unlearns.
+    bad = Altered(mask=torch.zeros_like, from_epoch=3)
+    result = train(tmp_path / "run", replace(CONFIG, epochs=6, schedule="constant", learning_rate=3e-2), train_set=bad)
+    assert result.best_epoch <= 3 and result.history.val_mean_iou.iloc[-1] < result.history.val_mean_iou.max()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path, unbroken):
+    torch.manual_seed(12345)
+    np.random.seed(7)  # the state of the global generators must not matter
+    again = train(tmp_path / "again")
+    assert_same_run(unbroken, again)
+    other = train(tmp_path / "other", replace(CONFIG, seed=4))
+    assert numbers(other)[1] != numbers(unbroken)[1]
+
+
+def test_worker_processes_do_not_change_the_result(tmp_path, unbroken):
+    assert_same_run(unbroken, train(tmp_path / "run", replace(CONFIG, num_workers=1)))
+
+
+def test_one_line_an_epoch_when_headless(tmp_path, capsys):
+    train(tmp_path / "run")
+    out = capsys.readouterr()
+    assert out.err == ""
+    assert [line.split("  ")[0] for line in out.out.splitlines()] == [f"epoch {n}/4" for n in (1, 2, 3, 4)]
+
+
+def test_a_bar_for_a_person(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop, "is_interactive", lambda: True)
+    train(tmp_path / "run", replace(CONFIG, epochs=1))
+    out = capsys.readouterr()
+    assert "epoch 1:" in out.err and "epoch 1 validation:" in out.err
+    assert out.out.startswith("epoch 1/1")
+
+
+def test_samples_per_epoch_draws_a_fresh_subset_each_epoch(tmp_path):
+    data = Squares()
+    train(tmp_path / "run", replace(CONFIG, epochs=3, samples_per_epoch=16), train_set=data)
+    epochs = [[item for epoch, item in data.seen if epoch == number] for number in (1, 2, 3)]
+    assert [len(set(items)) for items in epochs] == [16, 16, 16] == [len(items) for items in epochs]
+    assert epochs[0] != epochs[1] != epochs[2]
+    again = Squares()
+    train(tmp_path / "again", replace(CONFIG, epochs=3, samples_per_epoch=16), train_set=again)
+    assert again.seen == data.seen
+
+
+def test_an_incomplete_last_batch_is_dropped_unless_it_is_the_only_one(tmp_path):
+    data = Squares(21)
+    train(tmp_path / "a", replace(CONFIG, epochs=1), train_set=data)
+    assert len(data.seen) == 16
+    few = Squares(5)
+    train(tmp_path / "b", replace(CONFIG, epochs=1, samples_per_epoch=1000), train_set=few)
+    assert len(few.seen) == 5
+
+
+# ---------------------------------------------------------------------------------------------------------------- schedules
+
+STANDSTILL = replace(CONFIG, epochs=9, learning_rate=1e-6, schedule="plateau", plateau_patience=1, plateau_factor=0.1)
+
+
+def test_early_stopping_and_plateau(tmp_path):
+    # With a learning rate near zero, no batch norm and no noise the score stands still: epoch 1 stays the best.
+    result = train(tmp_path / "run", replace(STANDSTILL, early_stop_patience=5), model=tiny(norm=False))
+    assert result.best_epoch == 1 and len(result.history) == 6
+    # Two epochs without a better score are more than a patience of one: down by ten after epochs 3 and 5.
+    assert result.history.learning_rate.tolist() == pytest.approx([1e-6, 1e-6, 1e-7, 1e-7, 1e-8, 1e-8], rel=1e-6, abs=0)
+    assert json.loads((result.folder / "run.json").read_text())["stopped_early"]
+
+
+def test_scheduled_share_by_hand():
+    assert scheduled_share("plateau", 3, 10) is None
+    assert scheduled_share("constant", 3, 10) == 1
+    assert [scheduled_share("cosine", step, 4) for step in range(4)] == pytest.approx(
+        [1, 0.5 + math.sqrt(2) / 4, 0.5, 0.5 - math.sqrt(2) / 4]
+    )
+    # Eight steps: two of warm-up (a third, two thirds), then the cosine over the other six.
+    shares = [scheduled_share("one_cycle", step, 8) for step in range(8)]
+    assert shares == pytest.approx([1 / 3, 2 / 3] + [0.5 * (1 + math.cos(math.pi * k / 6)) for k in range(6)])
+    assert scheduled_share("one_cycle", 0, 1) == 1
+    with pytest.raises(ValueError, match="unknown schedule 'steps'"):
+        scheduled_share("steps", 0, 1)
+
+
+# ------------------------------------------------------------------------------------------------------- kills and resuming
+
+KILLS = ["in epoch 1", "in epoch 3", "in a validation", "inside a write", "before a rename", "between best and state",
+         "while the run is moved", "right after it was moved"]  # fmt: skip
+
+
+def _die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_at_call(owner, name, is_it, count, after=False):
+    """Replace ``owner.name`` so that the process is killed at its ``count``-th call for which ``is_it(*args)`` holds."""
+    original, calls = getattr(owner, name), []
+
+    def deadly(*args, **options):
+        calls.append(1) if is_it(*args) else None
+        hit = len(calls) == count and is_it(*args)
+        if hit and not after:
+            _die()
+        result = original(*args, **options)
+        if hit:
+            _die()
+        return result
+
+    setattr(owner, name, deadly)
+
+
+def _half_a_file(tensors, filename, metadata, calls=[]):  # noqa: B006 (counts the calls)
+    calls.append(1)
+    checkpoints_save_file(tensors, filename, metadata)
+    if len(calls) == 4:
+        os.truncate(filename, os.path.getsize(filename) // 2)
+        _die()
+
+
+checkpoints_save_file = checkpoints.save_file
+
+
+def killed_run(kind, folder):
+    """Train as the tests do, but die of SIGKILL on the way. Runs in a process of its own."""
+    folder = Path(folder)
+    if kind in ("in epoch 1", "in epoch 3", "in a validation"):
+        item = {"in epoch 1": 10, "in epoch 3": 2 * ITEMS_READ_AN_EPOCH + 12, "in a validation": 2 * ITEMS_READ_AN_EPOCH - 5}
+        _die_at_call(Squares, "__getitem__", lambda *args: True, item[kind])
+    elif kind == "inside a write":
+        checkpoints.save_file = _half_a_file
+    elif kind == "before a rename":
+        _die_at_call(os, "replace", lambda source, target: Path(target).name == runs.STATE_FILE, 3)
+    elif kind == "between best and state":
+        _die_at_call(loop, "write_training_state", lambda *args: True, 3)
+    else:
+        moved = kind == "right after it was moved"
+        _die_at_call(os, "replace", lambda source, target: Path(target) == folder, 1, after=moved)
+    train(folder)
+    sys.exit("the run was to be killed")
+
+
+def kill_laboratory(root):
+    """Kill one run of each kind, each in a fork of this process, which has torch loaded but has not used it yet."""
+    import torch._dynamo  # the optimizers would load it in every fork
+
+    torch.set_num_threads(1)
+    ARCHITECTURES["tiny"] = "test_training:TinyNetwork"
+    outcomes = {}
+    for number, kind in enumerate(KILLS):
+        child = os.fork()
+        if not child:
+            killed_run(kind, Path(root) / str(number) / "run")
+        outcomes[kind] = os.waitpid(child, 0)[1]
+    (Path(root) / "outcomes.json").write_text(json.dumps(outcomes))
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    root = tmp_path_factory.mktemp("laboratory")
+    code = f"import test_training; test_training.kill_laboratory({str(root)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return root, json.loads((root / "outcomes.json").read_text())
+
+
+@pytest.mark.parametrize("kind", KILLS)
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(laboratory, unbroken, kind):
+    root, outcomes = laboratory
+    folder = root / str(KILLS.index(kind)) / "run"
+    assert os.WIFSIGNALED(outcomes[kind]) and os.WTERMSIG(outcomes[kind]) == signal.SIGKILL
+    assert folder.with_name("run.lock").exists()  # left by the dead process, to be taken over
+    partial = folder.with_name("run.partial")
+    if kind == "inside a write":
+        assert list(partial.glob(".partial-*"))
+    assert folder.exists() == (kind == "right after it was moved") != partial.exists()
+    data = Squares()
+    result = train(folder, model=tiny(seed=99), train_set=data)  # other starting weights: the stored state must win
+    assert_same_run(unbroken, result)
+    trained_again = {epoch for epoch, _ in data.seen}
+    first = {"in epoch 1": 1, "in epoch 3": 3, "in a validation": 2, "inside a write": 2, "before a rename": 2,
+             "between best and state": 2}.get(kind, 5)  # fmt: skip
+    assert trained_again == set(range(first, 5))
+    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "model.json", "model.safetensors", "run.json"]
+    assert [path.name for path in folder.parent.iterdir()] == ["run"]
+    record = json.loads((folder / "run.json").read_text())
+    assert record["parts"] == (1 if kind == "right after it was moved" else 2)
+    assert record["wall_seconds"] == pytest.approx(result.history.seconds.sum())
+
+
+def test_resuming_keeps_plateau_and_early_stopping(tmp_path):
+    config = replace(STANDSTILL, early_stop_patience=5)
+    whole = train(tmp_path / "whole", config, model=tiny(norm=False))
+
+    class Interrupted(Squares):
+        def set_epoch(self, epoch):
+            if epoch == 5:
+                raise KeyboardInterrupt
+            super().set_epoch(epoch)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", config, model=tiny(norm=False), train_set=Interrupted())
+    assert not (tmp_path / "run.lock").exists()
+    assert_same_run(whole, train(tmp_path / "run", config, model=tiny(norm=False)))
+
+
+def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path, monkeypatch, unbroken):
+    calls = []
+
+    def full(tensors, filename, metadata):
+        calls.append(1)
+        checkpoints_save_file(tensors, filename, metadata)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save_file", full)
+        with pytest.raises(DataError, match=r"run\.partial/.*the disk is full") as caught:
+            train(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "run.partial").glob(".partial-*"))
+    assert_same_run(unbroken, train(tmp_path / "run"))
+
+
+def test_too_little_disk_is_said_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 100))
+    data = Squares()
+    with pytest.raises(DataError, match="training needs"):
+        train(tmp_path / "run", train_set=data)
+    assert data.seen == []
+
+
+def test_a_damaged_state_names_the_folder_to_delete(tmp_path):
+    with pytest.raises(KitError, match="holds class"):
+        train(tmp_path / "run", train_set=Altered(mask=lambda mask: mask + 5, from_epoch=2))
+    state = tmp_path / "run.partial" / "training_state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"is damaged .* Delete the folder .*run\.partial"):
+        train(tmp_path / "run")
+
+
+# ------------------------------------------------------------------------------------------------------------ which run is it
+
+
+def test_a_finished_run_is_returned_without_training(unbroken):
+    before = {path.name: path.stat().st_mtime_ns for path in unbroken.folder.iterdir()}
+    data = Squares()
+    result = train(unbroken.folder, replace(CONFIG, num_workers=2), train_set=data, overwrite=True)
+    assert data.seen == []
+    assert_same_run(unbroken, result)
+    assert before == {path.name: path.stat().st_mtime_ns for path in unbroken.folder.iterdir()}
+
+
+def test_another_config_card_or_data_is_refused_by_name_and_trained_with_overwrite(tmp_path):
+    folder = tmp_path / "run"
+    short = replace(CONFIG, epochs=1)
+    train(folder, short)
+    for changes, message in (
+        ({"config": replace(short, learning_rate=5e-3)}, r"config\.learning_rate: 0\.01 there, 0\.005 now"),
+        ({"card": CARD | {"data": "other"}}, r"card\.data: 0123456789abcdef there, other now"),
+        ({"card": CARD | {"split": "s"}}, r"card\.split: nothing there, s now"),
+        ({"model": tiny(dropout=0.5)}, r"card\.options\.dropout: 0\.2 there, 0\.5 now"),
+        ({"train_set": Squares(25)}, r"train_items: 24 there, 25 now"),
+        ({"val_set": Squares(9)}, r"val_items: 12 there, 9 now"),
+    ):
+        with pytest.raises(KitError, match=message) as caught:
+            train(folder, **{"config": short, **changes})
+        assert str(folder) in str(caught.value) and "overwrite=True" in str(caught.value)
+    weights = (folder / "model.safetensors").read_bytes()
+    result = train(folder, replace(short, learning_rate=5e-3), overwrite=True)
+    assert (folder / "model.safetensors").read_bytes() != weights
+    assert json.loads((result.folder / "run.json").read_text())["config"]["learning_rate"] == 5e-3
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_old_run_stays_until_the_new_one_is_complete(tmp_path):
+    folder = tmp_path / "run"
+    old = train(folder, replace(CONFIG, epochs=1))
+    with pytest.raises(KitError):
+        train(folder, replace(CONFIG, epochs=2), train_set=Altered(mask=lambda mask: mask + 5, from_epoch=2), overwrite=True)
+    assert_same_run(old, RunResult.open(folder))
+    with pytest.raises(KitError, match=r"config\.epochs"):  # a half-done run of other settings is not thrown away unasked
+        shutil.move(folder, tmp_path / "elsewhere")
+        train(folder, replace(CONFIG, epochs=3))
+    train(folder, replace(CONFIG, epochs=3), overwrite=True)
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match="holds no run that can be read"):
+            train(tmp_path / "mine", overwrite=overwrite)
+        with pytest.raises(DataError, match="is a file"):
+            train(tmp_path / "mine" / "thesis.txt", overwrite=overwrite)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "mine").is_dir() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_opening_what_is_no_finished_run(tmp_path, unbroken):
+    with pytest.raises(DataError, match=r"run\.json is missing"):
+        RunResult.open(tmp_path)
+    copy = shutil.copytree(unbroken.folder, tmp_path / "copy")
+    (copy / "history.csv").write_text("")
+    with pytest.raises(DataError, match=r"history\.csv: cannot be read as a table"):
+        RunResult.open(copy)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"model\.safetensors is missing"):
+        RunResult.open(copy)
+
+
+def test_weights_that_could_be_fetched_or_not_are_the_same_run(unbroken):
+    model = tiny()
+    model.spec["initial_weights"] = "imagenet"
+    assert train(unbroken.folder, model=model).best_epoch == unbroken.best_epoch
+
+
+# --------------------------------------------------------------------------------------------------------------------- locks
+
+
+def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
+    with (
+        run_lock(tmp_path / "run.lock"),
+        pytest.raises(DataError, match=rf"process {os.getpid()} is training in this run folder right now"),
+    ):
+        train(tmp_path / "run")
+    train(tmp_path / "run", replace(CONFIG, epochs=1))  # free again
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
+    (tmp_path / "run.lock").write_text("999999999 and more\n")
+    with run_lock(tmp_path / "run.lock"):
+        assert (tmp_path / "run.lock").read_text() == f"{os.getpid()}\n"
+    assert not (tmp_path / "run.lock").exists()
+
+
+def test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_lock(tmp_path):
+    code = (
+        "import os, signal, sys, time\n"
+        "from spider_utils.training.lock import run_lock\n"
+        "with run_lock(sys.argv[1]):\n"
+        "    worker = os.fork()\n"
+        "    if not worker:\n"
+        "        sys.stdout.close(); os.close(1); time.sleep(60); os._exit(0)\n"
+        "    print(worker, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run.lock"], stdout=subprocess.PIPE, text=True, timeout=60)
+    worker = int(done.stdout)
+    try:
+        assert done.returncode == -signal.SIGKILL
+        os.kill(worker, 0)  # alive
+        with run_lock(tmp_path / "run.lock"):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+# ----------------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_a_loss_that_is_no_number_names_epoch_and_step(tmp_path):
+    nan = Altered(image=lambda image: image * float("nan"), from_epoch=2)
+    with pytest.raises(KitError, match=r"training loss is no longer a number at epoch 2, step 1\. Check the images for NaN"):
+        train(tmp_path / "run", train_set=nan)
+    data = Squares()
+    train(tmp_path / "run", train_set=data)  # the state of the last good epoch is still there
+    assert {epoch for epoch, _ in data.seen} == {2, 3, 4}
+
+
+def test_a_validation_loss_that_is_no_number(tmp_path):
+    with pytest.raises(KitError, match=r"validation loss is no longer a number at epoch 1\."):
+        train(tmp_path / "run", val_set=Altered(image=lambda image: image * float("nan"), from_epoch=0))
+
+
+@pytest.mark.parametrize(("shift", "value"), [(1, 3), (-1, -1)])
+def test_masks_with_classes_that_the_model_lacks(tmp_path, shift, value):
+    with pytest.raises(KitError, match=f"a mask holds class {value}, but the model has classes 0 to 2"):
+        train(tmp_path / "run", train_set=Altered(mask=lambda mask: mask + shift))
+
+
+def test_a_validation_set_without_foreground(tmp_path):
+    # A network that never predicts foreground either leaves nothing to measure.
+    model = tiny()
+    nn.init.constant_(model.body[-1].bias, 0.0)
+    model.body[-1].bias.data[0] = 1e3
+    config = replace(CONFIG, epochs=1, learning_rate=1e-9)
+    with pytest.raises(KitError, match="validation set holds no foreground class"):
+        train(tmp_path / "run", config, model=model, val_set=Altered(mask=torch.zeros_like, from_epoch=0))
+
+
+def test_empty_sets_and_contradicting_cards(tmp_path):
+    with pytest.raises(ValueError, match="training set is empty"):
+        fit(tiny(), Squares(0), Squares(4), tmp_path / "run", CONFIG, CARD)
+    with pytest.raises(ValueError, match="validation set is empty"):
+        fit(tiny(), Squares(4), Squares(0), tmp_path / "run", CONFIG, CARD)
+    with pytest.raises(ValueError, match="card says n_classes = 7"):
+        train(tmp_path / "run", card={"n_classes": 7})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("epochs", 0, "epochs must be at least 1, not 0"),
+        ("batch_size", -1, "batch_size must be at least 1"),
+        ("weight_decay", -0.1, "weight_decay must be at least 0"),
+        ("early_stop_patience", 0, "early_stop_patience must be at least 1"),
+        ("learning_rate", 0.0, "learning_rate must be a positive number"),
+        ("learning_rate", float("nan"), "learning_rate must be a positive number"),
+        ("plateau_factor", 1.0, "plateau_factor must lie between 0 and 1"),
+        ("optimizer", "sgd", "optimizer must be one of adam, adamw, not 'sgd'"),
+        ("loss", "mse", "loss must be one of ce, dice, dice_ce"),
+        ("schedule", "steps", "schedule must be one of plateau"),
+        ("amp", "int8", "amp must be one of auto"),
+    ],
+)
+def test_bad_settings(setting, value, message):
+    with pytest.raises(KitError, match=message):
+        TrainConfig(**{setting: value})
+
+
+# ----------------------------------------------------------------------------------------------------------- mixed precision
+
+
+def test_auto_takes_what_the_hardware_has(monkeypatch):
+    for has, expected in ((True, "bf16"), (False, "off")):
+        monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda has=has: has)
+        assert precision.choose_amp("auto", "cpu") == expected
+    for capability, expected in (((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        assert precision.choose_amp("auto", "cuda") == expected
+    assert precision.choose_amp("auto", "mps") == "off"
+    assert precision.choose_amp("bf16", "cpu") == "bf16"
+    with pytest.raises(KitError, match="needs a CUDA GPU"):
+        precision.choose_amp("fp16", "cpu")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_bfloat16_trains_and_resumes(tmp_path, optimizer):
+    config = replace(CONFIG, amp="bf16", optimizer=optimizer, weight_decay=0.01, channels_last=False)
+    whole = train(tmp_path / "whole", config)
+    assert json.loads((whole.folder / "run.json").read_text())["amp"] == "bf16"
+    assert whole.history.train_loss.iloc[-1] < whole.history.train_loss.iloc[0]
+    with pytest.raises(KitError, match="holds class"):
+        train(tmp_path / "run", config, train_set=Altered(mask=lambda mask: mask + 5, from_epoch=3))
+    assert_same_run(whole, train(tmp_path / "run", config))
