@@ -180,6 +180,7 @@ def train(
     samples_per_epoch: Annotated[int | None, typer.Option(min=1, help="Slices an epoch; the profile's when left out.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The profile's when left out.")] = None,
     augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
+    slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
 ) -> None:
     """Train a network and score it on its test patients; a killed training goes on where it stopped.
 
@@ -197,6 +198,7 @@ def train(
         "samples_per_epoch": samples_per_epoch,
         "learning_rate": learning_rate,
         "augment": augment,
+        "slice_gap_mm": slice_gap_mm,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     size = (rows, columns) if rows else None

@@ -28,6 +28,7 @@ def _explain(path: Path, error: OSError) -> DataError:
         errno.EACCES: ("permission denied", "Choose a folder that you can write to, or change its permissions."),
         errno.EPERM: ("permission denied", "Choose a folder that you can write to, or change its permissions."),
         errno.ENOTDIR: ("a part of this path is a file, not a folder", "Choose another folder."),
+        errno.EEXIST: ("a part of this path is a file, not a folder", "Choose another folder."),
     }
     problem, fix = reasons.get(error.errno, (f"cannot write ({error.strerror or error})", "Check the folder and run again."))
     return DataError(path, problem, fix)
@@ -59,13 +60,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, marker: str | None = None) -> Iterator[Path]:
     """Yield a new folder beside ``path``; on success it replaces ``path`` as a whole, on failure it is removed.
 
+    Args:
+        path: the folder to make.
+        marker: a file by which an older folder is known as the kit's own. Any other folder that is not empty is left alone:
+            its owner may have named it by mistake. None replaces whatever is there (for names that only the kit uses).
+
     Raises:
-        DataError: the parent folder cannot be written.
+        DataError: the parent folder cannot be written, or ``path`` is a file or a folder that is not the kit's own.
     """
     path = Path(path)
+    if path.is_file():
+        raise DataError(path, "is a file where a folder is to be written", "Choose another folder.")
+    if marker and path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
+        raise DataError(path, f"holds other files (no {marker}), which would be lost", "Choose a new or an empty folder.")
     partial, old = _sibling(path), _sibling(path)
     try:
         partial.mkdir(parents=True)

@@ -213,6 +213,14 @@ def _mapping(source: str, target: str) -> dict[int, int | None]:
     )
 
 
+def _integers(mask: np.ndarray) -> np.ndarray:
+    """The mask as an array that can index a table. Raises ValueError when it is not integer."""
+    mask = np.asarray(mask)
+    if mask.dtype.kind not in "iub":
+        raise ValueError(f"a mask must hold integers, not {mask.dtype}; round or cast it on purpose first")
+    return mask.astype(np.uint8) if mask.dtype == bool else mask
+
+
 def convert(mask: np.ndarray, source: str, target: str, report: ConversionReport | None = None) -> np.ndarray:
     """Convert a mask from one label scheme to another.
 
@@ -232,9 +240,7 @@ def convert(mask: np.ndarray, source: str, target: str, report: ConversionReport
         ValueError: ``mask`` holds values that ``source`` does not know (values and counts are named), is not integer, or
             the target needs levels that the source does not hold.
     """
-    mask = np.asarray(mask)
-    if mask.dtype.kind not in "iub":
-        raise ValueError(f"a mask must hold integers, not {mask.dtype}; round or cast it on purpose first")
+    mask = _integers(mask)
     mapping = _mapping(source, target)
     SCHEMES[source].check(mask)
     table = np.zeros(max(mapping) + 1, dtype=np.uint8)
@@ -254,7 +260,7 @@ def convert(mask: np.ndarray, source: str, target: str, report: ConversionReport
 
 def colorize(mask: np.ndarray, scheme: str) -> np.ndarray:
     """RGB picture of a mask: (..., 3) uint8, background black. Raises ValueError on unknown values."""
-    chosen = get_scheme(scheme)
+    chosen, mask = get_scheme(scheme), _integers(mask)
     chosen.check(mask)
     table = np.zeros((max(chosen.values) + 1, 3), dtype=np.uint8)
     for value, color in chosen.colors.items():

@@ -34,6 +34,7 @@ class Profile:
         epochs, batch_size, learning_rate, optimizer, schedule: of every 2D network (see training.config.TrainConfig).
         samples_per_epoch: slices drawn a training epoch; None means all of them.
         augment: name of the augmentation pipeline used in training.
+        slice_gap_mm: training slices of a series lie at least about this far apart (see data.slices.thin_out).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Profile:
     schedule: str
     samples_per_epoch: int | None
     augment: str
+    slice_gap_mm: float
 
     def with_(self, **changes: object) -> Profile:
         """A copy with some settings changed."""
@@ -56,13 +58,28 @@ class Profile:
 
 
 PROFILES: dict[str, Profile] = {
-    "smoke": Profile("smoke", 6, "small", (64, 64), "resnet18", (32, 24, 16, 12, 8), 2, 8, 2e-3, "adamw", "one_cycle", 32, "light"),
+    "smoke": Profile(
+        "smoke", 6, "small", (64, 64), "resnet18", (32, 24, 16, 12, 8), 2, 8, 2e-3, "adamw", "one_cycle", 32, "light", 3.0
+    ),
     "quick": Profile(
-        "quick", 24, "full", (160, 128), "resnet18", (128, 64, 32, 16, 16), 14, 16, 2e-3, "adamw", "one_cycle", 256, "standard"
+        "quick", 24, "full", (160, 128), "resnet18", (128, 64, 32, 16, 16), 14, 16, 2e-3, "adamw", "one_cycle", 256, "light", 3.0
     ),
     # `medfusion`, training section: 128x128, Adam 1e-3, 50 epochs, batch 64, learning rate reduced on plateau.
     "paper": Profile(
-        "paper", 218, "full", (128, 128), "resnet34", (256, 128, 64, 32, 16), 50, 64, 1e-3, "adam", "plateau", None, "standard"
+        "paper",
+        218,
+        "full",
+        (128, 128),
+        "resnet34",
+        (256, 128, 64, 32, 16),
+        50,
+        64,
+        1e-3,
+        "adam",
+        "plateau",
+        None,
+        "standard",
+        0.0,
     ),
 }
 
@@ -125,7 +142,7 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")
 
 
 REQUIREMENTS = {  # distribution -> what the course uses it for

@@ -15,7 +15,7 @@ import pandas as pd
 
 from spider_utils.data.augment import make_augment
 from spider_utils.data.phantom import generate_dataset
-from spider_utils.data.slices import SliceDataset, SliceStore, build_store
+from spider_utils.data.slices import SliceDataset, SliceStore, build_store, thin_out
 from spider_utils.data.sources import KINDS, Source, open_source
 from spider_utils.data.splits import Split, make_split
 from spider_utils.errors import KitError
@@ -26,6 +26,7 @@ from spider_utils.labels import convert, get_scheme
 from spider_utils.models import build_model
 from spider_utils.predict import Predictor
 from spider_utils.runtime import Profile, cpu_count, get_profile, progress, project_root, seed_everything
+from spider_utils.training.checkpoints import copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
 
 PHANTOM_SEED = 2024
@@ -123,6 +124,7 @@ class Workspace:
         size: tuple[int, int] | None = None,
         tag: str = "",
         options: dict | None = None,
+        start_from: RunResult | None = None,
         **changes: object,
     ) -> RunResult:
         """The trained model of this profile; trained now when there is no finished run with these settings.
@@ -134,7 +136,9 @@ class Workspace:
             size: rows, columns of its slices; the profile's when None.
             tag: added to the run's name, to keep variants apart.
             options: of the architecture; the profile's encoder and decoder when None.
-            changes: fields of TrainConfig, or ``augment``, that differ from the profile.
+            start_from: a run whose weights this one starts with, wherever name and shape agree (all but the last layer when the
+                schemes differ); None starts at random.
+            changes: fields of TrainConfig, ``augment`` or ``slice_gap_mm``, that differ from the profile.
 
         Returns:
             The run: its folder, history and card.
@@ -142,6 +146,7 @@ class Workspace:
         profile, store, split = self.profile, self.store(size), split or self.split()
         scheme_ = get_scheme(scheme)
         augment = str(changes.pop("augment", profile.augment))
+        gap_mm = float(changes.pop("slice_gap_mm", profile.slice_gap_mm))  # type: ignore[arg-type]
         seed = int(changes.get("seed", 0))  # type: ignore[call-overload]
         config = TrainConfig(
             **{
@@ -162,12 +167,18 @@ class Workspace:
             "data": {"kind": self.data, "fingerprint": store.fingerprint},
             "split": {"name": split.name, "seed": split.seed, "fold": split.fold, "fingerprint": split.fingerprint},
             "augment": augment,
+            "slice_gap_mm": gap_mm,
         }
-        train_set = SliceDataset(store, split.rows("train", store.table), scheme, make_augment(augment), seed)
+        if start_from is not None:
+            card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
+        rows = thin_out(store.table, split.rows("train", store.table), gap_mm)
+        train_set = SliceDataset(store, rows, scheme, make_augment(augment), seed)
         val_set = SliceDataset(store, split.rows("val", store.table), scheme)
         name = "-".join(part for part in (self.name, architecture, scheme, tag) if part)
         seed_everything(seed)
         model = build_model(architecture, in_channels=1, n_classes=scheme_.n_classes, **options)
+        if start_from is not None:
+            copy_matching_weights(start_from.load_model(), model)
         # A run is made from settings alone and can be made again: other settings replace it.
         return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
 

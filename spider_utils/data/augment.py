@@ -124,6 +124,30 @@ def deform_at_points(
     return displace(image, *field, is_mask=False), displace(mask, *field, is_mask=True)
 
 
+def deform_grid(
+    image: np.ndarray, mask: np.ndarray, seed: int, nodes: int = 5, strength: float = 3.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Elastic deformation of the whole slice from an N x N grid of points with random directions (`triplanar`, Augmentation).
+
+    Args:
+        image, mask: uint8 (rows, columns).
+        seed: of the directions and lengths.
+        nodes: N; the points lie in the middle of N x N equal fields, and each point's pull fades over half a field.
+        strength: largest displacement at a point, in pixels. Neighbours may add up to somewhat more.
+    """
+    random = np.random.default_rng(seed)
+    middles = (np.arange(nodes) + 0.5) / nodes
+    points = np.stack(np.meshgrid(*(middles * n - 0.5 for n in image.shape), indexing="ij"), axis=-1).reshape(-1, 2)
+    vectors = _random_vectors(random, len(points), strength)
+    return deform_at_points(image, mask, points, vectors, reach=sum(image.shape) / 4 / nodes)
+
+
+def _random_vectors(random: np.random.Generator, n: int, strength: float) -> np.ndarray:
+    """(n, 2) vectors in any direction, 0.3 to 1 times ``strength`` long."""
+    angle, length = random.uniform(0, 2 * np.pi, n), random.uniform(0.3, 1, n) * strength
+    return np.stack([np.sin(angle), np.cos(angle)], axis=1) * length[:, None]
+
+
 def deform_tissue(
     image: np.ndarray, mask: np.ndarray, label: int, seed: int, points: int = 6, strength: float = 3.0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -143,8 +167,7 @@ def deform_tissue(
     contour = np.argwhere(inside & ~ndimage.binary_erosion(inside))
     interior = np.argwhere(inside)
     chosen = np.concatenate([random.choice(contour, (points + 1) // 2), random.choice(interior, points // 2)])
-    angle, length = random.uniform(0, 2 * np.pi, points), random.uniform(0.3, 1, points) * strength
-    vectors = np.stack([np.sin(angle), np.cos(angle)], axis=1) * length[:, None]
+    vectors = _random_vectors(random, points, strength)
     return deform_at_points(image, mask, chosen, vectors, reach=max(3.0, 2 * strength))
 
 

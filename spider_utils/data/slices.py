@@ -24,7 +24,7 @@ from spider_utils.files import atomic_folder, atomic_path, fingerprint, read_jso
 from spider_utils.labels import ConversionReport, colorize, convert, get_scheme
 from spider_utils.runtime import progress
 
-STORE_VERSION = 1  # raised whenever the pixels of a store would come out differently
+STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
 PERCENTILES = (0.5, 99.5)
 
 
@@ -90,11 +90,14 @@ class SliceGrid:
 def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndarray:
     if array.shape[-2:] == tuple(shape):
         return array
-    planes = torch.from_numpy(np.ascontiguousarray(array)).reshape(-1, 1, *array.shape[-2:])
+    if is_mask and array.size and (array.min() < 0 or array.max() > 255):
+        raise ValueError(f"mask values must lie between 0 and 255 here, not {array.min()} to {array.max()}")
+    plain = np.ascontiguousarray(array, dtype=np.uint8 if is_mask else np.float32)
+    planes = torch.from_numpy(plain).reshape(-1, 1, *array.shape[-2:])
     if is_mask:
-        resized = F.interpolate(planes.to(torch.uint8), size=shape, mode="nearest-exact")
+        resized = F.interpolate(planes, size=shape, mode="nearest-exact")
     else:
-        resized = F.interpolate(planes.float(), size=shape, mode="bilinear", antialias=True, align_corners=False)
+        resized = F.interpolate(planes, size=shape, mode="bilinear", antialias=True, align_corners=False)
         if array.dtype.kind in "iu":
             resized = resized.round_()
     return resized.reshape(*array.shape[:-2], *shape).numpy().astype(array.dtype)
@@ -108,7 +111,7 @@ class SliceStore:
         images: (n, rows, columns) uint8, memory-mapped.
         masks: (n, rows, columns) uint8, memory-mapped, in ``scheme``.
         table: one row a slice: case, patient, sequence, slice (index from the left), subset, pixel_mm (edge of a pixel of
-            the store), native_rows, native_columns, row_mm, column_mm (native spacing), labels (number of different
+            the store), native_rows, native_columns, slice_mm, row_mm, column_mm (native spacing), labels (number of different
             labels), labelled (share of labelled pixels).
         scheme: label scheme of the masks.
         fingerprint: changes when any image, mask or setting changes.
@@ -133,7 +136,7 @@ class SliceStore:
             images = np.load(folder / "images.npy", mmap_mode="r")
             masks = np.load(folder / "masks.npy", mmap_mode="r")
             table = pd.read_csv(folder / "table.csv", keep_default_na=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 folder, f"the slice store is damaged ({str(error)[:100]})", "Delete the folder; it is rebuilt."
             ) from error
@@ -159,6 +162,10 @@ class SliceStore:
     def __len__(self) -> int:
         return len(self.table)
 
+    def __reduce__(self) -> tuple:
+        # Worker processes map the files anew instead of being sent a copy of every slice.
+        return SliceStore.open, (self.folder,)
+
     def __repr__(self) -> str:
         size = (self.images.nbytes + self.masks.nbytes) / 1e6
         origin = f"{self.table['case'].nunique()} series of {self.table['patient'].nunique()} patients"
@@ -167,12 +174,15 @@ class SliceStore:
 
 
 def store_key(source: Source, size: tuple[int, int]) -> str:
-    """What a store depends on, as a short name: the files (name, size, time of change), the slice size and the code's version."""
+    """What a store depends on, as a short name: the files (name, size, time of change), the slice size and the code's version.
+
+    Tables count too: cases.csv gives the pixel spacing of the released slices, overview.csv the subset.
+    """
     files = []
     for folder in ("images", "masks"):
-        for path in sorted((source.root / folder).iterdir()):
-            stat = path.stat()
-            files.append([folder, path.name, stat.st_size, stat.st_mtime_ns])
+        files += [[folder, path] for path in sorted((source.root / folder).iterdir()) if not path.name.startswith(".")]
+    files += [["tables", path] for path in source.tables]
+    files = [[folder, path.name, path.stat().st_size, path.stat().st_mtime_ns] for folder, path in files]
     return fingerprint([STORE_VERSION, source.kind, list(size), PERCENTILES, files])
 
 
@@ -213,6 +223,7 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
                     "pixel_mm": round(grid.placement(native, spacing)[2], 5),
                     "native_rows": native[0],
                     "native_columns": native[1],
+                    "slice_mm": case.image.spacing[0],
                     "row_mm": spacing[0],
                     "column_mm": spacing[1],
                     "labels": [len(np.unique(mask)) - 1 for mask in masks[-1]],
@@ -223,7 +234,7 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
     total = sum(map(len, images))
     require_free_space(folder.parent, 2 * total * size[0] * size[1] + 10_000_000, "the slice store")
     digest, counts = hashlib.sha256(), np.zeros(256, np.int64)
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder, marker="store.json") as partial:
         for name, arrays in (("images", images), ("masks", masks)):
             out = np.lib.format.open_memmap(partial / f"{name}.npy", "w+", np.uint8, (total, *size))
             start = 0
@@ -248,6 +259,22 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
         }
         write_json(partial / "store.json", card)
     return SliceStore.open(folder)
+
+
+def thin_out(table: pd.DataFrame, rows: np.ndarray, gap_mm: float) -> np.ndarray:
+    """Those of ``rows`` whose slices lie about ``gap_mm`` or more apart within their series.
+
+    A T2_SPACE series has four times as many slices as a T1 or T2 one, each nearly a copy of the next; left in, a few
+    patients would fill most of an epoch.
+
+    Args:
+        table: of a slice store.
+        rows: row numbers.
+        gap_mm: smallest distance between slices, in mm; 0 keeps all.
+    """
+    chosen = table.iloc[rows]
+    stride = np.maximum(1, np.rint(gap_mm / chosen["slice_mm"])).astype(int)
+    return rows[(chosen["slice"] % stride == 0).to_numpy()]
 
 
 class SliceDataset(Dataset):
@@ -315,7 +342,7 @@ def export_png(store: SliceStore, folder: str | Path, scheme: str | None = None,
 
     scheme = scheme or store.scheme
     lookup, _ = store.lookup(scheme)
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder, marker="slices.csv") as partial:
         for name in ("images", "masks", *(["colors"] if color_masks else [])):
             (partial / name).mkdir()
         for row in progress(list(store.table.itertuples()), desc="writing PNG"):

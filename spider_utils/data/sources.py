@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.volumes import Volume, kit_direction, read_pair
+from spider_utils.data.manifest import manifest_folder
+from spider_utils.data.volumes import Volume, kit_direction, read_pair, read_picture
 from spider_utils.errors import DataError, KitError
-from spider_utils.labels import convert
+from spider_utils.labels import convert, get_scheme
 
 KINDS = ("phantom", "spider", "spider-2d")
 SEQUENCES = ("t1", "t2", "t2_SPACE")
@@ -106,6 +107,12 @@ class Source:
             f"ROOT must be a folder with images/ and masks/ in the layout of '{self.kind}' (see the README).",
         )
 
+    @property
+    def tables(self) -> list[Path]:
+        """The tables that decide what ``cases`` and ``load`` return: overview.csv and cases.csv, those that are there."""
+        found = (find_file(self._given, "overview.csv") or find_file(self.root, "overview.csv"), self.root / "cases.csv")
+        return [path for path in found if path is not None and path.is_file()]
+
     @cached_property
     def overview(self) -> pd.DataFrame | None:
         """SPIDER's overview.csv (one row a series, keyed by new_file_name), or None when the root has none."""
@@ -122,8 +129,11 @@ class Source:
     def cases(self) -> pd.DataFrame:
         """See the class. Raises DataError when an image has no mask of the same name, or a mask no image."""
         suffix = ".png" if self.kind == "spider-2d" else ".mha"
-        images = {p.stem: p for p in (self.root / "images").glob(f"*{suffix}")}
-        masks = {p.stem: p for p in (self.root / "masks").glob(f"*{suffix}")}
+        # Hidden files are what other programs, or a killed run, left behind.
+        images, masks = (
+            {p.stem: p for p in (self.root / folder).glob(f"*{suffix}") if not p.name.startswith(".")}
+            for folder in ("images", "masks")
+        )
         for have, lack, what in ((images, masks, "mask"), (masks, images, "image")):
             lonely = sorted(set(have) - set(lack))
             if lonely:
@@ -171,7 +181,7 @@ class Source:
         else:
             image, mask = read_pair(row["image"], row["mask"])
             try:
-                convert(np.unique(mask.array), "spider", "spider")
+                get_scheme(self.scheme).check(mask.array)
             except ValueError as error:
                 raise DataError(row["mask"], str(error), "Fetch the mask again.") from error
         return Case(case, int(row["patient"]), row["sequence"], image, mask)
@@ -180,8 +190,8 @@ class Source:
     def _native_sizes(self) -> dict[int, tuple[int, int]]:
         """patient -> (rows, columns) of the series that the released slices were squeezed from."""
         path = self.root / "cases.csv"
-        if not path.is_file():
-            return {}
+        if not path.is_file():  # a clone of the releasers' repository has none; the manifest knows most patients
+            path = manifest_folder() / "spider-2d-cases.csv"
         table = _read_table(path, ["patient", "native_width", "native_height"])
         return {
             int(p): (int(h), int(w)) for p, w, h in table[["patient", "native_width", "native_height"]].itertuples(index=False)
@@ -189,19 +199,16 @@ class Source:
 
     def _stack(self, row: pd.Series) -> tuple[Volume, Volume]:
         """The released slices of one patient as a volume with its true pixel spacing."""
-        from PIL import Image
-
         stacks: dict[str, list[np.ndarray]] = {"images": [], "masks": []}
         for _, stem in sorted(row["slices"]):
             for folder, stack in stacks.items():
                 path = self.root / folder / f"{stem}.png"
-                try:
-                    with Image.open(path) as picture:
-                        # Some slices are gray, some gray stored as RGBA: the red channel holds the gray value.
-                        array = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
-                except OSError as error:
-                    raise DataError(path, "cannot be read as PNG", "Fetch the file again.") from error
-                array = array if array.ndim == 2 else array[..., 0]
+                array = read_picture(path)
+                if folder == "masks":
+                    try:
+                        array = convert(array, "released_gray", self.scheme)
+                    except ValueError as error:
+                        raise DataError(path, str(error), "Fetch the mask again.") from error
                 if stack and stack[0].shape != array.shape:
                     raise DataError(
                         path, f"its size {array.shape} differs from the other slices {stack[0].shape}", "Fetch it again."
@@ -209,16 +216,15 @@ class Source:
                 stack.append(array)
             if stacks["images"][-1].shape != stacks["masks"][-1].shape:
                 raise DataError(self.root / "masks" / f"{stem}.png", "its size differs from the image's", "Fetch the file again.")
+        if not any(mask.any() for mask in stacks["masks"]):
+            raise DataError(row["mask"], "this mask and all others of the patient are empty", "Leave the patient out.")
         rows, columns = stacks["images"][0].shape
         native_rows, native_columns = self._native_sizes.get(int(row["patient"]), (rows, columns))
         # The releasers squeezed some series into 512x640: a pixel then spans more millimetres than in the series.
         spacing = (RELEASED_SLICE_MM, RELEASED_PIXEL_MM * native_rows / rows, RELEASED_PIXEL_MM * native_columns / columns)
         image = Volume(np.stack(stacks["images"]), spacing, (0.0, 0.0, 0.0), kit_direction(), None, row["image"])
-        try:
-            labels = convert(np.stack(stacks["masks"]), "released_gray", "structures4")
-        except ValueError as error:
-            raise DataError(row["mask"], str(error), "Fetch the masks again.") from error
-        return image, Volume(labels, spacing, (0.0, 0.0, 0.0), kit_direction(), None, row["mask"])
+        mask = Volume(np.stack(stacks["masks"]), spacing, (0.0, 0.0, 0.0), kit_direction(), None, row["mask"])
+        return image, mask
 
     def __repr__(self) -> str:
         patients = self.cases["patient"].nunique()

@@ -92,6 +92,7 @@ class Split:
             head = dict(part.split("=") for part in lines[0].removeprefix("# ").split())
             table = pd.read_csv(path, comment="#")
             split = cls(head["split"], int(head["seed"]), int(head["fold"]), table)
+            table[["patient", "subset"]]  # KeyError when a column is missing
             stored, found = head["fingerprint"], split.fingerprint
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise DataError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from spider_utils.data.integrity import check_whole
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_path
 
 KIT_AXES = "PIR"  # ITK's name for (fastest axis to Posterior, then Inferior, then Right)
 VOLUME_SUFFIXES = (".mha", ".mhd", ".nii", ".nii.gz", ".nrrd")
+_AXIS_OF = {letter: axis for axis in ("LR", "AP", "IS") for letter in axis}
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 PNG_SLICE_SPACING_MM = (1.0, 1.0, 1.0)  # a PNG has no spacing; callers who know it pass it
 
 
@@ -34,6 +37,8 @@ class StoredGeometry:
         direction: the nine direction cosines, row by row.
         code: orientation as ITK names it, for example "PIR" or "RAI".
         pixel_type: SimpleITK's pixel id of the file.
+        axes: for each axis of the file, the axis of the same image in the kit's order that it runs along (1 to 3, fastest
+            first; negative: backward). A code cannot say this for a grid turned by 45 degrees, where two names fit.
     """
 
     size: tuple[int, int, int]
@@ -42,6 +47,7 @@ class StoredGeometry:
     direction: tuple[float, ...]
     code: str
     pixel_type: int
+    axes: tuple[int, int, int] = (1, 2, 3)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -108,7 +114,12 @@ def from_image(image: sitk.Image, path: str | Path | None = None, orientation: s
         image: three-dimensional, one value a voxel.
         path: where it came from.
         orientation: the true orientation where the image's own direction is wrong (see read_volume).
+
+    Raises:
+        ValueError: ``orientation`` is not one of the 48 codes.
     """
+    if orientation is not None and sorted(_AXIS_OF.get(letter, letter) for letter in orientation) != ["AP", "IS", "LR"]:
+        raise ValueError(f"'{orientation}' is not an orientation: give one of L/R, one of A/P and one of I/S, such as 'PIR'")
     stored = _geometry(image)
     if orientation is not None:
         # The header's numbers are kept for writing back; only the meaning of the axes changes.
@@ -116,6 +127,9 @@ def from_image(image: sitk.Image, path: str | Path | None = None, orientation: s
         image = sitk.Image(image)
         image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(orientation))
     oriented = reorient_image(image, KIT_AXES)
+    turned = np.reshape(image.GetDirection(), (3, 3)).T @ np.reshape(oriented.GetDirection(), (3, 3))
+    along = np.abs(turned).argmax(axis=1)
+    stored = replace(stored, axes=tuple(int(np.sign(turned[k, axis])) * (int(axis) + 1) for k, axis in enumerate(along)))
     # ITK lists the fastest axis first, numpy last: reverse the order of axes, not the vectors' components.
     direction = np.array(oriented.GetDirection()).reshape(3, 3)[:, ::-1]
     return Volume(
@@ -143,7 +157,8 @@ def to_stored_image(volume: Volume) -> sitk.Image:
     image = to_image(volume)
     if volume.stored is None:
         return image
-    image = reorient_image(image, volume.stored.code)
+    image = sitk.PermuteAxes(image, [abs(axis) - 1 for axis in volume.stored.axes])
+    image = sitk.Flip(image, [axis < 0 for axis in volume.stored.axes])
     if image.GetSize() != tuple(volume.stored.size):
         raise ValueError(f"size {image.GetSize()} differs from the stored {volume.stored.size}")
     # Flipping moves the origin by sums of products; put the header's own numbers back to the last digit.
@@ -153,20 +168,30 @@ def to_stored_image(volume: Volume) -> sitk.Image:
     return image
 
 
+_quiet_lock = threading.Lock()
+_quiet_state = {"depth": 0, "stderr": -1}
+
+
 @contextlib.contextmanager
-def _quiet_itk() -> Iterator[list[str]]:
-    """Collect what ITK's C++ readers print to the standard error stream, which Python cannot catch otherwise."""
-    said: list[str] = []
-    with tempfile.TemporaryFile() as sink:
-        saved = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield said
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            sink.seek(0)
-            said.append(sink.read().decode(errors="replace"))
+def _quiet_itk() -> Iterator[None]:
+    """Drop what ITK's C++ readers print to the standard error stream; what goes wrong is said once, as a DataError.
+
+    Threads may be inside together: the first to enter redirects the stream, the last to leave restores it.
+    """
+    with _quiet_lock:
+        if _quiet_state["depth"] == 0:
+            _quiet_state["stderr"] = os.dup(2)
+            with open(os.devnull, "wb") as sink:
+                os.dup2(sink.fileno(), 2)
+        _quiet_state["depth"] += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_state["depth"] -= 1
+            if _quiet_state["depth"] == 0:
+                os.dup2(_quiet_state["stderr"], 2)
+                os.close(_quiet_state["stderr"])
 
 
 def suffix_of(path: str | Path) -> str:
@@ -191,12 +216,19 @@ def _dicom_numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> np.nda
     return numbers if len(numbers) == count else None
 
 
-def _read_dicom_folder(folder: Path) -> sitk.Image:
-    """One DICOM series as an image, its geometry taken from position, orientation and pixel spacing of every slice.
+def _is_dicom_name(path: Path) -> bool:
+    """DICOM files are called *.dcm or *.IMA, have no suffix, or end in a number of their UID."""
+    suffix = path.suffix.lower()
+    return suffix in (".dcm", ".ima", "") or suffix[1:].isdigit()
+
+
+def _read_dicom(folder: Path) -> sitk.Image:
+    """One DICOM series (a folder, or a single file) as an image; its geometry comes from every slice's own tags.
 
     The tags are read here because GDCM falls back to a spacing of 1 mm when a file lacks its SOP class, as anonymised ones do.
     """
-    names = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".dcm", "") and p.is_file() and not p.name.startswith("."))
+    listed = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    names = [p for p in listed if _is_dicom_name(p) and p.is_file() and not p.name.startswith(".")]
     if not names:
         raise DataError(
             folder, "no DICOM file was found in this folder", "Give a folder that holds the .dcm files of one series."
@@ -219,6 +251,12 @@ def _read_dicom_folder(folder: Path) -> sitk.Image:
             raise DataError(
                 name, "lacks its position, orientation or pixel spacing", "Export the series again with these DICOM tags."
             )
+        if slices and not (np.allclose(cosines, slices[0][2], atol=1e-3) and np.allclose(spacing, slices[0][3], rtol=1e-3)):
+            raise DataError(
+                name,
+                "its orientation or pixel spacing differs from that of the other slices",
+                "Take it out of the folder: one folder holds the parallel slices of one series.",
+            )
         slices.append((name, position, cosines, spacing))
     if len(series) > 1:
         raise DataError(
@@ -240,20 +278,36 @@ def _read_dicom_folder(folder: Path) -> sitk.Image:
     except RuntimeError as error:
         raise DataError(folder, "its slices differ in size or cannot be decoded", "Export the series again.") from error
     row_mm, column_mm = slices[0][3]
-    image.SetSpacing((column_mm, row_mm, float(np.median(steps)) if len(steps) else 1.0))
+    # A single slice tells its extent only by its tags: distance to the next slice, or else its own thickness.
+    alone = [_dicom_numbers(reader, tag, 1) for tag in ("0018|0088", "0018|0050")]
+    slice_mm = float(np.median(steps)) if len(steps) else next((float(n[0]) for n in alone if n is not None and n[0] > 0), 1.0)
+    image.SetSpacing((column_mm, row_mm, slice_mm))
     image.SetOrigin(slices[0][1].tolist())
     image.SetDirection(np.stack([along_row, along_column, normal], axis=1).reshape(-1).tolist())
     return image
 
 
-def _read_png(path: Path) -> sitk.Image:
+def read_picture(path: str | Path) -> np.ndarray:
+    """A gray PNG or JPEG as an array (rows, columns) of 8 or 16 bits. Gray that is stored as RGB or RGBA is gray all the same.
+
+    Raises:
+        DataError: the file is no picture, is truncated, or holds colours.
+    """
     from PIL import Image
 
-    with Image.open(path) as picture:
-        # Gray stored as RGB(A) has equal channels; the red one is the gray value.
-        array = np.asarray(picture) if picture.mode in ("L", "I", "I;16") else np.asarray(picture.convert("RGB"))[..., 0]
-    made = Volume(np.ascontiguousarray(array)[None], PNG_SLICE_SPACING_MM, (0.0, 0.0, 0.0), kit_direction())
-    return to_image(made)
+    try:
+        with Image.open(path) as picture:
+            picture.verify()  # the checksums of a PNG, which decoding passes over; closes the file
+        with Image.open(path) as picture:
+            if picture.mode in ("L", "I", "I;16"):
+                return np.asarray(picture)
+            channels = np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError for a broken PNG chunk
+        reason = str(error).replace(str(path), "").strip() or type(error).__name__
+        raise DataError(path, f"cannot be read as a picture ({reason[:80]})", "Fetch or export the file again.") from error
+    if (channels != channels[..., :1]).any():
+        raise DataError(path, "holds colours, not gray values", "Give a gray image, or a mask with one label value a pixel.")
+    return channels[..., 0]
 
 
 def kit_direction() -> np.ndarray:
@@ -262,25 +316,22 @@ def kit_direction() -> np.ndarray:
 
 
 def _read_image(path: Path) -> sitk.Image:
-    if not path.exists():
-        raise DataError(path, "the file does not exist", "Check the path.")
     try:
-        if path.is_dir():
-            return _read_dicom_folder(path)
-        if suffix_of(path) in (".png", ".jpg", ".jpeg"):
-            return _read_png(path)
-        with _quiet_itk() as said:
-            image = sitk.ReadImage(str(path))
-    except DataError:
-        raise
+        if not path.exists():
+            raise DataError(path, "the file does not exist", "Check the path.")
+        if path.is_dir() or _is_dicom_name(path):
+            return _read_dicom(path)
+        if suffix_of(path) in PICTURE_SUFFIXES:
+            picture = np.ascontiguousarray(read_picture(path))
+            return to_image(Volume(picture[None], PNG_SLICE_SPACING_MM, (0.0, 0.0, 0.0), kit_direction()))
+        check_whole(path)
+        with _quiet_itk():
+            return sitk.ReadImage(str(path))
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise DataError(
             path, f"cannot be read ({reason[:160]})", "The file may be truncated or its header wrong: fetch or export it again."
         ) from error
-    if "".join(said).strip() and "warning" not in "".join(said).lower():
-        raise DataError(path, "its pixel data are incomplete", "Fetch or export the file again.")
-    return image
 
 
 def read_volume(path: str | Path, orientation: str | None = None) -> Volume:
@@ -307,8 +358,8 @@ def read_volume(path: str | Path, orientation: str | None = None) -> Volume:
             f"holds {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values a voxel",
             "Give a three-dimensional image with one value a voxel.",
         )
-    determinant = np.linalg.det(np.array(image.GetDirection()).reshape(3, 3))
-    if not np.isclose(abs(determinant), 1, atol=1e-2):
+    cosines = np.array(image.GetDirection()).reshape(3, 3)
+    if not np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-2):
         raise DataError(
             path, "its direction cosines are not perpendicular unit vectors", "Export the file again with a valid header."
         )
@@ -343,7 +394,8 @@ def read_mask(path: str | Path, orientation: str | None = None) -> Volume:
     return volume.with_array(array.astype(np.uint8 if array.max() <= 255 else np.uint16, copy=False))
 
 
-GEOMETRY_TOLERANCE_MM = 1e-2  # rounding in headers; far below a voxel
+GEOMETRY_TOLERANCE_MM = 1e-2  # rounding of positions in headers; far below a voxel
+SPACING_TOLERANCE = 1e-3  # share of the spacing: over 512 voxels it adds up to half a voxel
 
 
 def geometry_differences(first: Volume, second: Volume) -> list[str]:
@@ -355,9 +407,9 @@ def geometry_differences(first: Volume, second: Volume) -> list[str]:
     found = []
     if tuple(a.size) != tuple(b.size):
         found.append(f"size ({_numbers(a.size)} against {_numbers(b.size)})")
-    for name in ("spacing", "origin"):
+    for name, absolute, relative in (("spacing", 0.0, SPACING_TOLERANCE), ("origin", GEOMETRY_TOLERANCE_MM, 0.0)):
         x, y = getattr(a, name), getattr(b, name)
-        if not np.allclose(x, y, atol=GEOMETRY_TOLERANCE_MM, rtol=1e-4):
+        if not np.allclose(x, y, atol=absolute, rtol=relative):
             found.append(f"{name} ({_numbers(x)} against {_numbers(y)} mm)")
     if not np.allclose(a.direction, b.direction, atol=1e-3):
         largest = np.abs(np.subtract(a.direction, b.direction)).max()
@@ -410,11 +462,17 @@ def write_volume(volume: Volume, path: str | Path) -> Path:
         raise DataError(path, f"the format '{suffix_of(path)}' cannot be written", "Use .mha, .nii, .nii.gz or .nrrd.")
     image = to_stored_image(volume)
     with atomic_path(path) as partial:
+        failed = DataError(path, "cannot be written", "Is the disk full, or the folder read-only?")
         try:
             with _quiet_itk():
                 sitk.WriteImage(image, str(partial), useCompression=True)
-        except RuntimeError as error:
-            raise DataError(path, "cannot be written", "Is the disk full, or the folder read-only?") from error
+            # ITK does not notice when a full disk cuts a NIfTI or NRRD file short: read it back.
+            back = sitk.GetArrayFromImage(_read_image(partial))
+        except (RuntimeError, DataError) as error:
+            raise failed from error
+        array = sitk.GetArrayViewFromImage(image)
+        if not np.array_equal(back, array, equal_nan=array.dtype.kind == "f"):
+            raise failed
     return path
 
 
@@ -437,17 +495,22 @@ def resample(volume: Volume, spacing_mm: tuple[float, float, float], is_mask: bo
     # Voxel centres move when the outer edge stays: half a new voxel in from the edge instead of half an old one.
     shift = volume.direction @ ((spacing - old_spacing) / 2)
     reference = Volume(np.empty(shape, np.uint8), tuple(spacing), tuple(np.array(volume.origin) + shift), volume.direction)
-    return resample_like(volume, reference, is_mask)
+    # A grid of a single voxel may reach beyond the old one: the nearest edge is held there.
+    return _resample(volume, reference, is_mask, hold_edges=True)
 
 
 def resample_like(volume: Volume, reference: Volume, is_mask: bool = False) -> Volume:
-    """Resample onto the grid of another volume. Outside the field of view images and masks are 0 (edges are held half a voxel).
+    """Resample onto the grid of another volume. Outside the field of view (half a voxel beyond the outer centres) all is 0.
 
     Args:
         volume: image or mask.
         reference: gives size, spacing, origin and direction; its array is not read.
         is_mask: nearest neighbour instead of linear interpolation.
     """
+    return _resample(volume, reference, is_mask, hold_edges=False)
+
+
+def _resample(volume: Volume, reference: Volume, is_mask: bool, hold_edges: bool) -> Volume:
     grid = sitk.Image([int(n) for n in reversed(reference.array.shape)], sitk.sitkUInt8)
     grid.SetSpacing([float(s) for s in reversed(reference.spacing)])
     grid.SetOrigin([float(o) for o in reference.origin])
@@ -456,8 +519,7 @@ def resample_like(volume: Volume, reference: Volume, is_mask: bool = False) -> V
     if not is_mask and source.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
         source = sitk.Cast(source, sitk.sitkFloat32)
     method = sitk.sitkNearestNeighbor if is_mask else sitk.sitkLinear
-    out = sitk.Resample(source, grid, sitk.Transform(), method, 0.0, source.GetPixelID(), True)
-    result = Volume(
+    out = sitk.Resample(source, grid, sitk.Transform(), method, 0.0, source.GetPixelID(), hold_edges)
+    return Volume(
         sitk.GetArrayFromImage(out), reference.spacing, reference.origin, reference.direction, reference.stored, volume.path
     )
-    return result

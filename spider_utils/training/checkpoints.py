@@ -109,6 +109,23 @@ def save_model(folder: str | Path, model: SegmentationNetwork, card: dict[str, A
     write_json(folder / CARD_FILE, complete)
 
 
+def copy_matching_weights(source: torch.nn.Module, target: torch.nn.Module) -> list[str]:
+    """Copy every weight of ``source`` into ``target`` whose name and shape both networks share (transfer learning).
+
+    Returns:
+        Names of the target's weights that found no partner and keep their values: the last layer when the classes differ.
+
+    Raises:
+        ValueError: no weight at all fits.
+    """
+    theirs, mine = source.state_dict(), target.state_dict()
+    fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
+    if not fitting:
+        raise ValueError("the two networks share no weight of the same name and shape: are they of one architecture?")
+    target.load_state_dict(fitting, strict=False)
+    return sorted(set(mine) - set(fitting))
+
+
 def read_card(folder: str | Path) -> dict[str, Any]:
     """The card of a model folder, checked to describe a network that this version can build.
 

@@ -1,0 +1,194 @@
+"""Augmentation: image and mask move together, no label is invented, and the seed decides everything."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from spider_utils.data.augment import (
+    AUGMENTS,
+    augment_tissue,
+    brighten_tissue,
+    deform_at_points,
+    deform_tissue,
+    displace,
+    make_augment,
+)
+
+NAMES = [name for name in AUGMENTS if name != "none"]
+
+
+def pair(rows: int = 96, columns: int = 80) -> tuple[np.ndarray, np.ndarray]:
+    """Three structures of one brightness each on black: the image shows exactly what the mask says."""
+    mask = np.zeros((rows, columns), np.uint8)
+    mask[30:50, 20:50], mask[54:62, 20:50], mask[20:76, 58:66] = 1, 3, 2
+    return np.array([0, 90, 160, 230], np.uint8)[mask], mask
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_pipeline_keeps_shape_type_and_labels(name):
+    image, mask = pair()
+    kept = image.copy(), mask.copy()
+    augment = make_augment(name)
+    different = 0
+    for seed in range(25):
+        new_image, new_mask = augment(image, mask, seed)
+        assert new_image.shape == image.shape and new_mask.shape == mask.shape
+        assert new_image.dtype == new_mask.dtype == np.uint8
+        assert set(np.unique(new_mask)) <= {0, 1, 2, 3}
+        different += not np.array_equal(new_image, image)
+    assert different > 15
+    np.testing.assert_array_equal(image, kept[0])  # the input is not written into
+    np.testing.assert_array_equal(mask, kept[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_image_and_mask_move_together(name, seed):
+    """Where the mask says a structure is, the image shows that structure: the order of brightness survives every pipeline."""
+    new_image, new_mask = make_augment(name)(*pair(), seed)
+    core = {label: ndimage.binary_erosion(new_mask == label, iterations=3) for label in range(4)}
+    medians = [np.median(new_image[core[label]]) for label in (0, 1, 2, 3) if core[label].sum() > 25]
+    assert medians == sorted(medians) and len(set(medians)) == len(medians)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_decides_everything(name):
+    image, mask = pair()
+    augment = make_augment(name)
+    first = [augment(image, mask, seed) for seed in (3, 4, 5)]
+    np.random.seed(99)  # nobody else's random numbers matter
+    again = [make_augment(name)(image, mask, seed) for seed in (5, 3, 4)]
+    for k, j in ((0, 1), (1, 2), (2, 0)):
+        np.testing.assert_array_equal(first[k][0], again[j][0])
+        np.testing.assert_array_equal(first[k][1], again[j][1])
+    assert not np.array_equal(first[0][0], first[1][0]) or not np.array_equal(first[1][0], first[2][0])
+
+
+def _in_another_process(augment, queue) -> None:
+    queue.put(augment(*pair(), 7))
+
+
+@pytest.mark.parametrize("name", ["standard", "tissue"])
+def test_pipelines_travel_to_another_process(name):
+    augment = make_augment(name)
+    assert len(pickle.dumps(augment)) < 500
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    worker = context.Process(target=_in_another_process, args=(pickle.loads(pickle.dumps(augment)), queue))
+    worker.start()
+    there = queue.get(timeout=60)
+    worker.join()
+    for a, b in zip(there, augment(*pair(), 7), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_labels_of_any_value_survive():
+    image, mask = pair()
+    mask = np.array([0, 25, 100, 225], np.uint8)[mask]
+    for name in NAMES:
+        for seed in range(5):
+            assert set(np.unique(make_augment(name)(image, mask, seed)[1])) <= {0, 25, 100, 225}
+
+
+def test_no_flips_in_the_kits_own_pipelines():
+    image, mask = pair()
+    for name in ("light", "standard"):
+        for seed in range(30):
+            _, new = make_augment(name)(image, mask, seed)
+            middle = [np.argwhere(new == label).mean(axis=0) for label in (1, 2, 3)]
+            assert middle[0][0] < middle[2][0] and middle[0][1] < middle[1][1]
+
+
+def test_the_sources_pipeline_flips():
+    image, mask = pair()
+    upside_down = mirrored = 0
+    for seed in range(30):
+        _, new = make_augment("medfusion")(image, mask, seed)
+        middle = [np.argwhere(new == label).mean(axis=0) for label in (1, 2, 3)]
+        upside_down += middle[0][0] > middle[2][0]
+        mirrored += middle[0][1] > middle[1][1]
+    assert 6 <= upside_down <= 24 and 6 <= mirrored <= 24
+
+
+def test_none_and_unknown_names():
+    assert make_augment("none") is None
+    assert repr(make_augment("light")) == "PipelineAugment('light')"
+    with pytest.raises(ValueError, match="unknown augmentation 'flip'. Known are: none, light"):
+        make_augment("flip")
+
+
+# ------------------------------------------------------------------------------------------------------ tissue augmentation
+
+
+def test_displace_moves_by_whole_pixels_exactly():
+    image, _ = pair()
+    shift = np.full(image.shape, 2.0)
+    moved = displace(image, shift, -shift, is_mask=False)  # fetched from two rows below and two columns to the left
+    np.testing.assert_array_equal(moved[:-2, 2:], image[2:, :-2])
+    halves = displace(np.array([[0, 100]], np.uint8), np.zeros((1, 2)), np.array([[0.5, 0.0]]), is_mask=False)
+    assert halves.tolist() == [[50, 100]]
+
+
+def test_a_pull_moves_the_point_by_its_vector():
+    image, mask = np.zeros((61, 61), np.uint8), np.zeros((61, 61), np.uint8)
+    image[29:32, 29:32], mask[29:32, 29:32] = 200, 5
+    new_image, new_mask = deform_at_points(image, mask, np.array([[30, 30]]), np.array([[4.0, -3.0]]), reach=12.0)
+    for new in (new_image, new_mask):
+        middle = np.average(np.argwhere(new > 0), axis=0, weights=new[new > 0].astype(float))
+        np.testing.assert_allclose(middle, (34, 27), atol=0.6)
+
+
+@pytest.mark.parametrize("label", [1, 2, 3])
+def test_deform_tissue_works_near_its_structure_only(label):
+    image, mask = pair(200, 180)
+    noisy = np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
+    far = ndimage.distance_transform_edt(mask != label) > 30  # five times the reach of 6 pixels
+    for seed in range(8):
+        new_image, new_mask = deform_tissue(noisy, mask, label, seed)
+        np.testing.assert_array_equal(new_image[far], noisy[far])
+        np.testing.assert_array_equal(new_mask[far], mask[far])
+        assert not np.array_equal(new_image, noisy) and set(np.unique(new_mask)) <= {0, 1, 2, 3}
+        size = (new_mask == label).sum() / (mask == label).sum()
+        assert 0.6 < size < 1.6
+
+
+def test_deform_tissue_without_its_structure_changes_nothing():
+    image, mask = pair()
+    same_image, same_mask = deform_tissue(image, mask, 9, 0)
+    np.testing.assert_array_equal(same_image, image)
+    np.testing.assert_array_equal(same_mask, mask)
+
+
+@given(st.integers(0, 2**31), st.sampled_from([1, 2, 3]))
+def test_brighten_tissue_changes_one_structure_and_no_mask(seed, label):
+    image, mask = pair()
+    before = mask.copy()
+    new = brighten_tissue(image, mask, label, seed)
+    np.testing.assert_array_equal(mask, before)
+    inside = ndimage.binary_erosion(mask == label, iterations=3)
+    outside = ndimage.distance_transform_edt(mask != label) > 4
+    np.testing.assert_array_equal(new[outside], image[outside])
+    factors = new[inside] / image[inside].astype(float)
+    assert np.ptp(factors) < 1e-9 and 0.75 - 0.01 <= factors[0] <= 1.25 + 0.01
+
+
+def test_bright_tissue_stops_at_white():
+    image, mask = np.full((30, 30), 250, np.uint8), np.zeros((30, 30), np.uint8)
+    mask[5:25, 5:25] = 1
+    for seed in range(10):
+        assert brighten_tissue(image, mask, 1, seed).min() > 150  # a wrapped byte would be dark
+
+
+def test_augment_tissue_leaves_an_empty_mask_alone():
+    image, _ = pair()
+    empty = np.zeros_like(image)
+    new_image, new_mask = augment_tissue(image, empty, 3)
+    np.testing.assert_array_equal(new_image, image)
+    assert not new_mask.any()
