@@ -40,6 +40,13 @@ class DataKind(StrEnum):
     spider_2d = "spider-2d"
 
 
+class PhantomSize(StrEnum):
+    """How finely a phantom is scanned."""
+
+    full = "full"
+    small = "small"
+
+
 Profile = Annotated[ProfileName, typer.Option(help="How much work is done.")]
 Data = Annotated[DataKind, typer.Option(help="phantom needs nothing; the others need --root.")]
 Root = Annotated[str | None, typer.Option(help="Folder of the real data.")]
@@ -52,8 +59,8 @@ Root = Annotated[str | None, typer.Option(help="Folder of the real data.")]
 def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder to write, in SPIDER's layout.")],
     patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 24,
-    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
-    size: Annotated[str, typer.Option(help="full (hospital voxel sizes) or small (coarse, for trying out).")] = "full",
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
+    size: Annotated[PhantomSize, typer.Option(help="full (hospital voxel sizes) or small (coarse).")] = PhantomSize.full,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; all cores when left out.")] = None,
 ) -> None:
     """Generate phantoms: images, masks, overview and gradings of made-up patients.
@@ -61,9 +68,9 @@ def data_phantom(
     Example: spider-kit data phantom --out data/mine --patients 4 --seed 7
     """
     from spider_utils.data.phantom import generate_dataset
-    from spider_utils.runtime import cpu_count, progress
+    from spider_utils.runtime import cpu_count
 
-    print(generate_dataset(out, n_patients=patients, seed=seed, size=size, jobs=jobs or cpu_count(), progress=progress))
+    print(generate_dataset(out, patients, seed, jobs or cpu_count(), size.value, show_progress=True))
 
 
 @data_app.command("fetch")
@@ -263,7 +270,7 @@ def main() -> None:
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         app()
-    except KitError as error:
+    except (KitError, ValueError) as error:  # ValueError: an argument that a room refuses, such as an unknown scheme
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -32,6 +32,7 @@ class Profile:
         slice_size: rows, columns of the 2D slices that networks see.
         encoder, decoder_channels: the U-Net's parts.
         epochs, batch_size, learning_rate, optimizer, schedule: of every 2D network (see training.config.TrainConfig).
+        level_epochs: epochs of a twenty-class network, which starts from the four-class one.
         samples_per_epoch: slices drawn a training epoch; None means all of them.
         augment: name of the augmentation pipeline used in training.
         slice_gap_mm: training slices of a series lie at least about this far apart (see data.slices.thin_out).
@@ -44,6 +45,7 @@ class Profile:
     encoder: str
     decoder_channels: tuple[int, ...]
     epochs: int
+    level_epochs: int
     batch_size: int
     learning_rate: float
     optimizer: str
@@ -59,27 +61,56 @@ class Profile:
 
 PROFILES: dict[str, Profile] = {
     "smoke": Profile(
-        "smoke", 6, "small", (64, 64), "resnet18", (32, 24, 16, 12, 8), 2, 8, 2e-3, "adamw", "one_cycle", 32, "light", 3.0
+        name="smoke",
+        patients=6,
+        phantom_size="small",
+        slice_size=(64, 64),
+        encoder="resnet18",
+        decoder_channels=(32, 24, 16, 12, 8),
+        epochs=2,
+        level_epochs=2,
+        batch_size=8,
+        learning_rate=2e-3,
+        optimizer="adamw",
+        schedule="one_cycle",
+        samples_per_epoch=32,
+        augment="light",
+        slice_gap_mm=3.0,
     ),
     "quick": Profile(
-        "quick", 24, "full", (160, 128), "resnet18", (128, 64, 32, 16, 16), 14, 16, 2e-3, "adamw", "one_cycle", 256, "light", 3.0
+        name="quick",
+        patients=24,
+        phantom_size="full",
+        slice_size=(160, 128),
+        encoder="resnet18",
+        decoder_channels=(128, 64, 32, 16, 16),
+        epochs=11,
+        level_epochs=22,
+        batch_size=8,
+        learning_rate=3e-3,
+        optimizer="adamw",
+        schedule="one_cycle",
+        samples_per_epoch=256,
+        augment="light",
+        slice_gap_mm=3.0,
     ),
     # `medfusion`, training section: 128x128, Adam 1e-3, 50 epochs, batch 64, learning rate reduced on plateau.
     "paper": Profile(
-        "paper",
-        218,
-        "full",
-        (128, 128),
-        "resnet34",
-        (256, 128, 64, 32, 16),
-        50,
-        64,
-        1e-3,
-        "adam",
-        "plateau",
-        None,
-        "standard",
-        0.0,
+        name="paper",
+        patients=218,
+        phantom_size="full",
+        slice_size=(128, 128),
+        encoder="resnet34",
+        decoder_channels=(256, 128, 64, 32, 16),
+        epochs=50,
+        level_epochs=50,
+        batch_size=64,
+        learning_rate=1e-3,
+        optimizer="adam",
+        schedule="plateau",
+        samples_per_epoch=None,
+        augment="standard",
+        slice_gap_mm=0.0,
     ),
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.data.augment import make_augment
-from spider_utils.data.phantom import generate_dataset
+from spider_utils.data.phantom import GENERATOR_VERSION, generate_dataset
 from spider_utils.data.slices import SliceDataset, SliceStore, build_store, thin_out
 from spider_utils.data.sources import KINDS, Source, open_source
 from spider_utils.data.splits import Split, make_split
@@ -100,9 +100,9 @@ class Workspace:
             return open_source(self.data, self.root_given)
         folder = self.home / "data" / f"phantom-{self.profile.name}"
         wanted = {"n_patients": self.profile.patients, "seed": PHANTOM_SEED, "size": self.profile.phantom_size}
-        card = folder / "phantom.json"
-        if not (card.is_file() and all(read_json(card).get(key) == value for key, value in wanted.items())):
-            generate_dataset(folder, jobs=cpu_count(), progress=progress, **wanted)
+        found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
+        if {key: found.get(key) for key in wanted} != wanted or found.get("generator_version") != GENERATOR_VERSION:
+            generate_dataset(folder, jobs=cpu_count(), show_progress=True, **wanted)
         return open_source("phantom", folder)
 
     def store(self, size: tuple[int, int] | None = None) -> SliceStore:
@@ -181,6 +181,27 @@ class Workspace:
             copy_matching_weights(start_from.load_model(), model)
         # A run is made from settings alone and can be made again: other settings replace it.
         return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
+
+    def train_levels(self, architecture: str = "unet", **changes: object) -> RunResult:
+        """The trained twenty-class model (``levels20``), which starts from the weights of the four-class one.
+
+        From random weights the short profiles do not get past "it is a vertebra"; what a vertebra looks like is learned with
+        four classes first, so that all of this training goes into counting.
+
+        Args:
+            architecture: name in models.available_models().
+            changes: as for ``train``.
+        """
+        return self.train(
+            architecture,
+            "levels20",
+            **{
+                "start_from": self.train(architecture, "structures4"),
+                "epochs": self.profile.level_epochs,
+                "schedule": "cosine",  # no warm-up: the features are there already
+                **changes,
+            },
+        )
 
     def evaluate(self, run: RunResult, split: Split | None = None, subset: str = "test") -> pd.DataFrame:
         """Scores of a run on every series of a subset, in the series' own grid; measured once and kept in the run's folder.

@@ -90,9 +90,10 @@ def feature_sizes(model: nn.Module, images: torch.Tensor, blocks: Sequence[str])
 def theoretical_receptive_field(model: nn.Module, in_channels: int = 1, stride: int = 32) -> tuple[float, float]:
     """The region of the input that can change the output at one pixel at all: (rows, columns) in pixels.
 
-    Found by a gradient, so it holds for any network: in a copy every weight becomes positive and every maximum an average, so
-    that no path is switched off or cancels out; then each input pixel with a gradient lies in the field. The output pixel is
-    the one in the middle, at an even multiple of ``stride``; of its neighbours the field can differ by less than ``stride``.
+    Found by a gradient, so it holds for any network: in a copy every weight becomes positive and every ``nn.MaxPool2d`` an
+    average, so that no path is switched off or cancels out; then each input pixel with a gradient lies in the field. (Maxima
+    that a network takes by a function, not by a module, stay maxima and make the field look smaller.) The output pixel is the
+    one in the middle, at a multiple of ``stride``; the fields of its neighbours can differ by less than ``stride``.
 
     Args:
         model: a 2D network, ``(batch, in_channels, height, width)`` -> ``(batch, any, height, width)``.
@@ -107,9 +108,7 @@ def theoretical_receptive_field(model: nn.Module, in_channels: int = 1, stride: 
     return _side(model, in_channels, stride, axis=2), _side(model, in_channels, stride, axis=3)
 
 
-def effective_receptive_field(
-    model: nn.Module, images: torch.Tensor, center: tuple[int, int] | None = None
-) -> np.ndarray:  # fmt: skip
+def effective_receptive_field(model: nn.Module, images: torch.Tensor, center: tuple[int, int] | None = None) -> np.ndarray:
     """How strongly each input pixel changes the score of the winning class at one pixel, averaged over images.
 
     Args:

@@ -1,0 +1,190 @@
+"""A whole made-up data set on disk, in SPIDER's layout."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, make_anatomy
+from spider_utils.data.phantom.body import build_body
+from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, body_spacing, draw_protocols, render
+from spider_utils.data.volumes import write_volume
+from spider_utils.files import atomic_folder, fingerprint, require_free_space, write_csv, write_json
+from spider_utils.runtime import cpu_count, progress
+
+OVERVIEW_COLUMNS = tuple(
+    """
+    new_file_name num_vertebrae num_discs sex birth_date subset AngioFlag BodyPartExamined DeviceSerialNumber EchoNumbers EchoTime
+    EchoTrainLength FlipAngle ImagedNucleus ImagingFrequency InPlanePhaseEncodingDirection MRAcquisitionType MagneticFieldStrength
+    Manufacturer ManufacturerModelName NumberOfPhaseEncodingSteps PercentPhaseFieldOfView PercentSampling
+    PhotometricInterpretation PixelBandwidth PixelSpacing RepetitionTime SAR SamplesPerPixel ScanningSequence SequenceName
+    SeriesDescription SliceThickness SoftwareVersions SpacingBetweenSlices SpecificCharacterSet TransmitCoilName WindowCenter
+    WindowWidth
+    """.split()
+)
+
+# Of 11 patients in a row five are of OH and two of each other hospital, as 90, 41, 43 and 44 of SPIDER's 218 are.
+_HOSPITAL_BLOCK = ("OH",) * 5 + ("UMC",) * 2 + ("RH1",) * 2 + ("RH2",) * 2
+_LARGEST_CASE_BYTES = 12_000_000
+
+
+def patient_plan(patient: int, seed: int) -> tuple[str, tuple[str, ...], str]:
+    """(hospital, sequences, subset) of a patient: depends on patient and seed alone, not on how many there are.
+
+    Series are missing as often as in SPIDER: T1 for 45 % of RH2, T2 for 14 % of RH1; every UMC patient has T2_SPACE. Two of 11
+    patients are for validation.
+    """
+    block, place = divmod(patient - 1, len(_HOSPITAL_BLOCK))
+    order = np.random.default_rng([seed, 3, block]).permutation(len(_HOSPITAL_BLOCK))
+    hospital = _HOSPITAL_BLOCK[order[place]]
+    draw = np.random.default_rng([seed, 4, patient]).random()
+    if hospital == "UMC":
+        sequences: tuple[str, ...] = ("t1", "t2", "t2_SPACE")
+    elif (hospital == "RH2" and draw < 0.45) or (hospital == "RH1" and draw < 0.14):
+        sequences = ("t2",) if hospital == "RH2" else ("t1",)
+    else:
+        sequences = ("t1", "t2")
+    # Spread evenly, so that small sets have validation patients too.
+    offset = seed % 11
+    subset = "validation" if (2 * (patient + offset)) // 11 != (2 * (patient - 1 + offset)) // 11 else "training"
+    return hospital, sequences, subset
+
+
+def _overview_row(
+    patient: int, protocol: Protocol, subset: str, sex: str, counts: tuple[int, int], window: tuple[float, float]
+) -> dict:
+    """One row of overview.csv with what the series was really made with; fields that no phantom has stay empty."""
+    machine = protocol.machine
+    row, column = protocol.voxel_mm[1:]
+    philips = machine.manufacturer.startswith("Philips")
+    values = {
+        "new_file_name": f"{patient}_{protocol.sequence}",
+        "num_vertebrae": counts[0],
+        "num_discs": counts[1],
+        "sex": sex,
+        "subset": subset,
+        "AngioFlag": None if philips else "N",
+        "BodyPartExamined": machine.body_part or None,
+        "EchoNumbers": 1,
+        "EchoTime": protocol.te_ms,
+        "EchoTrainLength": machine.train,
+        "FlipAngle": machine.flip,
+        "ImagedNucleus": "1H",
+        "ImagingFrequency": {1.5: 63.68, 3.0: 127.77}[machine.tesla],
+        "InPlanePhaseEncodingDirection": "COL",
+        "MRAcquisitionType": "3D" if protocol.sequence == "t2_SPACE" else "2D",
+        "MagneticFieldStrength": machine.tesla,
+        "Manufacturer": machine.manufacturer,
+        "ManufacturerModelName": machine.model,
+        "NumberOfPhaseEncodingSteps": round(protocol.extent_mm[1] / protocol.blur_mm[0]),
+        "PercentPhaseFieldOfView": 100.0,
+        "PercentSampling": round(100 * min(1.0, row / protocol.blur_mm[0]), 1),
+        "PhotometricInterpretation": "MONOCHROME2",
+        "PixelBandwidth": machine.bandwidth,
+        "PixelSpacing": f"[{row:g}, {column:g}]",
+        "RepetitionTime": protocol.tr_ms,
+        "SamplesPerPixel": 1,
+        "ScanningSequence": "SE",
+        "SeriesDescription": machine.description or None,
+        "SliceThickness": machine.slices[0],
+        "SpacingBetweenSlices": round(protocol.voxel_mm[0], 4),
+        "SpecificCharacterSet": "ISO_IR 100",
+        "TransmitCoilName": None if philips else "Body",
+        "WindowCenter": window[0],
+        "WindowWidth": window[1],
+    }
+    return {column: values.get(column) for column in OVERVIEW_COLUMNS}
+
+
+def _make_patient(task: tuple[str, int, int, str]) -> tuple[list[dict], list[dict], list[dict]]:
+    """Draw, scan and write one patient; returns its rows of overview, gradings and truth. Runs in a worker process."""
+    folder, patient, seed, size = task
+    anatomy_seed, scan_seed = (int(s) for s in np.random.SeedSequence([seed, 2, patient]).generate_state(2))
+    hospital, sequences, subset = patient_plan(patient, seed)
+    anatomy = make_anatomy(anatomy_seed)
+    protocols = draw_protocols(anatomy, hospital, sequences, scan_seed, size=size)
+    body = build_body(anatomy, *body_box(protocols), body_spacing(protocols, size))
+    overview, discs_seen = [], set()
+    for protocol in protocols:
+        image, mask = render(anatomy, protocol.sequence, protocol, size=size, body=body)
+        name = f"{patient}_{protocol.sequence}.mha"
+        write_volume(image, Path(folder) / "images" / name)
+        write_volume(mask.with_array(mask.array.astype(np.uint16)), Path(folder) / "masks" / name)
+        labels = np.flatnonzero(np.bincount(mask.array.reshape(-1), minlength=256))
+        discs = [int(v) - 200 for v in labels if v > 200]
+        counts = (sum(1 for v in labels if 0 < v < 200 and v != 100), len(discs))
+        discs_seen |= set(discs)
+        sample = np.sort(image.array[:: max(1, image.array.shape[0] // 6), ::4, ::4].reshape(-1))
+        bright = float(sample[int(0.985 * (len(sample) - 1))])
+        overview.append(
+            _overview_row(patient, protocol, subset, anatomy.sex, counts, (round(0.45 * bright), round(0.9 * bright)))
+        )
+    numbers = sorted(discs_seen)
+    truth = anatomy.truth(patient, numbers)
+    truth.insert(1, "hospital", hospital)
+    return overview, anatomy.gradings(patient, numbers).to_dict("records"), truth.to_dict("records")
+
+
+def generate_dataset(
+    out: str | Path,
+    n_patients: int,
+    seed: int = 0,
+    jobs: int | None = None,
+    size: str = "full",
+    show_progress: bool = False,
+) -> Path:
+    """Write a made-up data set in SPIDER's layout.
+
+    ``images/<patient>_<sequence>.mha`` (int16), ``masks/<same>.mha`` (uint16, scheme "spider"), ``overview.csv``,
+    ``radiological_gradings.csv`` (both with SPIDER's columns and line ends), ``phantom_truth.csv`` (what was drawn, in mm and
+    degrees, a row a patient and disc; see Anatomy.truth) and ``phantom.json``. The same seed gives the same files, byte for
+    byte, however many processes work; patient k is the same whatever ``n_patients``. The folder appears when it is complete.
+
+    Args:
+        out: folder to write; a phantom set that is there already is replaced, anything else is refused.
+        n_patients: how many patients; their ids are 1 to n.
+        seed: non-negative integer.
+        jobs: processes to use; None takes one for every core, at most 4.
+        size: "full", or "small" for coarse series with few slices.
+        show_progress: tell how many patients are done.
+
+    Returns:
+        ``out`` as a Path.
+
+    Raises:
+        ValueError: n_patients below 1, negative seed, unknown size.
+        DataError: the folder cannot be written, or its disk is too full.
+    """
+    if n_patients < 1 or seed < 0 or size not in SIZES:
+        raise ValueError(
+            f"n_patients={n_patients}, seed={seed}, size='{size}': at least 1 patient, seed 0 or more, size in {SIZES}"
+        )
+    out = Path(out)
+    require_free_space(
+        out.parent, n_patients * _LARGEST_CASE_BYTES * (2 if size == "full" else 0.2), f"a phantom of {n_patients} patients"
+    )
+    jobs = min(jobs or min(cpu_count(), 4), n_patients)  # a process takes up to 0.8 GB
+    with atomic_folder(out, marker="phantom.json") as folder:
+        (folder / "images").mkdir()
+        (folder / "masks").mkdir()
+        tasks = [(str(folder), patient, seed, size) for patient in range(1, n_patients + 1)]
+        with ExitStack() as stack:
+            if jobs == 1:
+                results = map(_make_patient, tasks)
+            else:
+                # "spawn" works alike on every system and never copies a parent's threads.
+                pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn")))
+                results = pool.map(_make_patient, tasks)
+            done = list(progress(results, "making patients", n_patients) if show_progress else results)
+        tables = [pd.DataFrame([row for one in done for row in one[k]]) for k in range(3)]
+        for name, table in zip(("overview.csv", "radiological_gradings.csv", "phantom_truth.csv"), tables, strict=True):
+            write_csv(folder / name, table, lineterminator="\n" if name.startswith("phantom") else "\r\n")
+        facts = {"generator_version": GENERATOR_VERSION, "seed": seed, "n_patients": n_patients, "size": size}
+        write_json(folder / "phantom.json", {**facts, "fingerprint": fingerprint(json.loads(json.dumps(facts)))})
+    return out

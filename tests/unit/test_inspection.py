@@ -1,0 +1,144 @@
+"""Looking into networks: counts, sizes and receptive fields that can be worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spider_utils.models import build_model, parameter_count
+from spider_utils.models.inspection import (
+    central_box,
+    effective_receptive_field,
+    feature_sizes,
+    parameter_table,
+    theoretical_receptive_field,
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def unet():
+    return build_model("unet", 1, 4, encoder="resnet18", decoder_channels=(16, 16, 8, 8, 8))
+
+
+def test_parameters_by_block_add_up():
+    model = nn.Sequential()
+    model.add_module("first", nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)))
+    model.add_module("head", nn.Conv2d(8, 2, 1, bias=False))
+    table = parameter_table(model)
+    assert table["block"].tolist() == ["first", "head"]
+    assert table["parameters"].tolist() == [8 * 9 + 8 + 16, 16]
+    assert table["share"].sum() == pytest.approx(1)
+    assert parameter_table(model, depth=2)["block"].tolist() == ["first.0", "first.1", "head"]
+    assert parameter_table(unet(), depth=3)["parameters"].sum() == parameter_count(unet())
+
+
+def test_frozen_parameters_do_not_count():
+    model = nn.Conv2d(1, 2, 3)
+    model.weight.requires_grad_(False)
+    assert parameter_table(model)["parameters"].tolist() == [2]
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        parameter_table(model.requires_grad_(False))
+    with pytest.raises(ValueError, match="depth must be at least 1"):
+        parameter_table(nn.Conv2d(1, 2, 3), depth=0)
+
+
+def test_feature_sizes_of_the_unet():
+    model = unet().train()
+    blocks = ["body.encoder.layer1", "body.encoder.layer4", "body.segmentation_head"]
+    table = feature_sizes(model, torch.rand(2, 1, 64, 96), blocks)
+    assert table.to_numpy().tolist() == [
+        ["body.encoder.layer1", 64, 16, 24],
+        ["body.encoder.layer4", 512, 2, 3],
+        ["body.segmentation_head", 4, 64, 96],
+    ]
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_feature_sizes_refuse_blocks_without_one_map():
+    model, images = unet(), torch.rand(1, 1, 64, 64)
+    with pytest.raises(ValueError, match="no block body.nothing"):
+        feature_sizes(model, images, ["body.nothing"])
+    with pytest.raises(ValueError, match="'body.encoder' does not give out one tensor"):
+        feature_sizes(model, images, ["body.encoder"])
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([nn.Conv2d(1, 4, 3, padding=1)], (3, 3)),
+        ([nn.Conv2d(1, 4, (5, 3), padding=(2, 1)), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)], (7, 5)),
+        ([nn.Conv2d(1, 1, 3, padding=4, dilation=4)], (9, 9)),
+        # 7x7 at stride 2 then a 3x3 maximum at stride 2: 7 + 2 * 2.
+        ([nn.Conv2d(1, 4, 7, 2, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Upsample(scale_factor=4)], (11, 11)),
+    ],
+)
+def test_theoretical_field_of_small_networks(layers, expected):
+    assert theoretical_receptive_field(nn.Sequential(*layers), stride=4) == expected
+
+
+def test_theoretical_field_holds_every_pixel_that_changes_the_output():
+    # A U-Net of two scales, small enough to try every pixel.
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up = nn.Conv2d(1, 3, 3, 2, 1), nn.Conv2d(4, 2, 3, padding=1)
+
+        def forward(self, x):
+            deep = nn.functional.interpolate(torch.relu(self.down(x)), scale_factor=2)
+            return self.up(torch.cat([deep, x], dim=1))
+
+    model = Small().eval()
+    rows, columns = theoretical_receptive_field(model, stride=2)
+    images = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        before = model(images)[0, :, 16, 16]
+        changed = np.zeros((32, 32), bool)
+        for row, column in np.ndindex(32, 32):
+            other = images.clone()
+            other[0, 0, row, column] += 10
+            changed[row, column] = not torch.equal(model(other)[0, :, 16, 16], before)
+    assert (rows, columns) == tuple(np.ptp(np.flatnonzero(changed.any(axis=a))) + 1 for a in (1, 0))
+
+
+def test_pooling_over_the_whole_image_has_no_limit():
+    class Whole(nn.Module):
+        def forward(self, x):
+            return x + x.mean(dim=(2, 3), keepdim=True)
+
+    assert theoretical_receptive_field(Whole(), stride=256) == (math.inf, math.inf)
+
+
+def test_fields_leave_the_network_as_it_was():
+    model = unet().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    theoretical_receptive_field(model)
+    effective_receptive_field(model, torch.rand(1, 1, 64, 64))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training and all(weight.grad is None and weight.requires_grad for weight in model.parameters())
+
+
+def test_effective_field_sums_to_one_and_lies_around_its_pixel():
+    field = effective_receptive_field(nn.Conv2d(1, 2, 3, padding=1), torch.rand(3, 1, 16, 16), center=(4, 12))
+    assert field.shape == (16, 16) and field.sum() == pytest.approx(1)
+    assert set(zip(*np.nonzero(field), strict=True)) == {(r, c) for r in (3, 4, 5) for c in (11, 12, 13)}
+    with pytest.raises(ValueError, match="lies outside"):
+        effective_receptive_field(nn.Conv2d(1, 2, 3, padding=1), torch.rand(1, 1, 8, 8), center=(8, 0))
+    with pytest.raises(ValueError, match="no input pixel changes"):
+        effective_receptive_field(nn.Threshold(2.0, 0.0), torch.rand(1, 1, 8, 8))
+
+
+def test_central_box():
+    field = np.zeros((9, 9))
+    field[4, 4], field[4, 6], field[0, 4] = 0.6, 0.3, 0.1
+    assert [central_box(field, share) for share in (0.6, 0.61, 0.9, 0.95, 1.0)] == [1, 5, 5, 9, 9]
+    assert central_box(field, 0.3, center=(4, 6)) == 1
+    with pytest.raises(ValueError, match="share must lie above 0"):
+        central_box(field, 0.0)
