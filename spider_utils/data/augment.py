@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from random import Random
 
 import numpy as np
 from scipy import ndimage
@@ -81,7 +82,8 @@ class PipelineAugment:
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         pipeline = _transforms(self.name)
-        pipeline.set_random_seed(seed)
+        # One stream for all steps: set_random_seed would give each step its own with the same seed, so that all draw alike.
+        pipeline.set_random_state(np.random.default_rng(seed), Random(seed))
         out = pipeline(image=image, mask=mask)
         return out["image"], out["mask"]
 

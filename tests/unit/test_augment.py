@@ -16,6 +16,7 @@ from spider_utils.data.augment import (
     augment_tissue,
     brighten_tissue,
     deform_at_points,
+    deform_grid,
     deform_tissue,
     displace,
     make_augment,
@@ -117,6 +118,16 @@ def test_the_sources_pipeline_flips():
     assert 6 <= upside_down <= 24 and 6 <= mirrored <= 24
 
 
+def test_steps_of_a_pipeline_draw_independently():
+    image, mask = pair()
+    seen = set()
+    for seed in range(30):
+        _, new = make_augment("medfusion")(image, mask, seed)
+        middle = [np.argwhere(new == label).mean(axis=0) for label in (1, 2, 3)]
+        seen.add((bool(middle[0][0] > middle[2][0]), bool(middle[0][1] > middle[1][1])))
+    assert len(seen) == 4, "upside down and mirrored must come in all four combinations"
+
+
 def test_none_and_unknown_names():
     assert make_augment("none") is None
     assert repr(make_augment("light")) == "PipelineAugment('light')"
@@ -143,6 +154,22 @@ def test_a_pull_moves_the_point_by_its_vector():
     for new in (new_image, new_mask):
         middle = np.average(np.argwhere(new > 0), axis=0, weights=new[new > 0].astype(float))
         np.testing.assert_allclose(middle, (34, 27), atol=0.6)
+
+
+def test_deform_grid_bends_everywhere_by_about_its_strength():
+    image, mask = pair()
+    with pytest.MonkeyPatch.context() as patch:
+        fields = []
+        patch.setattr("spider_utils.data.augment.displace", lambda array, *field, is_mask: fields.append(field) or array)
+        deform_grid(image, mask, 0, nodes=4, strength=5.0)
+        deform_grid(image, mask, 1, nodes=4, strength=5.0)
+    lengths = np.hypot(*fields[0])
+    assert 2 < lengths.max() < 10 and (lengths > 0.5).mean() > 0.9
+    np.testing.assert_array_equal(fields[0], fields[1])  # image and mask move alike
+    assert not np.array_equal(fields[0], fields[2])
+    unmoved = deform_grid(image, mask, 0, strength=0.0)
+    np.testing.assert_array_equal(unmoved[0], image)
+    np.testing.assert_array_equal(unmoved[1], mask)
 
 
 @pytest.mark.parametrize("label", [1, 2, 3])
