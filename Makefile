@@ -27,7 +27,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 course: setup
-	$(BIN)/spider-kit course --profile $(PROFILE) --data $(DATA) $(if $(ROOT),--root $(ROOT)) --cores $(CORES)
+	$(BIN)/spider-kit course --profile $(PROFILE) --data $(DATA) $(if $(ROOT),--root "$(ROOT)") --cores $(CORES)
 
 test: setup
 	$(BIN)/python -m pytest
@@ -47,5 +47,6 @@ lock:
 	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 pyproject.toml --all-extras --no-annotate \
 		--custom-compile-command "make lock" --output-file requirements.lock
 
+# Trainings (runs/) and real or own data (data/) stay: nothing here brings them back.
 clean:
-	rm -rf build runs data .snakemake .pytest_cache .hypothesis .ruff_cache
+	rm -rf build .snakemake .pytest_cache .hypothesis .ruff_cache data/stores data/phantom-smoke data/phantom-quick data/phantom-paper

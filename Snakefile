@@ -5,8 +5,8 @@ AFTER = {
     "00_start_here": [],
     "01_data_exploration": ["00_start_here"],
     "02_preprocessing": ["00_start_here"],
-    "03_augmentation": ["02_preprocessing"],
-    "04_unet": ["02_preprocessing"],
+    "03_augmentation": ["00_start_here"],
+    "04_unet": ["00_start_here"],
     "12_evaluation": ["04_unet"],
 }
 OUT = config["out"]
@@ -28,6 +28,6 @@ rule notebook:
     params:
         profile=config["profile"],
         data=config["data"],
-        root=config["root"],
+        root=config["root"] or "",
     shell:
-        "spider-kit run-notebook {input.source} {output} --profile {params.profile} --data {params.data} --root '{params.root}'"
+        "spider-kit run-notebook {input.source:q} {output:q} --profile {params.profile} --data {params.data} --root {params.root:q}"

@@ -212,7 +212,8 @@ def train(
     parts = [split if split != "kfold5" else f"fold{fold}", f"seed{seed}", *([f"{rows}x{columns}"] if rows else [])]
     parts += [f"{name.replace('_', '')}{value}" for name, value in changes.items()]
     chosen = workspace.split(split, fold=fold)
-    run = workspace.train(model, scheme, chosen, size, tag="-".join(parts), seed=seed, **changes)
+    settings = {"split": chosen, "size": size, "tag": "-".join(parts), "seed": seed, **changes}
+    run = workspace.train_levels(model, **settings) if scheme == "levels20" else workspace.train(model, scheme, **settings)
     scores = workspace.evaluate(run, chosen)
     workspace.add_result(run, scores)
     print(format_summary(summarise(scores)))
@@ -235,8 +236,9 @@ def predict(
 
     find_inputs(source)  # a wrong path is said before a model is loaded
     folder = find_run(model)
-    print(f"model: {folder.name}", flush=True)
-    for path in predict_path(source, out, Predictor.load(folder, device)):
+    predictor = Predictor.load(folder, device)
+    print(f"model: {folder.name}, masks in scheme {predictor.scheme}", flush=True)
+    for path in predict_path(source, out, predictor):
         print(path)
 
 
@@ -272,6 +274,14 @@ def main() -> None:
         app()
     except (KitError, ValueError) as error:  # ValueError: an argument that a room refuses, such as an unknown scheme
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(
+            f"error: {error.filename or 'file system'}: {error.strerror or error}. Check the path and the disk.", file=sys.stderr
+        )
+        sys.exit(1)
+    except MemoryError:
+        print("error: not enough memory. Close other programs, or use a smaller profile or slice size.", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -14,10 +14,10 @@ from pathlib import Path
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_path, read_json, write_json
 from spider_utils.runtime import get_profile, project_root
+from spider_utils.training.lock import run_lock
 from spider_utils.workflow import Workspace
 
 CELL_TIMEOUT_S = {"smoke": 300, "quick": 1800, "paper": 7 * 24 * 3600}
-_KILLED = 138  # exit status of a kernel that the system killed for memory, as papermill reports it
 _COLOR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -121,34 +121,51 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
     get_profile(profile)
     workspace = Workspace.open(profile, data, root)
     out = workspace.build.relative_to(home)
+    started = time.time()
     for stale in (workspace.build / "notebooks").glob("*.failed.ipynb"):
         stale.unlink()
     command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--directory", str(home), "--cores", str(cores)]
-    command += ["--keep-going", "--rerun-incomplete", "--quiet", "all", "--config", f"out={out.as_posix()}"]
+    # Snakemake's own lock outlives a killed run and would block the next; the kit's does not (see run_lock).
+    command += ["--nolock", "--keep-going", "--rerun-incomplete", "--quiet", "all", "--config", f"out={out.as_posix()}"]
     command += [f"profile={profile}", f"data={data}", f"root={workspace.root_given}"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     log = workspace.build / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as file:
+    with run_lock(workspace.build / "course.lock"), open(log, "w", encoding="utf-8") as file:
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home
         )
-        for line in process.stdout:
-            file.write(line)
-            if line.startswith((">", "error:")):
-                print(line.rstrip(), flush=True)
-        code = process.wait()
+        try:
+            for line in process.stdout:
+                file.write(line)
+                if line.startswith((">", "error:")):
+                    print(line.rstrip(), flush=True)
+            code = process.wait()
+        finally:
+            process.terminate()  # without effect on one that has ended
+    result = _gather(workspace, started)
+    if code and not result.failed:
+        last = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-1:]
+        raise KitError(f"Snakemake stopped with status {code} ({_one_line(' '.join(last))}); all its words are in {log}")
+    return result
+
+
+def _gather(workspace: Workspace, started: float) -> CourseResult:
+    """Which notebooks are done, failed or waiting, from what lies in the build folder after a run that began at ``started``."""
     seconds, failed, not_run = {}, [], []
-    for name in notebook_names(home):
-        report = workspace.build / "notebooks" / f"{name}.json"
-        if report.with_suffix(".failed.ipynb").exists():
+    folder = workspace.build / "notebooks"
+    for name in notebook_names(workspace.home):
+        executed, report = folder / f"{name}.ipynb", folder / f"{name}.json"
+        sources = [workspace.home / "notebooks" / f"{name}.ipynb", *(workspace.home / "spider_utils").rglob("*.py")]
+        if executed.with_suffix(".failed.ipynb").exists():
             failed.append(name)
-        elif report.exists() and report.with_suffix(".ipynb").exists():
-            seconds[name] = read_json(report)["seconds"]
-        else:
+        elif not (executed.exists() and report.exists()) or (
+            # An older copy is still there when its notebook could not run again because one before it failed.
+            executed.stat().st_mtime < min(started, max(path.stat().st_mtime for path in sources))
+        ):
             not_run.append(name)
-    if code and not failed:
-        raise KitError(f"Snakemake stopped with status {code}; its words are in {log}")
+        else:
+            seconds[name] = read_json(report)["seconds"]
     return CourseResult(workspace, seconds, failed, not_run)
 
 
@@ -172,9 +189,13 @@ def publish(workspace: Workspace) -> None:
         for cell in notebook.cells:
             for stamp in ("papermill", "execution"):
                 cell.metadata.pop(stamp, None)
-        with atomic_path(workspace.home / "notebooks" / executed.name) as partial:
+        target = workspace.home / "notebooks" / executed.name
+        changed = target.stat().st_mtime_ns
+        with atomic_path(target) as partial:
             nbformat.write(notebook, partial)
-    target = workspace.home / "figures"
+        # Only outputs were renewed, so the course is still up to date: without this, Snakemake would run it all again.
+        os.utime(target, ns=(changed, changed))
+    figures = workspace.home / "figures"
     for folder in sorted(p for p in (workspace.build / "figures").iterdir() if p.is_dir()):
-        shutil.rmtree(target / folder.name, ignore_errors=True)
-        shutil.copytree(folder, target / folder.name)
+        shutil.rmtree(figures / folder.name, ignore_errors=True)
+        shutil.copytree(folder, figures / folder.name)

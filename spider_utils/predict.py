@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from spider_utils.data.slices import SliceGrid, scale_to_uint8
-from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
+from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, is_dicom_name, read_volume, suffix_of, write_volume
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
 from spider_utils.runtime import pick_device, progress
@@ -103,9 +103,14 @@ def find_inputs(path: str | Path) -> list[Path]:
     path = Path(path)
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.is_file() and suffix_of(p) in IMAGE_SUFFIXES)
+        dicom = [p for p in path.iterdir() if p.is_file() and suffix_of(p) not in IMAGE_SUFFIXES and is_dicom_name(p)]
+        if files and dicom:
+            raise DataError(
+                path, f"mixes {files[0].name} with DICOM files such as {dicom[0].name}", "Give each a folder of its own."
+            )
         if files:
             return files
-        if any(p.suffix.lower() == ".dcm" for p in path.iterdir()):
+        if dicom:
             return [path]
         raise DataError(path, "holds no image", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files, or one DICOM series.")
     if not path.exists():

@@ -184,7 +184,6 @@ REQUIREMENTS = {  # distribution -> what the course uses it for
     "segmentation-models-pytorch": "U-Net and its relatives",
     "albumentations": "augmentation",
     "surface-distance": "surface metrics",
-    "scikit-learn": "patient splits",
     "matplotlib": "figures",
     "pooch": "downloads",
     "safetensors": "trained weights",

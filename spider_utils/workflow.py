@@ -22,7 +22,7 @@ from spider_utils.data.splits import Split, make_split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.statistics import summarise
-from spider_utils.files import atomic_path, fingerprint, read_json, write_csv, write_json
+from spider_utils.files import atomic_path, fingerprint, read_json, sha256_of, write_csv, write_json
 from spider_utils.labels import convert, get_scheme
 from spider_utils.models import build_model
 from spider_utils.predict import Predictor
@@ -32,6 +32,7 @@ from spider_utils.training.loop import RunResult, TrainConfig, fit
 
 PHANTOM_SEED = 2024
 DEFAULT_SPLIT = "kfold5"
+SCORES_VERSION = 1  # raised whenever prediction or metrics come out differently, so that kept scores are measured again
 TOLERANCE_MM = 1.0  # of NSD: about the in-plane voxel of a clinical series
 
 
@@ -171,15 +172,21 @@ class Workspace:
             "slice_gap_mm": gap_mm,
         }
         if start_from is not None:
+            check_split(start_from, split)
             card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
         rows = thin_out(store.table, split.rows("train", store.table), gap_mm)
         train_set = SliceDataset(store, rows, scheme, make_augment(augment), seed)
+        if train_set.report.dropped:
+            print(f"labels of the store that {scheme} has no class for: {train_set.report}")
         val_set = SliceDataset(store, split.rows("val", store.table), scheme)
         name = "-".join(part for part in (self.name, architecture, scheme, tag) if part)
         seed_everything(seed)
         model = build_model(architecture, in_channels=1, n_classes=scheme_.n_classes, **options)
         if start_from is not None:
-            copy_matching_weights(start_from.load_model(), model)
+            class_of = None
+            if (scheme, start_from.card["scheme"]) == ("levels20", "structures4"):
+                class_of = convert(np.arange(scheme_.n_classes), scheme, "structures4").tolist()
+            copy_matching_weights(start_from.load_model(), model, class_of)
         # A run is made from settings alone and can be made again: other settings replace it.
         return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
 
@@ -193,11 +200,13 @@ class Workspace:
             architecture: name in models.available_models().
             changes: as for ``train``.
         """
+        # The first stage must have seen the same training patients, or test patients leak through its weights.
+        shared = {key: changes[key] for key in ("split", "size", "seed", "tag", "options") if key in changes}
         return self.train(
             architecture,
             "levels20",
             **{
-                "start_from": self.train(architecture, "structures4"),
+                "start_from": self.train(architecture, "structures4", **shared),
                 "epochs": self.profile.level_epochs,
                 "schedule": "cosine",  # no warm-up: the features are there already
                 **changes,
@@ -219,11 +228,10 @@ class Workspace:
             KitError: the run was trained with another split, so that its test patients are not these.
         """
         split = split or self.split()
-        if run.card["split"]["fingerprint"] != split.fingerprint:
-            raise KitError(f"{run.folder.name} was trained with another split than '{split.name}': scores on it would be leaked")
+        check_split(run, split)
         folder = Path(run.folder)
         path, key_path = folder / f"metrics-{subset}.csv", folder / f"metrics-{subset}.json"
-        key = fingerprint([run.card, TOLERANCE_MM, (folder / "model.safetensors").stat().st_size, subset])
+        key = fingerprint([SCORES_VERSION, run.card, TOLERANCE_MM, sha256_of(folder / "model.safetensors"), subset])
         if path.is_file() and key_path.is_file() and read_json(key_path).get("key") == key:
             return pd.read_csv(path)
         predictor = Predictor.load(folder)
@@ -264,6 +272,7 @@ class Workspace:
             Rows of measure_case for the slices of each series together, with case, patient and sequence added. No distances:
             slices of one series may have gaps between them.
         """
+        check_split(run, split)
         store, scheme = self.store(tuple(run.card["size"])), run.card["scheme"]
         dataset = SliceDataset(store, split.rows(subset, store.table), scheme)
         predictor = Predictor.load(run.folder)
@@ -298,11 +307,20 @@ class Workspace:
         return summary
 
 
+def check_split(run: RunResult, split: Split) -> None:
+    """Raise KitError when a run was trained with another split: its training patients could be test patients of this one."""
+    if run.card["split"]["fingerprint"] != split.fingerprint:
+        raise KitError(
+            f"run '{Path(run.folder).name}' was trained with another split than '{split.name}' (seed {split.seed}, fold "
+            f"{split.fold}): its training patients may be test patients here. Train it with this split"
+        )
+
+
 def find_run(name: str | None) -> Path:
     """The folder of a finished run.
 
     Args:
-        name: a folder, or a name under runs/; None takes the newest finished run.
+        name: a folder, or a name under runs/; None takes the newest finished run that was split by patient.
 
     Raises:
         KitError: there is none; the message lists those there are.
@@ -313,6 +331,7 @@ def find_run(name: str | None) -> Path:
         key=lambda p: (p / "model.safetensors").stat().st_mtime,
     )
     if name is None:
+        finished = [p for p in finished if read_json(p / "model.json").get("split", {}).get("name") != "leaky-slices"]
         if not finished:
             raise KitError(f"no trained model in {runs}: run `make course` or `spider-kit train` first, or give --model FOLDER")
         return finished[-1]

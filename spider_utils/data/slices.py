@@ -197,6 +197,7 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
     Raises:
         DataError: a series cannot be read (it is named), or the disk is full.
     """
+    series = list(source.cases.itertuples(index=False))  # says first what is unpaired
     folder, key = Path(folder), store_key(source, size)
     if (folder / "store.json").is_file() and read_json(folder / "store.json").get("key") == key:
         return SliceStore.open(folder)
@@ -205,7 +206,7 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
     images: list[np.ndarray] = []
     masks: list[np.ndarray] = []
     rows: list[pd.DataFrame] = []
-    for row in progress(list(source.cases.itertuples(index=False)), desc="cutting slices"):
+    for row in progress(series, desc="cutting slices"):
         case = source.load(row.case)
         spacing = case.image.spacing[1:]
         native = case.image.array.shape[1:]

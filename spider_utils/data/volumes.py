@@ -216,7 +216,7 @@ def _dicom_numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> np.nda
     return numbers if len(numbers) == count else None
 
 
-def _is_dicom_name(path: Path) -> bool:
+def is_dicom_name(path: Path) -> bool:
     """DICOM files are called *.dcm or *.IMA, have no suffix, or end in a number of their UID."""
     suffix = path.suffix.lower()
     return suffix in (".dcm", ".ima", "") or suffix[1:].isdigit()
@@ -228,7 +228,7 @@ def _read_dicom(folder: Path) -> sitk.Image:
     The tags are read here because GDCM falls back to a spacing of 1 mm when a file lacks its SOP class, as anonymised ones do.
     """
     listed = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    names = [p for p in listed if _is_dicom_name(p) and p.is_file() and not p.name.startswith(".")]
+    names = [p for p in listed if is_dicom_name(p) and p.is_file() and not p.name.startswith(".")]
     if not names:
         raise DataError(
             folder, "no DICOM file was found in this folder", "Give a folder that holds the .dcm files of one series."
@@ -319,7 +319,7 @@ def _read_image(path: Path) -> sitk.Image:
     try:
         if not path.exists():
             raise DataError(path, "the file does not exist", "Check the path.")
-        if path.is_dir() or _is_dicom_name(path):
+        if path.is_dir() or is_dicom_name(path):
             return _read_dicom(path)
         if suffix_of(path) in PICTURE_SUFFIXES:
             picture = np.ascontiguousarray(read_picture(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,17 +110,28 @@ def save_model(folder: str | Path, model: SegmentationNetwork, card: dict[str, A
     write_json(folder / CARD_FILE, complete)
 
 
-def copy_matching_weights(source: torch.nn.Module, target: torch.nn.Module) -> list[str]:
+def copy_matching_weights(
+    source: torch.nn.Module, target: torch.nn.Module, class_of: Sequence[int] | None = None
+) -> list[str]:
     """Copy every weight of ``source`` into ``target`` whose name and shape both networks share (transfer learning).
 
+    Args:
+        source, target: networks of one architecture.
+        class_of: for each class of ``target`` the class of ``source`` that it is a part of. The last layer then starts with
+            that class's weights, so that all parts of a class are equally likely at first. None leaves the last layer alone.
+
     Returns:
-        Names of the target's weights that found no partner and keep their values: the last layer when the classes differ.
+        Names of the target's weights that found no partner and keep their values.
 
     Raises:
         ValueError: no weight at all fits.
     """
     theirs, mine = source.state_dict(), target.state_dict()
     fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
+    if class_of is not None:
+        for name, value in theirs.items():
+            if name not in fitting and name in mine and mine[name].shape == (len(class_of), *value.shape[1:]):
+                fitting[name] = value[list(class_of)]
     if not fitting:
         raise ValueError("the two networks share no weight of the same name and shape: are they of one architecture?")
     target.load_state_dict(fitting, strict=False)

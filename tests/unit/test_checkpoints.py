@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from spider_utils.errors import DataError
 from spider_utils.models import build_model
 from spider_utils.training.checkpoints import (
+    copy_matching_weights,
     load_model,
     read_training_state,
     save_model,
@@ -233,3 +234,19 @@ def test_a_damaged_state_names_the_file_and_the_fix(tmp_path):
     write_training_state(path, small_model(n_classes=5), optimizer, {})
     with pytest.raises(DataError, match="has shape"):
         read_training_state(path, model, optimizer, "Delete it")
+
+
+def test_weights_are_copied_by_name_and_class():
+    """Transfer to more classes: the body is copied, each new class starts as the class that it is a part of."""
+    options = {"encoder": "resnet18", "decoder_channels": [8, 8, 8]}
+    four = build_model("unet", in_channels=1, n_classes=2, **options)
+    five = build_model("unet", in_channels=1, n_classes=3, **options)
+    left = copy_matching_weights(four, five)
+    assert left and all("head" in name for name in left)
+    assert copy_matching_weights(four, five, class_of=[0, 1, 1]) == []
+    image = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        old, new = four.eval()(image), five.eval()(image)
+    torch.testing.assert_close(new, old[:, [0, 1, 1]])
+    with pytest.raises(ValueError, match="share no weight"):
+        copy_matching_weights(torch.nn.Linear(2, 2), five)

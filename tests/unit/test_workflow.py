@@ -1,0 +1,129 @@
+"""Find or make: what is made once, what is made again, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from spider_utils.data.phantom import generate_dataset
+from spider_utils.data.slices import thin_out
+from spider_utils.errors import KitError
+from spider_utils.runtime import PROFILES
+from spider_utils.workflow import Workspace, find_run
+
+TINY = replace(PROFILES["smoke"], patients=10, slice_size=(32, 32), epochs=1, level_epochs=1, samples_per_epoch=16)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Ten small phantom patients, and a profile that trains for two steps."""
+    home = tmp_path_factory.mktemp("home")
+    generate_dataset(home / "data" / "phantom-smoke", 10, seed=2024, size="small", jobs=2)
+    return Workspace(TINY, "phantom", "", home)
+
+
+@pytest.fixture(autouse=True)
+def in_home(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIDER_KIT_HOME", str(workspace.home))
+    monkeypatch.setenv("SPIDER_KIT_HEADLESS", "1")
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_phantom_store_and_run_are_made_once(workspace: Workspace) -> None:
+    before = stamps(workspace.home / "data" / "phantom-smoke" / "images")
+    run = workspace.train()
+    made = stamps(run.folder)
+    again = Workspace(TINY, "phantom", "", workspace.home)
+    assert again.train().folder == run.folder
+    assert stamps(run.folder) == made
+    assert stamps(workspace.home / "data" / "phantom-smoke" / "images") == before
+
+
+def test_other_settings_train_again(workspace: Workspace) -> None:
+    first = workspace.train(tag="settings")
+    second = workspace.train(tag="settings", learning_rate=1e-4)
+    assert second.folder == first.folder
+    assert second.history["train_loss"].tolist() != first.history["train_loss"].tolist()
+
+
+def test_scores_are_kept_until_the_model_changes(workspace: Workspace) -> None:
+    run = workspace.train(tag="kept")
+    scores = workspace.evaluate(run)
+    assert set(scores["patient"]) == set(workspace.split().patients("test"))
+    kept = stamps(run.folder)["metrics-test.csv"]
+    pd.testing.assert_frame_equal(workspace.evaluate(run), scores, check_dtype=False)
+    assert stamps(run.folder)["metrics-test.csv"] == kept
+    workspace.evaluate(workspace.train(tag="kept", seed=1))
+    assert stamps(run.folder)["metrics-test.csv"] != kept
+    assert set(workspace.predictions(run)) == set(scores["case"])
+
+
+def test_scores_on_another_split_are_refused(workspace: Workspace) -> None:
+    run = workspace.train()
+    other = workspace.split(fold=1)
+    for evaluate in (workspace.evaluate, workspace.evaluate_slices):
+        with pytest.raises(KitError, match="another split"):
+            evaluate(run, other)
+    with pytest.raises(KitError, match="another split"):
+        workspace.train(tag="leak", split=other, start_from=run)
+
+
+def test_levels_start_from_the_same_split(workspace: Workspace) -> None:
+    fold = workspace.split(fold=1)
+    run = workspace.train_levels(split=fold, tag="fold1")
+    assert run.card["n_classes"] == 20
+    assert run.card["starts_from"]["run"] == "smoke-phantom-unet-structures4-fold1"
+    assert run.card["split"]["fingerprint"] == fold.fingerprint
+
+
+def test_leaky_split_scores_only_its_test_slices(workspace: Workspace) -> None:
+    split = workspace.split("leaky-slices")
+    run = workspace.train(split=split, tag="leaky")
+    expected = split.table[split.table["subset"] == "test"].groupby("case").size()
+    for scores in (workspace.evaluate(run, split), workspace.evaluate_slices(run, split)):
+        assert set(scores["case"]) == set(expected.index)
+        assert scores["asd_mm"].isna().all()
+    masks = workspace.predictions(run)
+    assert {name: len(mask) for name, mask in masks.items()} == expected.to_dict()
+
+
+def test_results_table_replaces_rows_of_the_same_run(workspace: Workspace) -> None:
+    run = workspace.train(tag="kept")
+    scores = workspace.evaluate(run)
+    workspace.add_result(run, scores)
+    once = len(pd.read_csv(workspace.results_path))
+    workspace.add_result(run, scores)
+    assert len(pd.read_csv(workspace.results_path)) == once
+    workspace.add_result(workspace.train(), workspace.evaluate(workspace.train()))
+    assert pd.read_csv(workspace.results_path)["run"].nunique() == 2
+
+
+def test_newest_run_by_patient_is_the_default_model(workspace: Workspace) -> None:
+    workspace.train(tag="kept")
+    workspace.train(split=workspace.split("leaky-slices"), tag="leaky")
+    assert "leaky" not in find_run(None).name
+    assert find_run("smoke-phantom-unet-structures4-leaky").name.endswith("leaky")
+    with pytest.raises(KitError, match="no trained model called 'nothing'.*smoke-phantom"):
+        find_run("nothing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("huge",), "unknown profile"), (("quick", "ct"), "unknown data"), (("quick", "spider"), "needs ROOT")],
+)
+def test_wrong_choices(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(KitError, match=message):
+        Workspace.open(*arguments)
+
+
+def test_thin_out_keeps_distance_within_a_series() -> None:
+    table = pd.DataFrame({"slice": [0, 1, 2, 3, 4, 5, 0, 1], "slice_mm": [0.9] * 6 + [4.0] * 2})
+    rows = thin_out(table, table.index.to_numpy(), gap_mm=3.0)
+    assert rows.tolist() == [0, 3, 6, 7]
+    assert thin_out(table, table.index.to_numpy(), gap_mm=0).tolist() == list(range(8))
