@@ -30,4 +30,4 @@ rule notebook:
         data=config["data"],
         root=config["root"] or "",
     shell:
-        "spider-kit run-notebook {input.source:q} {output:q} --profile {params.profile} --data {params.data} --root {params.root:q}"
+        "spider-kit run-notebook {input.source:q} {output:q} --profile {params.profile} --data {params.data} --root={params.root:q}"

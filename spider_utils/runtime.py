@@ -32,7 +32,7 @@ class Profile:
         slice_size: rows, columns of the 2D slices that networks see.
         encoder, decoder_channels: the U-Net's parts.
         epochs, batch_size, learning_rate, optimizer, schedule: of every 2D network (see training.config.TrainConfig).
-        level_epochs: epochs of a twenty-class network, which starts from the four-class one.
+        level_epochs, level_learning_rate: of a twenty-class network, which starts from the four-class one.
         samples_per_epoch: slices drawn a training epoch; None means all of them.
         augment: name of the augmentation pipeline used in training.
         slice_gap_mm: training slices of a series lie at least about this far apart (see data.slices.thin_out).
@@ -46,6 +46,7 @@ class Profile:
     decoder_channels: tuple[int, ...]
     epochs: int
     level_epochs: int
+    level_learning_rate: float
     batch_size: int
     learning_rate: float
     optimizer: str
@@ -69,6 +70,7 @@ PROFILES: dict[str, Profile] = {
         decoder_channels=(32, 24, 16, 12, 8),
         epochs=3,
         level_epochs=3,
+        level_learning_rate=2e-3,
         batch_size=8,
         learning_rate=3e-3,
         optimizer="adamw",
@@ -85,7 +87,8 @@ PROFILES: dict[str, Profile] = {
         encoder="resnet18",
         decoder_channels=(128, 64, 32, 16, 16),
         epochs=11,
-        level_epochs=22,
+        level_epochs=24,
+        level_learning_rate=2e-3,
         batch_size=8,
         learning_rate=3e-3,
         optimizer="adamw",
@@ -104,6 +107,7 @@ PROFILES: dict[str, Profile] = {
         decoder_channels=(256, 128, 64, 32, 16),
         epochs=50,
         level_epochs=50,
+        level_learning_rate=1e-3,
         batch_size=64,
         learning_rate=1e-3,
         optimizer="adam",

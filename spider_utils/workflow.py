@@ -208,6 +208,7 @@ class Workspace:
             **{
                 "start_from": self.train(architecture, "structures4", **shared),
                 "epochs": self.profile.level_epochs,
+                "learning_rate": self.profile.level_learning_rate,
                 "schedule": "cosine",  # no warm-up: the features are there already
                 **changes,
             },

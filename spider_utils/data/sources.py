@@ -28,6 +28,7 @@ SEQUENCES = ("t1", "t2", "t2_SPACE")
 _CASE = re.compile(r"^(?P<patient>\d+)_(?P<sequence>t1|t2|t2_SPACE)$")
 _SLICE = re.compile(r"^(?P<patient>\d+)_(?P<sequence>t2_SPACE)_slice(?P<slice>\d+)$")
 RELEASED_PIXEL_MM = 0.46875  # PixelSpacing of every T2_SPACE series in SPIDER's overview.csv
+RELEASED_COLUMNS = 512  # width of every released slice
 RELEASED_SLICE_MM = 0.9  # SPIDER's nominal T2_SPACE slice distance (van der Graaf et al. 2024, Table 2)
 
 
@@ -188,14 +189,20 @@ class Source:
 
     @cached_property
     def _native_sizes(self) -> dict[int, tuple[int, int]]:
-        """patient -> (rows, columns) of the series that the released slices were squeezed from."""
+        """patient -> (rows, columns) of the series that the released slices were squeezed from, as cases.csv has them."""
         path = self.root / "cases.csv"
-        if not path.is_file():  # a clone of the releasers' repository has none; the manifest knows most patients
-            path = manifest_folder() / "spider-2d-cases.csv"
+        return self._read_native_sizes(path) if path.is_file() else {}
+
+    @cached_property
+    def _released_sizes(self) -> dict[int, tuple[int, int]]:
+        """The same from the manifest, for a clone of the releasers' repository, which has no cases.csv."""
+        return self._read_native_sizes(manifest_folder() / "spider-2d-cases.csv")
+
+    @staticmethod
+    def _read_native_sizes(path: Path) -> dict[int, tuple[int, int]]:
         table = _read_table(path, ["patient", "native_width", "native_height"])
-        return {
-            int(p): (int(h), int(w)) for p, w, h in table[["patient", "native_width", "native_height"]].itertuples(index=False)
-        }
+        columns = table[["patient", "native_height", "native_width"]].astype(int)
+        return {patient: (height, width) for patient, height, width in columns.itertuples(index=False)}
 
     def _stack(self, row: pd.Series) -> tuple[Volume, Volume]:
         """The released slices of one patient as a volume with its true pixel spacing."""
@@ -219,7 +226,10 @@ class Source:
         if not any(mask.any() for mask in stacks["masks"]):
             raise DataError(row["mask"], "this mask and all others of the patient are empty", "Leave the patient out.")
         rows, columns = stacks["images"][0].shape
-        native_rows, native_columns = self._native_sizes.get(int(row["patient"]), (rows, columns))
+        known = self._native_sizes
+        if not (self.root / "cases.csv").is_file() and columns == RELEASED_COLUMNS:
+            known = self._released_sizes
+        native_rows, native_columns = known.get(int(row["patient"]), (rows, columns))
         # The releasers squeezed some series into 512x640: a pixel then spans more millimetres than in the series.
         spacing = (RELEASED_SLICE_MM, RELEASED_PIXEL_MM * native_rows / rows, RELEASED_PIXEL_MM * native_columns / columns)
         image = Volume(np.stack(stacks["images"]), spacing, (0.0, 0.0, 0.0), kit_direction(), None, row["image"])

