@@ -83,7 +83,7 @@ def test_failed_notebook_is_named_and_others_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_nbval(name: str, smoke_course: tuple[Path, subprocess.CompletedProcess]) -> None:
     home, _ = smoke_course
-    notebook = nbformat.read(CHECKOUT / "notebooks" / f"{name}.ipynb", as_version=4)
+    notebook = papermill.iorw.load_notebook_node(str(CHECKOUT / "notebooks" / f"{name}.ipynb"))
     notebook = papermill.parameterize.parameterize_notebook(notebook, {"PROFILE": "smoke"})
     copy = home / "nbval" / f"{name}.ipynb"
     copy.parent.mkdir(exist_ok=True)
