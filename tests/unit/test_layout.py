@@ -202,5 +202,5 @@ def test_the_search_finds_what_it_must():
         assert re.search(HOME_LIKE, line), line
     for line in ("pip install --index" + "-url https://x", "https://pypi.o" + "rg/sim" + "ple"):
         assert re.search(INDEX, line), line
-    for line in ("/content/data", "https://example.org/work/x", "../shared/data", "~/.cache", "a simple/plain thing"):
+    for line in ("/content/data", "https://example.org/home-page/x", "../shared/data", "~/.cache", "a simple/plain thing"):
         assert not re.search(HOME_LIKE, line) and not re.search(INDEX, line), line
