@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,10 +54,6 @@ class Profile:
     samples_per_epoch: int | None
     augment: str
     slice_gap_mm: float
-
-    def with_(self, **changes: object) -> Profile:
-        """A copy with some settings changed."""
-        return replace(self, **changes)
 
 
 PROFILES: dict[str, Profile] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ def test_profiles_are_found_by_name():
     assert [runtime.get_profile(name).name for name in ("smoke", "quick", "paper")] == ["smoke", "quick", "paper"]
     with pytest.raises(KitError, match="unknown profile 'fast'. Known are: smoke, quick, paper"):
         runtime.get_profile("fast")
-    changed = runtime.get_profile("smoke").with_(epochs=5)
+    changed = replace(runtime.get_profile("smoke"), epochs=5)
     assert changed.epochs == 5 and runtime.get_profile("smoke").epochs != 5
 
 
