@@ -29,5 +29,6 @@ rule notebook:
         profile=config["profile"],
         data=config["data"],
         root=config["root"] or "",
+        state=config["state"],  # not for the command: another state of the data runs the notebooks again
     shell:
         "spider-kit run-notebook {input.source:q} {output:q} --profile {params.profile} --data {params.data} --root={params.root:q}"

@@ -188,6 +188,7 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The profile's when left out.")] = None,
     augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
     slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
+    crop_columns: Annotated[int | None, typer.Option(min=32, help="Train on strips of this width around the spine.")] = None,
 ) -> None:
     """Train a network and score it on its test patients; a killed training goes on where it stopped.
 
@@ -206,6 +207,7 @@ def train(
         "learning_rate": learning_rate,
         "augment": augment,
         "slice_gap_mm": slice_gap_mm,
+        "crop_columns": crop_columns,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     size = (rows, columns) if rows else None

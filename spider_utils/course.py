@@ -13,8 +13,8 @@ from pathlib import Path
 
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_path, read_json, write_json
+from spider_utils.locks import file_lock
 from spider_utils.runtime import get_profile, project_root
-from spider_utils.training.lock import run_lock
 from spider_utils.workflow import Workspace
 
 CELL_TIMEOUT_S = {"smoke": 300, "quick": 1800, "paper": 7 * 24 * 3600}
@@ -114,6 +114,7 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
 
     Raises:
         KitError: unknown profile or data, or Snakemake could not start.
+        DataError: the data folder lacks what its kind needs.
     """
     home = project_root()
     if not (home / "Snakefile").is_file():
@@ -125,13 +126,15 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
     for stale in (workspace.build / "notebooks").glob("*.failed.ipynb"):
         stale.unlink()
     command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--directory", str(home), "--cores", str(cores)]
-    # Snakemake's own lock outlives a killed run and would block the next; the kit's does not (see run_lock).
+    # Snakemake's own lock outlives a killed run and would block the next; the kit's does not (see file_lock).
     command += ["--nolock", "--keep-going", "--rerun-incomplete", "--quiet", "all", "--config", f"out={out.as_posix()}"]
-    command += [f"profile={profile}", f"data={data}", f"root={workspace.root_given}"]
+    # The phantom follows from the package's code; real data can change under the same name.
+    state = "" if data == "phantom" else workspace.source.state()
+    command += [f"profile={profile}", f"data={data}", f"root={workspace.root_given}", f"state={state}"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     log = workspace.build / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with run_lock(workspace.build / "course.lock"), open(log, "w", encoding="utf-8") as file:
+    with file_lock(workspace.build / "course.lock", "is running this course"), open(log, "w", encoding="utf-8") as file:
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.errors import DataError
+
+ABANDONED_AFTER_S = 24 * 3600
 
 
 def _explain(path: Path, error: OSError) -> DataError:
@@ -36,6 +40,11 @@ def _explain(path: Path, error: OSError) -> DataError:
 
 def _sibling(path: Path) -> Path:
     """A name beside ``path`` that keeps its suffixes, because writers choose the format by suffix."""
+    # A killed process leaves its half behind. Nobody writes one file for a day, so older halves are nobody's.
+    for left in path.parent.glob(f".partial-????????-{glob.escape(path.name)}"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.lstat().st_mtime > ABANDONED_AFTER_S:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     return path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
 
 

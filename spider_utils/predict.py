@@ -90,7 +90,8 @@ class Predictor:
             starts = progress(starts, desc="segmenting")
         for start in starts:
             chunk = slice(start, start + SLICES_AT_ONCE)
-            mask[chunk] = self.slice_probabilities(scaled[chunk], volume.spacing[1:]).argmax(axis=1)
+            probabilities = self.slice_probabilities(scaled[chunk], volume.spacing[1:])
+            mask[chunk] = torch.from_numpy(probabilities).argmax(dim=1).numpy()  # numpy's argmax is several times slower
         return volume.with_array(mask)
 
 

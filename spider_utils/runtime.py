@@ -32,10 +32,12 @@ class Profile:
         slice_size: rows, columns of the 2D slices that networks see.
         encoder, decoder_channels: the U-Net's parts.
         epochs, batch_size, learning_rate, optimizer, schedule: of every 2D network (see training.config.TrainConfig).
-        level_epochs, level_learning_rate: of a twenty-class network, which starts from the four-class one.
+        level_epochs, level_learning_rate, level_augment: of a twenty-class network, which starts from the four-class one.
         samples_per_epoch: slices drawn a training epoch; None means all of them.
         augment: name of the augmentation pipeline used in training.
         slice_gap_mm: training slices of a series lie at least about this far apart (see data.slices.thin_out).
+        crop_columns: width of the strips that training slices of ``slice_size`` are cut to (see data.augment.crop_columns);
+            None trains on whole slices.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Profile:
     epochs: int
     level_epochs: int
     level_learning_rate: float
+    level_augment: str
     batch_size: int
     learning_rate: float
     optimizer: str
@@ -54,6 +57,7 @@ class Profile:
     samples_per_epoch: int | None
     augment: str
     slice_gap_mm: float
+    crop_columns: int | None
 
 
 PROFILES: dict[str, Profile] = {
@@ -66,7 +70,8 @@ PROFILES: dict[str, Profile] = {
         decoder_channels=(32, 24, 16, 12, 8),
         epochs=3,
         level_epochs=3,
-        level_learning_rate=2e-3,
+        level_learning_rate=4e-3,
+        level_augment="field_of_view",
         batch_size=8,
         learning_rate=3e-3,
         optimizer="adamw",
@@ -74,6 +79,7 @@ PROFILES: dict[str, Profile] = {
         samples_per_epoch=96,
         augment="light",
         slice_gap_mm=3.0,
+        crop_columns=None,
     ),
     "quick": Profile(
         name="quick",
@@ -82,9 +88,10 @@ PROFILES: dict[str, Profile] = {
         slice_size=(160, 128),
         encoder="resnet18",
         decoder_channels=(128, 64, 32, 16, 16),
-        epochs=11,
-        level_epochs=24,
-        level_learning_rate=2e-3,
+        epochs=12,
+        level_epochs=32,
+        level_learning_rate=4e-3,
+        level_augment="field_of_view",
         batch_size=8,
         learning_rate=3e-3,
         optimizer="adamw",
@@ -92,6 +99,7 @@ PROFILES: dict[str, Profile] = {
         samples_per_epoch=256,
         augment="light",
         slice_gap_mm=3.0,
+        crop_columns=64,
     ),
     # `medfusion`, training section: 128x128, Adam 1e-3, 50 epochs, batch 64, learning rate reduced on plateau.
     "paper": Profile(
@@ -104,6 +112,7 @@ PROFILES: dict[str, Profile] = {
         epochs=50,
         level_epochs=50,
         level_learning_rate=1e-3,
+        level_augment="standard",
         batch_size=64,
         learning_rate=1e-3,
         optimizer="adam",
@@ -111,6 +120,7 @@ PROFILES: dict[str, Profile] = {
         samples_per_epoch=None,
         augment="standard",
         slice_gap_mm=0.0,
+        crop_columns=None,
     ),
 }
 

@@ -6,6 +6,8 @@ Everything lies under the project's folder: ``data/`` (phantoms, slice stores), 
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +26,7 @@ from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.files import atomic_path, fingerprint, read_json, sha256_of, write_csv, write_json
 from spider_utils.labels import convert, get_scheme
+from spider_utils.locks import file_lock
 from spider_utils.models import build_model
 from spider_utils.predict import Predictor
 from spider_utils.runtime import Profile, cpu_count, get_profile, progress, project_root, seed_everything
@@ -102,9 +105,10 @@ class Workspace:
             return open_source(self.data, self.root_given)
         folder = self.home / "data" / f"phantom-{self.profile.name}"
         wanted = {"n_patients": self.profile.patients, "seed": PHANTOM_SEED, "size": self.profile.phantom_size}
-        found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
-        if {key: found.get(key) for key in wanted} != wanted or found.get("generator_version") != GENERATOR_VERSION:
-            generate_dataset(folder, jobs=cpu_count(), show_progress=True, **wanted)
+        with file_lock(folder.with_name(folder.name + ".lock")):  # a second notebook waits, then finds it here
+            found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
+            if {key: found.get(key) for key in wanted} != wanted or found.get("generator_version") != GENERATOR_VERSION:
+                generate_dataset(folder, jobs=cpu_count(), show_progress=True, **wanted)
         return open_source("phantom", folder)
 
     def store(self, size: tuple[int, int] | None = None) -> SliceStore:
@@ -140,7 +144,8 @@ class Workspace:
             options: of the architecture; the profile's encoder and decoder when None.
             start_from: a run whose weights this one starts with, wherever name and shape agree (all but the last layer when the
                 schemes differ); None starts at random.
-            changes: fields of TrainConfig, ``augment`` or ``slice_gap_mm``, that differ from the profile.
+            changes: fields of TrainConfig, ``augment``, ``slice_gap_mm`` or ``crop_columns``, that differ from the profile (whose
+                ``crop_columns`` belongs to its own slice size: with another ``size`` whole slices are the default).
 
         Returns:
             The run: its folder, history and card.
@@ -149,6 +154,7 @@ class Workspace:
         scheme_ = get_scheme(scheme)
         augment = str(changes.pop("augment", profile.augment))
         gap_mm = float(changes.pop("slice_gap_mm", profile.slice_gap_mm))  # type: ignore[arg-type]
+        columns = changes.pop("crop_columns", profile.crop_columns if size in (None, profile.slice_size) else None)
         seed = int(changes.get("seed", 0))  # type: ignore[call-overload]
         config = TrainConfig(
             **{
@@ -170,12 +176,13 @@ class Workspace:
             "split": {"name": split.name, "seed": split.seed, "fold": split.fold, "fingerprint": split.fingerprint},
             "augment": augment,
             "slice_gap_mm": gap_mm,
+            "crop_columns": columns,
         }
         if start_from is not None:
             check_split(start_from, split)
             card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
         rows = thin_out(store.table, split.rows("train", store.table), gap_mm)
-        train_set = SliceDataset(store, rows, scheme, make_augment(augment), seed)
+        train_set = SliceDataset(store, rows, scheme, make_augment(augment), columns, seed)
         if train_set.report.dropped:
             print(f"labels of the store that {scheme} has no class for: {train_set.report}")
         val_set = SliceDataset(store, split.rows("val", store.table), scheme)
@@ -201,7 +208,7 @@ class Workspace:
             changes: as for ``train``.
         """
         # The first stage must have seen the same training patients, or test patients leak through its weights.
-        shared = {key: changes[key] for key in ("split", "size", "seed", "tag", "options") if key in changes}
+        shared = {key: changes[key] for key in ("split", "size", "seed", "tag", "options", "crop_columns") if key in changes}
         return self.train(
             architecture,
             "levels20",
@@ -209,6 +216,7 @@ class Workspace:
                 "start_from": self.train(architecture, "structures4", **shared),
                 "epochs": self.profile.level_epochs,
                 "learning_rate": self.profile.level_learning_rate,
+                "augment": self.profile.level_augment,
                 "schedule": "cosine",  # no warm-up: the features are there already
                 **changes,
             },
@@ -240,20 +248,25 @@ class Workspace:
         cases = self.source.cases
         if split.by_patient:
             cases = cases.iloc[split.rows(subset, cases)]
-        tables, masks = [], {}
-        for name in progress(cases["case"].tolist(), desc=f"scoring {subset} series"):
-            case = self.source.load(name)
-            truth = convert(case.mask.array, self.source.scheme, predictor.scheme)
-            mask, spacing = predictor.predict_volume(case.image).array, case.mask.spacing
-            if not split.by_patient:
-                # Only the slices that were not trained on; with gaps between them distances have no meaning.
-                rows = split.table[(split.table["case"] == name) & (split.table["subset"] == subset)]["slice"].to_numpy()
-                truth, mask, spacing = truth[rows], mask[rows], None
-                if len(rows) == 0:
-                    continue
-            masks[name] = mask
-            table = measure_case(truth, mask, spacing, classes, TOLERANCE_MM)
-            tables.append(table.assign(case=name, patient=case.patient, sequence=case.sequence))
+        tables, masks, measuring = [], {}, deque()
+        with ThreadPoolExecutor(cpu_count()) as pool:  # the surface metrics of one series beside the prediction of the next
+            for name in progress(cases["case"].tolist(), desc=f"scoring {subset} series"):
+                case = self.source.load(name)
+                truth = convert(case.mask.array, self.source.scheme, predictor.scheme)
+                mask, spacing = predictor.predict_volume(case.image).array, case.mask.spacing
+                if not split.by_patient:
+                    # Only the slices that were not trained on; with gaps between them distances have no meaning.
+                    rows = split.table[(split.table["case"] == name) & (split.table["subset"] == subset)]["slice"].to_numpy()
+                    truth, mask, spacing = truth[rows], mask[rows], None
+                    if len(rows) == 0:
+                        continue
+                masks[name] = mask
+                whose = {"case": name, "patient": case.patient, "sequence": case.sequence}
+                measuring.append((pool.submit(measure_case, truth, mask, spacing, classes, TOLERANCE_MM), whose))
+                if len(measuring) > cpu_count():  # a queue that grows without bound would hold every volume in memory
+                    _finish_one(measuring, tables)
+            while measuring:
+                _finish_one(measuring, tables)
         scores = pd.concat(tables, ignore_index=True)
         with atomic_path(folder / f"predictions-{subset}.npz") as partial:
             np.savez_compressed(partial, **masks)
@@ -301,11 +314,18 @@ class Workspace:
         summary = summarise(scores).assign(
             run=Path(run.folder).name, architecture=card["architecture"], scheme=card["scheme"], split=card["split"]["name"]
         )
-        if self.results_path.is_file():
-            old = pd.read_csv(self.results_path)
-            summary = pd.concat([old[old["run"] != Path(run.folder).name], summary], ignore_index=True)
-        write_csv(self.results_path, summary)
+        with file_lock(self.results_path.with_suffix(".lock")):  # rows that another process adds meanwhile are kept
+            if self.results_path.is_file():
+                old = pd.read_csv(self.results_path)
+                summary = pd.concat([old[old["run"] != Path(run.folder).name], summary], ignore_index=True)
+            write_csv(self.results_path, summary)
         return summary
+
+
+def _finish_one(measuring: deque, tables: list[pd.DataFrame]) -> None:
+    """Move the result of the longest running measurement to ``tables``."""
+    future, whose = measuring.popleft()
+    tables.append(future.result().assign(**whose))
 
 
 def check_split(run: RunResult, split: Split) -> None:

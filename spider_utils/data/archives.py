@@ -171,9 +171,7 @@ def unpack_zip(
     return written
 
 
-def _unpack_member(
-    opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, archive: Path
-) -> str:
+def _unpack_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, archive: Path) -> str:
     """Write one member and return its sha256. The sizes in the archive's directory are not trusted: bytes are counted."""
     digest, left = hashlib.sha256(), info.file_size
     damaged = "Delete the archive and fetch it again."

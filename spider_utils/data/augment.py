@@ -20,7 +20,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 """Called with image uint8 (rows, columns), mask uint8 (rows, columns) and a seed; returns both, augmented alike."""
 
-AUGMENTS = ("none", "light", "standard", "medfusion", "elastic", "tissue")
+AUGMENTS = ("none", "light", "field_of_view", "standard", "medfusion", "elastic", "tissue")
 
 
 @lru_cache
@@ -32,6 +32,12 @@ def _transforms(name: str) -> object:
     elastic = A.ElasticTransform(alpha=60, sigma=9, p=1.0)
     lists = {
         "light": [small, brightness],
+        # As if the scanner's field of view had been placed and sized otherwise. The picture moves up far more than down: the
+        # upper levels leave it, the sacrum, from which levels are counted, stays.
+        "field_of_view": [
+            A.Affine(rotate=(-10, 10), scale=(0.82, 1.18), translate_percent={"x": (-0.06, 0.06), "y": (-0.2, 0.06)}, p=0.95),
+            brightness,
+        ],
         # No flips: a spine seen in a mirror, or upside down, does not exist.
         "standard": [
             A.Affine(rotate=(-12, 12), scale=(0.8, 1.25), translate_percent=(-0.08, 0.08), shear=(-4, 4), p=0.9),
@@ -58,7 +64,8 @@ def make_augment(name: str) -> Augment | None:
     """The augmentation pipeline called ``name``; None for "none".
 
     Args:
-        name: "none"; "light" (small shifts, brightness); "standard" (the kit's training default, no flips); "medfusion" (the
+        name: "none"; "light" (small shifts, brightness); "field_of_view" (other cuts and sizes of
+            the picture: for networks that count levels); "standard" (the kit's training default, no flips); "medfusion" (the
             source's list, flips included); "elastic" (deformation of the whole image); "tissue" (`triplanar`: one structure
             deformed and brightened).
 
@@ -89,6 +96,30 @@ class PipelineAugment:
 
     def __repr__(self) -> str:
         return f"PipelineAugment('{self.name}')"
+
+
+def crop_columns(image: np.ndarray, mask: np.ndarray, columns: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut out a strip of full height around the labelled structures, as patch-based training does (nnU-Net).
+
+    A spine fills a third of a sagittal slice's width; a step on the strip takes little more than its share of the time. The
+    height stays whole, because levels are counted along it.
+
+    Args:
+        image, mask: uint8 (rows, columns).
+        columns: width of the strip, in pixels.
+        seed: of its place: the mean labelled column (the middle of a slice without labels) lies up to 0.3 strips off its centre.
+
+    Raises:
+        ValueError: the slice is narrower than the strip.
+    """
+    width = image.shape[1]
+    if columns > width:
+        raise ValueError(f"a strip of {columns} columns does not fit into a slice of {width}")
+    weights = np.count_nonzero(mask, axis=0)
+    centre = np.average(np.arange(width), weights=weights) if weights.any() else width / 2
+    centre += np.random.default_rng(seed).uniform(-0.3, 0.3) * columns
+    start = int(np.clip(round(centre - columns / 2), 0, width - columns))
+    return tuple(np.ascontiguousarray(array[:, start : start + columns]) for array in (image, mask))
 
 
 def displace(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, is_mask: bool) -> np.ndarray:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from spider_utils.data.augment import Augment
+from spider_utils.data.augment import Augment, crop_columns
 from spider_utils.data.sources import Source
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, atomic_path, fingerprint, read_json, require_free_space, write_csv, write_json
@@ -100,7 +100,7 @@ def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndar
         resized = F.interpolate(planes, size=shape, mode="bilinear", antialias=True, align_corners=False)
         if array.dtype.kind in "iu":
             resized = resized.round_()
-    return resized.reshape(*array.shape[:-2], *shape).numpy().astype(array.dtype)
+    return resized.reshape(*array.shape[:-2], *shape).numpy().astype(array.dtype, copy=False)
 
 
 class SliceStore:
@@ -178,12 +178,7 @@ def store_key(source: Source, size: tuple[int, int]) -> str:
 
     Tables count too: cases.csv gives the pixel spacing of the released slices, overview.csv the subset.
     """
-    files = []
-    for folder in ("images", "masks"):
-        files += [[folder, path] for path in sorted((source.root / folder).iterdir()) if not path.name.startswith(".")]
-    files += [["tables", path] for path in source.tables]
-    files = [[folder, path.name, path.stat().st_size, path.stat().st_mtime_ns] for folder, path in files]
-    return fingerprint([STORE_VERSION, source.kind, list(size), PERCENTILES, files])
+    return fingerprint([STORE_VERSION, source.kind, list(size), PERCENTILES, source.state()])
 
 
 def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> SliceStore:
@@ -290,14 +285,22 @@ class SliceDataset(Dataset):
         rows: row numbers of the store's table.
         scheme: label scheme to learn; the store's own when None.
         augment: applied to image and mask together; None leaves them as they are.
+        columns: width of the strip that is cut out at random (see ``crop_columns``); None serves whole slices.
         seed: the random numbers of an item's augmentation follow from (seed, epoch, row) alone, so that an interrupted run
             repeats them when it goes on.
     """
 
     def __init__(
-        self, store: SliceStore, rows: np.ndarray, scheme: str | None = None, augment: Augment | None = None, seed: int = 0
+        self,
+        store: SliceStore,
+        rows: np.ndarray,
+        scheme: str | None = None,
+        augment: Augment | None = None,
+        columns: int | None = None,
+        seed: int = 0,
     ):
-        self.store, self.rows, self.augment, self.seed = store, np.asarray(rows, dtype=np.int64), augment, seed
+        self.store, self.rows, self.augment, self.columns = store, np.asarray(rows, dtype=np.int64), augment, columns
+        self.seed = seed
         self.scheme = get_scheme(scheme or store.scheme)
         self._lookup, self.report = store.lookup(self.scheme.name)
         self._epoch = 0
@@ -311,11 +314,14 @@ class SliceDataset(Dataset):
 
     def _augmented(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         seed = int.from_bytes(hashlib.blake2b(f"{self.seed}:{self._epoch}:{row}".encode(), digest_size=4).digest(), "big")
-        return self.augment(np.array(self.store.images[row]), self._lookup[self.store.masks[row]], seed)
+        image, mask = np.array(self.store.images[row]), self._lookup[self.store.masks[row]]
+        if self.augment is not None:
+            image, mask = self.augment(image, mask, seed)
+        return (image, mask) if self.columns is None else crop_columns(image, mask, self.columns, seed)
 
     def __getitems__(self, indices: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         rows = self.rows[indices]
-        if self.augment is not None:
+        if self.augment is not None or self.columns is not None:
             pairs = [self._augmented(int(row)) for row in rows]
             images, masks = np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
         else:

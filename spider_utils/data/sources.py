@@ -21,6 +21,7 @@ import pandas as pd
 from spider_utils.data.manifest import manifest_folder
 from spider_utils.data.volumes import Volume, kit_direction, read_pair, read_picture
 from spider_utils.errors import DataError, KitError
+from spider_utils.files import fingerprint
 from spider_utils.labels import convert, get_scheme
 
 KINDS = ("phantom", "spider", "spider-2d")
@@ -113,6 +114,13 @@ class Source:
         """The tables that decide what ``cases`` and ``load`` return: overview.csv and cases.csv, those that are there."""
         found = (find_file(self._given, "overview.csv") or find_file(self.root, "overview.csv"), self.root / "cases.csv")
         return [path for path in found if path is not None and path.is_file()]
+
+    def state(self) -> str:
+        """16 hex digits that change when a file does: images, masks and ``tables``, by name, size and time of change."""
+        files = [path for folder in ("images", "masks") for path in sorted((self.root / folder).iterdir())]
+        files = [(path.parent.name, path) for path in files if not path.name.startswith(".")]
+        files += [("tables", path) for path in self.tables]
+        return fingerprint([[place, path.name, path.stat().st_size, path.stat().st_mtime_ns] for place, path in files])
 
     @cached_property
     def overview(self) -> pd.DataFrame | None:

@@ -48,6 +48,9 @@ import pandas as pd
 import surface_distance
 from scipy import ndimage
 
+# The library calls scipy by old module names. A filter around each call would not be safe in threads.
+warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"surface_distance\.")
+
 BACKGROUND = 0
 REGION_METRICS = ("dice", "iou", "precision", "recall", "f1")
 SURFACE_METRICS = ("asd_mm", "hd95_mm", "nsd")
@@ -202,10 +205,7 @@ class Surfaces:
     def __init__(self, truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]):
         if not (truth.any() and prediction.any()):
             raise ValueError("distances between surfaces need both regions to be non-empty")
-        with warnings.catch_warnings():
-            # The library calls scipy by old module names.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._found = surface_distance.compute_surface_distances(truth, prediction, tuple(map(float, spacing_mm)))
+        self._found = surface_distance.compute_surface_distances(truth, prediction, tuple(map(float, spacing_mm)))
         self._distances = np.concatenate([self._found["distances_gt_to_pred"], self._found["distances_pred_to_gt"]])
         self._weights = np.concatenate([self._found["surfel_areas_gt"], self._found["surfel_areas_pred"]])
 

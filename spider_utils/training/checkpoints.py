@@ -110,9 +110,7 @@ def save_model(folder: str | Path, model: SegmentationNetwork, card: dict[str, A
     write_json(folder / CARD_FILE, complete)
 
 
-def copy_matching_weights(
-    source: torch.nn.Module, target: torch.nn.Module, class_of: Sequence[int] | None = None
-) -> list[str]:
+def copy_matching_weights(source: torch.nn.Module, target: torch.nn.Module, class_of: Sequence[int] | None = None) -> list[str]:
     """Copy every weight of ``source`` into ``target`` whose name and shape both networks share (transfer learning).
 
     Args:

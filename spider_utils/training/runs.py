@@ -18,6 +18,7 @@ from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_mode
 from spider_utils.training.config import TrainConfig
 
 RUN_FILE, HISTORY_FILE, STATE_FILE = "run.json", "history.csv", "training_state.safetensors"
+TRAINING_VERSION = 1  # raised whenever the same settings give other weights: loss, loop, augmentation, initial weights
 _NOTHING = "nothing"
 
 
@@ -59,10 +60,12 @@ class RunResult:
 
 
 def run_identity(config: TrainConfig, card: dict[str, Any], n_train: int, n_val: int) -> dict[str, Any]:
-    """What makes two runs the same run, as JSON gives it back."""
+    """What makes two runs the same run, as JSON gives it back; ``card`` and sets describe the data, TRAINING_VERSION the code."""
     settings = {key: value for key, value in asdict(config).items() if key != "num_workers"}
     described = {key: value for key, value in card.items() if key != "initial_weights"}  # depends on the network being there
-    return json.loads(json.dumps({"config": settings, "card": described, "train_items": n_train, "val_items": n_val}))
+    return json.loads(
+        json.dumps({"code": TRAINING_VERSION, "config": settings, "card": described, "train_items": n_train, "val_items": n_val})
+    )
 
 
 def is_other_run(folder: Path, identity: dict[str, Any], overwrite: bool) -> bool:

@@ -23,9 +23,7 @@ from spider_utils.errors import DataError
 
 def centres_mm(mask) -> dict[int, np.ndarray]:
     """Label -> centre in mm along (slice, row, column): right, down, back."""
-    return {
-        int(label): np.argwhere(mask.array == label).mean(axis=0) * mask.spacing for label in np.unique(mask.array) if label
-    }
+    return {int(label): np.argwhere(mask.array == label).mean(axis=0) * mask.spacing for label in np.unique(mask.array) if label}
 
 
 def assert_written_back_as_it_lay(volume, path: Path, folder: Path) -> None:

@@ -15,6 +15,7 @@ from spider_utils.data.augment import (
     AUGMENTS,
     augment_tissue,
     brighten_tissue,
+    crop_columns,
     deform_at_points,
     deform_grid,
     deform_tissue,
@@ -100,11 +101,43 @@ def test_labels_of_any_value_survive():
 
 def test_no_flips_in_the_kits_own_pipelines():
     image, mask = pair()
-    for name in ("light", "standard"):
+    for name in ("light", "field_of_view", "standard"):
         for seed in range(30):
             _, new = make_augment(name)(image, mask, seed)
             middle = [np.argwhere(new == label).mean(axis=0) for label in (1, 2, 3)]
             assert middle[0][0] < middle[2][0] and middle[0][1] < middle[1][1]
+
+
+def test_field_of_view_moves_the_picture_up_and_resizes_it():
+    image, mask = pair()
+    centre = np.argwhere(mask > 0).mean(axis=0)
+    moved, areas = [], []
+    for seed in range(60):
+        new = make_augment("field_of_view")(image, mask, seed)[1]
+        moved.append((np.argwhere(new > 0).mean(axis=0) - centre) / mask.shape)
+        areas.append((new > 0).sum() / (mask > 0).sum())
+    up, aside = np.mean(moved, axis=0)
+    assert -0.12 < up < -0.03 and abs(aside) < 0.03, "upper levels leave the picture, on average a fourteenth of its height"
+    assert min(areas) < 0.8 and max(areas) > 1.2
+
+
+def test_strips_hold_full_height_and_the_structures():
+    image = np.arange(40 * 60, dtype=np.uint32).reshape(40, 60).astype(np.uint8)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:30, 26:34] = 3
+    starts = set()
+    for seed in range(40):
+        strip, labels = crop_columns(image, mask, 20, seed)
+        assert strip.shape == labels.shape == (40, 20) and (labels == 3).sum() == (mask == 3).sum()
+        start = 26 - int(np.flatnonzero(labels.any(axis=0))[0])
+        np.testing.assert_array_equal(strip, image[:, start : start + 20])
+        starts.add(start)
+    assert min(starts) <= 15 and max(starts) >= 24, "the strip lies up to 0.3 of its width off the structures"
+    again = crop_columns(image, mask, 20, 3)
+    np.testing.assert_array_equal(again[0], crop_columns(image, mask, 20, 3)[0])
+    assert crop_columns(image, np.zeros_like(mask), 60, 0)[0].shape == (40, 60), "without labels, and as wide as the slice"
+    with pytest.raises(ValueError, match="a strip of 61 columns does not fit into a slice of 60"):
+        crop_columns(image, mask, 61, 0)
 
 
 def test_the_sources_pipeline_flips():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +181,19 @@ def test_fingerprints_tell_objects_apart(a, b):
     assert len(files.fingerprint(a)) == 16
     assert files.fingerprint(json.loads(json.dumps(a))) == files.fingerprint(a)
     assert (files.fingerprint(a) == files.fingerprint(b)) == (json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True))
+
+
+def test_halves_that_a_killed_process_left_a_day_ago_are_swept(tmp_path):
+    old, young, other = (tmp_path / f".partial-0123456{n}-{name}" for n, name in ((1, "a.csv"), (2, "a.csv"), (3, "b.csv")))
+    for path in (old, young):
+        path.write_text("half")
+    other.mkdir()
+    long_ago = time.time() - 2 * files.ABANDONED_AFTER_S
+    for path in (old, other):
+        os.utime(path, (long_ago, long_ago))
+    with files.atomic_path(tmp_path / "a.csv") as partial:
+        partial.write_text("whole")
+    assert names(tmp_path) == [young.name, other.name, "a.csv"], "only halves of this file, and none that may be at work"
+    with files.atomic_folder(tmp_path / "b.csv"):
+        pass
+    assert names(tmp_path) == [young.name, "a.csv", "b.csv"]

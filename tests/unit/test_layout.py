@@ -20,6 +20,7 @@ PACKAGE = ROOT / "spider_utils"
 FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, never the other way
     "errors": 0,
     "files": 0,
+    "locks": 0,
     "labels": 1,
     "models": 1,
     "runtime": 1,

@@ -334,7 +334,8 @@ def test_augmented_items_follow_from_seed_epoch_and_row_alone(store):
 
 
 def test_batches_and_single_items_are_the_same(store):
-    data = SliceDataset(store, np.arange(6), "levels20", make_augment("light"), seed=1)
+    data = SliceDataset(store, np.arange(6), "levels20", make_augment("light"), columns=16, seed=1)
+    assert data[0][0].shape == (1, store.grid.rows, 16) and data[0][1].shape == (store.grid.rows, 16)
     for together, alone in zip(data.__getitems__([4, 0, 2]), (data[4], data[0], data[2]), strict=True):
         assert torch.equal(together[0], alone[0]) and torch.equal(together[1], alone[1])
 

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from spider_utils.errors import DataError, KitError
+from spider_utils.locks import file_lock
 from spider_utils.models import ARCHITECTURES, build_model
 from spider_utils.models.network import SegmentationNetwork
 from spider_utils.training import checkpoints, loop, precision, runs
 from spider_utils.training.config import TrainConfig, scheduled_share
-from spider_utils.training.lock import run_lock
 from spider_utils.training.loop import RunResult, fit
 
 
@@ -81,7 +81,8 @@ def tiny(seed=0, **options):
 
 
 def train(folder, config=CONFIG, model=None, train_set=None, val_set=None, card=CARD, **more):
-    return fit(model or tiny(), train_set or Squares(), val_set or Squares(12, seed=1), folder, config, card, **more)
+    sets = train_set or Squares(), val_set or Squares(12, seed=1)
+    return fit(model or tiny(), *sets, folder, config, card, **{"save_every_s": 0, **more})
 
 
 def numbers(result):
@@ -245,6 +246,18 @@ def test_scheduled_share_by_hand():
 
 
 # ------------------------------------------------------------------------------------------------------- kills and resuming
+
+
+def test_states_are_saved_no_more_often_than_asked_for(tmp_path, unbroken, monkeypatch):
+    saved = []
+    write = loop.write_training_state
+    monkeypatch.setattr(loop, "write_training_state", lambda *args: saved.append(args[-1]["epoch"]) or write(*args))
+    assert_same_run(unbroken, train(tmp_path / "rarely", save_every_s=1000))
+    assert saved == [0, CONFIG.epochs], "at the start, so that a resumed run has the same first weights, and at the end"
+    saved.clear()
+    assert_same_run(unbroken, train(tmp_path / "often"))
+    assert saved == list(range(CONFIG.epochs + 1))
+
 
 KILLS = ["in epoch 1", "in epoch 3", "in a validation", "inside a write", "before a rename", "between best and state",
          "while the run is moved", "right after it was moved"]  # fmt: skip
@@ -476,45 +489,13 @@ def test_weights_that_could_be_fetched_or_not_are_the_same_run(unbroken):
     assert train(unbroken.folder, model=model).best_epoch == unbroken.best_epoch
 
 
-# --------------------------------------------------------------------------------------------------------------------- locks
-
-
 def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
     with (
-        run_lock(tmp_path / "run.lock"),
+        file_lock(tmp_path / "run.lock", "is training in this run folder"),
         pytest.raises(DataError, match=rf"process {os.getpid()} is training in this run folder right now"),
     ):
         train(tmp_path / "run")
     train(tmp_path / "run", replace(CONFIG, epochs=1))  # free again
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    (tmp_path / "run.lock").write_text("999999999 and more\n")
-    with run_lock(tmp_path / "run.lock"):
-        assert (tmp_path / "run.lock").read_text() == f"{os.getpid()}\n"
-    assert not (tmp_path / "run.lock").exists()
-
-
-def test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_lock(tmp_path):
-    code = (
-        "import os, signal, sys, time\n"
-        "from spider_utils.training.lock import run_lock\n"
-        "with run_lock(sys.argv[1]):\n"
-        "    worker = os.fork()\n"
-        "    if not worker:\n"
-        "        sys.stdout.close(); os.close(1); time.sleep(60); os._exit(0)\n"
-        "    print(worker, flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run.lock"], stdout=subprocess.PIPE, text=True, timeout=60)
-    worker = int(done.stdout)
-    try:
-        assert done.returncode == -signal.SIGKILL
-        os.kill(worker, 0)  # alive
-        with run_lock(tmp_path / "run.lock"):
-            pass
-    finally:
-        os.kill(worker, signal.SIGKILL)
 
 
 # ----------------------------------------------------------------------------------------------------------------- bad input

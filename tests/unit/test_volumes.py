@@ -39,11 +39,7 @@ from spider_utils.errors import DataError
 
 # LPS unit vector that each letter of an orientation points to (ITK's convention: "to" the side named).
 TOWARDS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
-CODES = [
-    "".join(letters)
-    for axes in itertools.permutations(("LR", "AP", "IS"))
-    for letters in itertools.product(*axes)
-]
+CODES = ["".join(letters) for axes in itertools.permutations(("LR", "AP", "IS")) for letters in itertools.product(*axes)]
 SUFFIXES = (".mha", ".nii", ".nii.gz", ".nrrd")
 ORIGIN = np.array([-7.25, 31.5, -120.125])
 SPACING = np.array([3.3, 0.6, 0.7])  # slice, row, column

@@ -1,10 +1,11 @@
-"""One run at a time in one run folder."""
+"""One process at a time: in a run folder, on a table, on data that are being made."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,18 +38,26 @@ except ImportError:  # Windows
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
 
+POLL_S = 0.1
+
+
 @contextlib.contextmanager
-def run_lock(path: str | Path) -> Iterator[None]:
+def file_lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
     """Hold the lock file ``path``, which names the process id of its holder.
 
     The lock itself belongs to the operating system, which frees it however its holder dies: the file of a killed process is
-    simply taken over. Where a file system knows no locks (some network drives), the run goes on without one.
+    simply taken over. Where a file system knows no locks (some network drives), the work goes on without one.
+
+    Args:
+        path: the lock file; it exists while it is held.
+        busy: what the holder does, in words ("is training in this folder"), for the message when another process holds the
+            lock; None waits until it is free.
 
     Raises:
-        DataError: another running process holds the lock, or the file cannot be written.
+        DataError: another running process holds the lock and ``busy`` was given, or the file cannot be written.
     """
     path = Path(path)
-    handle = _acquire(path)
+    handle = _acquire(path, busy)
     _held.add(handle)
     try:
         os.ftruncate(handle, 0)
@@ -62,7 +71,7 @@ def run_lock(path: str | Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, busy: str | None) -> int:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,11 +84,11 @@ def _acquire(path: Path) -> int:
             if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
                 holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
                 os.close(handle)
-                raise DataError(
-                    path,
-                    f"process {holder} is training in this run folder right now",
-                    "Wait until it ends, or stop it, or choose another run folder.",
-                ) from error
+                if busy is None:
+                    time.sleep(POLL_S)
+                    continue
+                fix = "Wait until it ends, or stop it, or choose another folder."
+                raise DataError(path, f"process {holder} {busy} right now", fix) from error
         # The holder before us may have deleted the file between our opening and our locking it: then lock the new one.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(path), os.fstat(handle)):
