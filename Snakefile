@@ -9,6 +9,7 @@ AFTER = {
     "04_unet": ["00_start_here"],
     "12_evaluation": ["04_unet"],
 }
+ONE_CORE = {"01_data_exploration", "02_preprocessing", "03_augmentation"}
 OUT = config["out"]
 
 
@@ -24,7 +25,8 @@ rule notebook:
         package=sorted(map(str, Path("spider_utils").rglob("*.py"))),
     output:
         OUT + "/notebooks/{name}.ipynb",
-    threads: workflow.cores  # a training uses every core: one notebook at a time is the fastest
+    # A training is fastest alone on all cores; notebooks that mostly read and draw use one core each, side by side.
+    threads: lambda wildcards: 1 if wildcards.name in ONE_CORE else workflow.cores
     params:
         profile=config["profile"],
         data=config["data"],

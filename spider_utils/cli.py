@@ -188,7 +188,7 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The profile's when left out.")] = None,
     augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
     slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
-    crop_columns: Annotated[int | None, typer.Option(min=32, help="Train on strips of this width around the spine.")] = None,
+    crop_columns: Annotated[int | None, typer.Option(min=0, help="Train on strips of this width; 0: whole slices.")] = None,
 ) -> None:
     """Train a network and score it on its test patients; a killed training goes on where it stopped.
 

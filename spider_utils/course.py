@@ -128,9 +128,10 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
     command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--directory", str(home), "--cores", str(cores)]
     # Snakemake's own lock outlives a killed run and would block the next; the kit's does not (see file_lock).
     command += ["--nolock", "--keep-going", "--rerun-incomplete", "--quiet", "all", "--config", f"out={out.as_posix()}"]
-    # The phantom follows from the package's code; real data can change under the same name.
+    # The phantom follows from the package's code; real data can change under the same name. The letter keeps Snakemake from
+    # reading the state as a number.
     state = "" if data == "phantom" else workspace.source.state()
-    command += [f"profile={profile}", f"data={data}", f"root={workspace.root_given}", f"state={state}"]
+    command += [f"profile={profile}", f"data={data}", f"root={workspace.root_given}", f"state=s{state}"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     log = workspace.build / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)

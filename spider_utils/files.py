@@ -20,7 +20,7 @@ import pandas as pd
 
 from spider_utils.errors import DataError
 
-ABANDONED_AFTER_S = 24 * 3600
+ABANDONED_AFTER_S = 24 * 3600  # a half-written folder in which nothing changed for a day has no writer any more
 
 
 def _explain(path: Path, error: OSError) -> DataError:
@@ -40,12 +40,19 @@ def _explain(path: Path, error: OSError) -> DataError:
 
 def _sibling(path: Path) -> Path:
     """A name beside ``path`` that keeps its suffixes, because writers choose the format by suffix."""
-    # A killed process leaves its half behind. Nobody writes one file for a day, so older halves are nobody's.
-    for left in path.parent.glob(f".partial-????????-{glob.escape(path.name)}"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.lstat().st_mtime > ABANDONED_AFTER_S:
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     return path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+def _clean_up_after_the_killed(path: Path) -> None:
+    """Put right what processes that were killed while they wrote the folder ``path`` left beside it."""
+    name = glob.escape(path.name)
+    if not path.exists():  # killed between moving the old one away and moving the new one in
+        for old in sorted(path.parent.glob(f".old-????????-{name}"))[:1]:
+            os.replace(old, path)
+    for half in path.parent.glob(f".partial-????????-{name}"):
+        with contextlib.suppress(OSError):
+            if time.time() - max(part.lstat().st_mtime for part in (half, *half.rglob("*"))) > ABANDONED_AFTER_S:
+                shutil.rmtree(half)
 
 
 @contextlib.contextmanager
@@ -72,6 +79,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path, marker: str | None = None) -> Iterator[Path]:
     """Yield a new folder beside ``path``; on success it replaces ``path`` as a whole, on failure it is removed.
 
+    What a killed process left beside ``path`` is put right first: a moved-away old folder comes back when there is no other,
+    and halves in which nothing changed for a day are deleted.
+
     Args:
         path: the folder to make.
         marker: a file by which an older folder is known as the kit's own. Any other folder that is not empty is left alone:
@@ -85,9 +95,11 @@ def atomic_folder(path: str | Path, marker: str | None = None) -> Iterator[Path]
         raise DataError(path, "is a file where a folder is to be written", "Choose another folder.")
     if marker and path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
         raise DataError(path, f"holds other files (no {marker}), which would be lost", "Choose a new or an empty folder.")
-    partial, old = _sibling(path), _sibling(path)
+    partial = _sibling(path)
+    old = partial.with_name(partial.name.replace(".partial-", ".old-", 1))
     try:
         partial.mkdir(parents=True)
+        _clean_up_after_the_killed(path)
         yield partial
         if path.exists():
             os.replace(path, old)

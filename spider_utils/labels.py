@@ -35,6 +35,9 @@ class LabelWarning(UserWarning):
     """Some mask values have no class in the target scheme and were turned into background."""
 
 
+_COUNTED_DIRECTLY = 65535
+
+
 @dataclass
 class ConversionReport:
     """What a conversion could not carry over one to one.
@@ -92,7 +95,7 @@ class LabelScheme:
 
     def check(self, mask: np.ndarray) -> None:
         """Raise ValueError when ``mask`` holds a value that the scheme does not know, naming values and counts."""
-        found, counts = np.unique(mask, return_counts=True)
+        found, counts = _counted(mask)
         unknown = {v.item(): int(c) for v, c in zip(found, counts, strict=True) if v not in self.names}
         if unknown:
             shown = ", ".join(f"{value:g} ({count} px)" for value, count in list(unknown.items())[:8])
@@ -104,6 +107,14 @@ class LabelScheme:
 
     def __repr__(self) -> str:
         return f"LabelScheme('{self.name}', {self.n_classes} values: {_ranges(self.values)})"
+
+
+def _counted(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values of a mask, ascending, and their counts; without numpy's sorting where values are small and whole."""
+    if mask.size and mask.dtype.kind in "iu" and mask.min() >= 0 and mask.max() <= _COUNTED_DIRECTLY:
+        counts = np.bincount(mask.reshape(-1))
+        return np.flatnonzero(counts).astype(mask.dtype), counts[counts > 0]
+    return np.unique(mask, return_counts=True)
 
 
 def _ranges(values: tuple[int, ...]) -> str:

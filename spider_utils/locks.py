@@ -49,9 +49,9 @@ def file_lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
     simply taken over. Where a file system knows no locks (some network drives), the work goes on without one.
 
     Args:
-        path: the lock file; it exists while it is held.
+        path: the lock file; the holder deletes it (Windows keeps it).
         busy: what the holder does, in words ("is training in this folder"), for the message when another process holds the
-            lock; None waits until it is free.
+            lock; None says whom it waits for and waits until the lock is free. A holder must not ask for its own lock again.
 
     Raises:
         DataError: another running process holds the lock and ``busy`` was given, or the file cannot be written.
@@ -72,6 +72,7 @@ def file_lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
 
 
 def _acquire(path: Path, busy: str | None) -> int:
+    waiting = False
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +86,9 @@ def _acquire(path: Path, busy: str | None) -> int:
                 holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
                 os.close(handle)
                 if busy is None:
+                    if not waiting:
+                        print(f"waiting for process {holder}, which holds {path}", flush=True)
+                    waiting = True
                     time.sleep(POLL_S)
                     continue
                 fix = "Wait until it ends, or stop it, or choose another folder."

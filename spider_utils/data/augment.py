@@ -33,7 +33,7 @@ def _transforms(name: str) -> object:
     lists = {
         "light": [small, brightness],
         # As if the scanner's field of view had been placed and sized otherwise. The picture moves up far more than down: the
-        # upper levels leave it, the sacrum, from which levels are counted, stays.
+        # upper levels leave it, the sacrum, from which levels are counted, seldom does.
         "field_of_view": [
             A.Affine(rotate=(-10, 10), scale=(0.82, 1.18), translate_percent={"x": (-0.06, 0.06), "y": (-0.2, 0.06)}, p=0.95),
             brightness,
@@ -102,12 +102,13 @@ def crop_columns(image: np.ndarray, mask: np.ndarray, columns: int, seed: int) -
     """Cut out a strip of full height around the labelled structures, as patch-based training does (nnU-Net).
 
     A spine fills a third of a sagittal slice's width; a step on the strip takes little more than its share of the time. The
-    height stays whole, because levels are counted along it.
+    height stays whole, because levels are counted along it; wide structures may lose an edge.
 
     Args:
         image, mask: uint8 (rows, columns).
         columns: width of the strip, in pixels.
-        seed: of its place: the mean labelled column (the middle of a slice without labels) lies up to 0.3 strips off its centre.
+        seed: of its place: its centre lies up to 0.3 strips off the mean labelled column (the middle of a slice without
+            labels), unless the edge of the slice is nearer.
 
     Raises:
         ValueError: the slice is narrower than the strip.

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,7 @@ from spider_utils.data.sources import Source
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, atomic_path, fingerprint, read_json, require_free_space, write_csv, write_json
 from spider_utils.labels import ConversionReport, colorize, convert, get_scheme
-from spider_utils.runtime import progress
+from spider_utils.runtime import cpu_count, progress
 
 STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
 PERCENTILES = (0.5, 99.5)
@@ -198,35 +200,9 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
         return SliceStore.open(folder)
     grid = SliceGrid(*size)
     scheme = get_scheme(source.scheme)
-    images: list[np.ndarray] = []
-    masks: list[np.ndarray] = []
-    rows: list[pd.DataFrame] = []
-    for row in progress(series, desc="cutting slices"):
-        case = source.load(row.case)
-        spacing = case.image.spacing[1:]
-        native = case.image.array.shape[1:]
-        images.append(grid.fit(scale_to_uint8(case.image.array), spacing))
-        masks.append(grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8))
-        n = len(images[-1])
-        rows.append(
-            pd.DataFrame(
-                {
-                    "case": case.case,
-                    "patient": case.patient,
-                    "sequence": case.sequence,
-                    "slice": range(n),
-                    "subset": row.subset,
-                    "pixel_mm": round(grid.placement(native, spacing)[2], 5),
-                    "native_rows": native[0],
-                    "native_columns": native[1],
-                    "slice_mm": case.image.spacing[0],
-                    "row_mm": spacing[0],
-                    "column_mm": spacing[1],
-                    "labels": [len(np.unique(mask)) - 1 for mask in masks[-1]],
-                    "labelled": [round(float((mask > 0).mean()), 5) for mask in masks[-1]],
-                }
-            )
-        )
+    with ThreadPoolExecutor(cpu_count()) as pool:  # reading and inflating files run beside each other
+        cut = list(progress(pool.map(lambda row: _cut(source, grid, row), series), desc="cutting slices", total=len(series)))
+    images, masks, rows = (list(parts) for parts in zip(*cut, strict=True))
     total = sum(map(len, images))
     require_free_space(folder.parent, 2 * total * size[0] * size[1] + 10_000_000, "the slice store")
     digest, counts = hashlib.sha256(), np.zeros(256, np.int64)
@@ -255,6 +231,31 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
         }
         write_json(partial / "store.json", card)
     return SliceStore.open(folder)
+
+
+def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Images and masks of one series in the grid, and their rows of the table; ``row`` is its row of ``source.cases``."""
+    case = source.load(row.case)
+    spacing = case.image.spacing[1:]
+    native = case.image.array.shape[1:]
+    images = grid.fit(scale_to_uint8(case.image.array), spacing)
+    masks = grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8)
+    rows = {
+        "case": case.case,
+        "patient": case.patient,
+        "sequence": case.sequence,
+        "slice": range(len(images)),
+        "subset": row.subset,
+        "pixel_mm": round(grid.placement(native, spacing)[2], 5),
+        "native_rows": native[0],
+        "native_columns": native[1],
+        "slice_mm": case.image.spacing[0],
+        "row_mm": spacing[0],
+        "column_mm": spacing[1],
+        "labels": [len(np.unique(mask)) - 1 for mask in masks],
+        "labelled": [round(float((mask > 0).mean()), 5) for mask in masks],
+    }
+    return images, masks, pd.DataFrame(rows)
 
 
 def thin_out(table: pd.DataFrame, rows: np.ndarray, gap_mm: float) -> np.ndarray:

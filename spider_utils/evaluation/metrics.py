@@ -48,7 +48,7 @@ import pandas as pd
 import surface_distance
 from scipy import ndimage
 
-# The library calls scipy by old module names. A filter around each call would not be safe in threads.
+# The library calls scipy by old module names.
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"surface_distance\.")
 
 BACKGROUND = 0

@@ -250,7 +250,7 @@ def read_training_state(path: str | Path, model: nn.Module, optimizer: torch.opt
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
-    # Averages were kept in each weight's memory format; in another one the same sums may round differently.
+    # Averages must have each weight's memory format: the fused optimizers walk through both in step, without looking at strides.
     for weight, values in optimizer.state.items():
         for key, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == weight.shape:

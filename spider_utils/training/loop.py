@@ -82,7 +82,7 @@ def fit(
         overwrite: replace a finished or half-done run in ``folder`` that was made with other settings. The finished one is
             kept until the new one is complete. Anything but a run is never replaced.
         save_every_s: save after an epoch when this many seconds have passed since the last time (0: after every epoch). A
-            state is four times the size of the weights: written after every epoch it takes a fifth of a short run's time.
+            state is three times the size of the weights: written after every epoch it takes a fifth of a short run's time.
 
     Returns:
         The finished run.
@@ -155,7 +155,10 @@ class _Run:
         self.memory_format = memory_format
         self.loss = make_loss(config.loss, self.n_classes)
         self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            model.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=device in ("cpu", "cuda"),  # one pass over the weights instead of several; not in every torch for "mps"
         )
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimizer, mode="max", factor=config.plateau_factor, patience=config.plateau_patience

@@ -37,17 +37,15 @@ class DiceLoss(nn.Module):
         self.n_classes = n_classes
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        return self.from_log_probability(*log_probability(logits, truth), truth)
+        return self.from_log_probability(*log_probability(logits, truth, self.n_classes), truth)
 
     def from_log_probability(self, of_all: torch.Tensor, of_truth: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """The loss from what ``log_probability`` returns."""
-        if of_all.shape[1] != self.n_classes:
-            raise ValueError(f"logits have {of_all.shape[1]} channels, the loss was made for {self.n_classes} classes")
         # Summed image row by image row, then over the rows: one float32 sum over millions of voxels would lose the small ones.
         rows = truth.reshape(-1, truth.shape[-1])
-        overlap = torch.zeros(len(rows), self.n_classes, device=of_all.device)
-        overlap = overlap.scatter_add(1, rows, of_truth.exp().reshape(rows.shape)).sum(0)
-        n_true = torch.bincount(truth.flatten(), minlength=self.n_classes)
+        empty = torch.zeros(len(rows), self.n_classes, device=of_all.device)
+        overlap = empty.scatter_add(1, rows, of_truth.exp().reshape(rows.shape)).sum(0)
+        n_true = empty.scatter_add(1, rows, torch.ones_like(rows, dtype=empty.dtype)).sum(0)
         present = n_true > 0
         total = of_all.exp().sum([axis for axis in range(of_all.ndim) if axis != 1]) + n_true
         dice = 2 * overlap / torch.where(present, total, 1)  # an absent class may have no probability at all: 0 / 0
@@ -69,12 +67,18 @@ class DiceCrossEntropyLoss(nn.Module):
         self.dice = DiceLoss(n_classes)
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        of_all, of_truth = log_probability(logits, truth)  # once for both
+        of_all, of_truth = log_probability(logits, truth, self.dice.n_classes)  # once for both
         return self.dice.from_log_probability(of_all, of_truth, truth) - of_truth.mean()
 
 
-def log_probability(logits: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logarithm of the softmax in float32: of every class ``(batch, classes, ...)``, and of the true one ``(batch, ...)``."""
+def log_probability(logits: torch.Tensor, truth: torch.Tensor, n_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logarithm of the softmax in float32: of every class ``(batch, classes, ...)``, and of the true one ``(batch, ...)``.
+
+    Raises:
+        ValueError: the number of channels is not ``n_classes``.
+    """
+    if logits.shape[1] != n_classes:
+        raise ValueError(f"logits have {logits.shape[1]} channels, the loss was made for {n_classes} classes")
     of_all = logits.float().log_softmax(dim=1)
     return of_all, of_all.gather(1, truth.unsqueeze(1)).squeeze(1)
 

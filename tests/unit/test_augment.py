@@ -121,7 +121,7 @@ def test_field_of_view_moves_the_picture_up_and_resizes_it():
     assert min(areas) < 0.8 and max(areas) > 1.2
 
 
-def test_strips_hold_full_height_and_the_structures():
+def test_strips_have_full_height_and_lie_around_the_structures():
     image = np.arange(40 * 60, dtype=np.uint32).reshape(40, 60).astype(np.uint8)
     mask = np.zeros((40, 60), np.uint8)
     mask[5:30, 26:34] = 3

@@ -205,6 +205,7 @@ def _some_steps(model, optimizer, n, seed):
     "make",
     [
         lambda weights: torch.optim.AdamW(weights, lr=1e-2, weight_decay=0.1),
+        lambda weights: torch.optim.AdamW(weights, lr=1e-2, weight_decay=0.1, fused=True),
         lambda weights: torch.optim.SGD(weights, lr=1e-2, momentum=0.9),
     ],
 )

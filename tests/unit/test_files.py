@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -184,16 +187,36 @@ def test_fingerprints_tell_objects_apart(a, b):
 
 
 def test_halves_that_a_killed_process_left_a_day_ago_are_swept(tmp_path):
-    old, young, other = (tmp_path / f".partial-0123456{n}-{name}" for n, name in ((1, "a.csv"), (2, "a.csv"), (3, "b.csv")))
-    for path in (old, young):
-        path.write_text("half")
-    other.mkdir()
+    old, young, other = (tmp_path / f".partial-0123456{n}-{name}" for n, name in ((1, "a"), (2, "a"), (3, "b")))
+    for path in (old, young, other):
+        (path / "deep").mkdir(parents=True)
+        (path / "deep" / "file").write_text("half")
     long_ago = time.time() - 2 * files.ABANDONED_AFTER_S
-    for path in (old, other):
+    for path in (*old.rglob("*"), *other.rglob("*"), old, young, other):  # in the young one only a file deep down is new
         os.utime(path, (long_ago, long_ago))
-    with files.atomic_path(tmp_path / "a.csv") as partial:
-        partial.write_text("whole")
-    assert names(tmp_path) == [young.name, other.name, "a.csv"], "only halves of this file, and none that may be at work"
-    with files.atomic_folder(tmp_path / "b.csv"):
+    with files.atomic_folder(tmp_path / "a"):
         pass
-    assert names(tmp_path) == [young.name, "a.csv", "b.csv"]
+    assert names(tmp_path) == [young.name, other.name, "a"], "only halves of this folder, and none that may be at work"
+
+
+def test_an_old_folder_survives_a_kill_in_the_middle_of_the_swap(tmp_path):
+    target = tmp_path / "store"
+    with files.atomic_folder(target) as partial:
+        (partial / "file").write_text("good")
+    os.utime(target, (0, 0))  # made long ago
+    code = (
+        "import os, signal, sys\n"
+        "from spider_utils import files\n"
+        "real = os.replace\n"
+        "def replace(source, place):\n"
+        "    real(source, place)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.os.replace = replace\n"
+        "with files.atomic_folder(sys.argv[1]):\n"
+        "    pass\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, target]).returncode == -signal.SIGKILL
+    assert not target.exists()
+    with pytest.raises(RuntimeError), files.atomic_folder(target):
+        raise RuntimeError("the next attempt fails too")
+    assert (target / "file").read_text() == "good"

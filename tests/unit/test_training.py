@@ -1,5 +1,6 @@
 """The fit loop: it learns, keeps the best, goes on after any kill with the same numbers, and explains every refusal."""
 
+import itertools
 import json
 import math
 import os
@@ -7,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -259,8 +262,8 @@ def test_states_are_saved_no_more_often_than_asked_for(tmp_path, unbroken, monke
     assert saved == list(range(CONFIG.epochs + 1))
 
 
-KILLS = ["in epoch 1", "in epoch 3", "in a validation", "inside a write", "before a rename", "between best and state",
-         "while the run is moved", "right after it was moved"]  # fmt: skip
+KILLS = ["in epoch 1", "in epoch 3", "in a validation", "between saves", "inside a write", "before a rename",
+         "between best and state", "while the run is moved", "right after it was moved"]  # fmt: skip
 
 
 def _die():
@@ -301,6 +304,11 @@ def killed_run(kind, folder):
     if kind in ("in epoch 1", "in epoch 3", "in a validation"):
         item = {"in epoch 1": 10, "in epoch 3": 2 * ITEMS_READ_AN_EPOCH + 12, "in a validation": 2 * ITEMS_READ_AN_EPOCH - 5}
         _die_at_call(Squares, "__getitem__", lambda *args: True, item[kind])
+    elif kind == "between saves":
+        ticks = itertools.count()  # each look at the clock is a second later: saves come after epochs 2 and 4
+        loop.time = SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.perf_counter)
+        _die_at_call(Squares, "__getitem__", lambda *args: True, 3 * ITEMS_READ_AN_EPOCH + 12)
+        train(folder, save_every_s=2)
     elif kind == "inside a write":
         checkpoints.save_file = _half_a_file
     elif kind == "before a rename":
@@ -352,8 +360,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(laboratory, unbroke
     result = train(folder, model=tiny(seed=99), train_set=data)  # other starting weights: the stored state must win
     assert_same_run(unbroken, result)
     trained_again = {epoch for epoch, _ in data.seen}
-    first = {"in epoch 1": 1, "in epoch 3": 3, "in a validation": 2, "inside a write": 2, "before a rename": 2,
-             "between best and state": 2}.get(kind, 5)  # fmt: skip
+    first = {"in epoch 1": 1, "in epoch 3": 3, "in a validation": 2, "between saves": 3, "inside a write": 2,
+             "before a rename": 2, "between best and state": 2}.get(kind, 5)  # fmt: skip
     assert trained_again == set(range(first, 5))
     assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "model.json", "model.safetensors", "run.json"]
     assert [path.name for path in folder.parent.iterdir()] == ["run"]

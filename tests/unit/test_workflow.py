@@ -74,6 +74,20 @@ def test_scores_on_another_split_are_refused(workspace: Workspace) -> None:
         workspace.train(tag="leak", split=other, start_from=run)
 
 
+def test_training_on_strips_is_another_run_and_keeps_to_its_slice_size(workspace: Workspace) -> None:
+    strips = Workspace(replace(TINY, slice_size=(32, 64), crop_columns=32), "phantom", "", workspace.home)
+    run = strips.train_levels(tag="strips")
+    assert run.card["crop_columns"] == 32
+    assert strips.train("unet", "structures4", tag="strips").card["crop_columns"] == 32
+    assert strips.evaluate(run)["case"].nunique() > 0, "whole series are predicted"
+    whole = strips.train(tag="strips", crop_columns=0)
+    assert whole.card["crop_columns"] is None and whole.card["size"] == [32, 64]
+    assert strips.train(tag="strips", size=(64, 64)).card["crop_columns"] is None
+    for wrong in (48, 96):
+        with pytest.raises(KitError, match=f"multiple of 32 and at most 64, the width of a slice, not {wrong}"):
+            strips.train(tag="wrong", crop_columns=wrong)
+
+
 def test_levels_start_from_the_same_split(workspace: Workspace) -> None:
     fold = workspace.split(fold=1)
     run = workspace.train_levels(split=fold, tag="fold1")
