@@ -24,6 +24,7 @@ from spider_utils.data.sources import Source
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, atomic_path, fingerprint, read_json, require_free_space, write_csv, write_json
 from spider_utils.labels import ConversionReport, colorize, convert, get_scheme
+from spider_utils.locks import file_lock
 from spider_utils.runtime import cpu_count, progress
 
 STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
@@ -196,8 +197,19 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
     """
     series = list(source.cases.itertuples(index=False))  # says first what is unpaired
     folder, key = Path(folder), store_key(source, size)
-    if (folder / "store.json").is_file() and read_json(folder / "store.json").get("key") == key:
-        return SliceStore.open(folder)
+    if not _is_store(folder, key):
+        with file_lock(folder.with_name(folder.name + ".lock")):  # a second notebook waits, then finds it here
+            if not _is_store(folder, key):
+                _write_store(source, series, folder, size, key)
+    return SliceStore.open(folder)
+
+
+def _is_store(folder: Path, key: str) -> bool:
+    return (folder / "store.json").is_file() and read_json(folder / "store.json").get("key") == key
+
+
+def _write_store(source: Source, series: list[Any], folder: Path, size: tuple[int, int], key: str) -> None:
+    """Build the store of ``series``, rows of ``source.cases``."""
     grid = SliceGrid(*size)
     scheme = get_scheme(source.scheme)
     with ThreadPoolExecutor(cpu_count()) as pool:  # reading and inflating files run beside each other
@@ -230,7 +242,6 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
             "counts": {str(value): int(count) for value, count in enumerate(counts) if count},
         }
         write_json(partial / "store.json", card)
-    return SliceStore.open(folder)
 
 
 def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
