@@ -8,6 +8,10 @@ DATA ?= phantom
 ROOT ?=
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
+# Large pages for the big arrays of numpy and torch, kept instead of given back after every step (Linux; ignored elsewhere).
+MALLOC := glibc.malloc.mmap_threshold=2000000000:glibc.malloc.trim_threshold=4000000000:glibc.malloc.top_pad=268435456
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:$(MALLOC)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup course test bench lab figures lock clean
 

@@ -184,6 +184,7 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.set_deterministic_debug_mode("warn")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # no code here reads what it has not written
 
 
 REQUIREMENTS = {  # distribution -> what the course uses it for
