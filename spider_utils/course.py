@@ -10,12 +10,15 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_path, read_json, write_json
 from spider_utils.locks import file_lock
 from spider_utils.runtime import get_profile, project_root
-from spider_utils.workflow import Workspace
+
+if TYPE_CHECKING:
+    from spider_utils.workflow import Workspace
 
 CELL_TIMEOUT_S = {"smoke": 300, "quick": 1800, "paper": 7 * 24 * 3600}
 _COLOR_CODES = re.compile(r"\x1b\[[0-9;]*m")
@@ -116,6 +119,8 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
         KitError: unknown profile or data, or Snakemake could not start.
         DataError: the data folder lacks what its kind needs.
     """
+    from spider_utils.workflow import Workspace  # not above: every notebook's own process would import torch for nothing
+
     home = project_root()
     if not (home / "Snakefile").is_file():
         raise KitError(f"{home} holds no Snakefile: run the course inside a checkout of the kit")

@@ -87,7 +87,7 @@ def _acquire(path: Path, busy: str | None) -> int:
                 os.close(handle)
                 if busy is None:
                     if not waiting:
-                        print(f"waiting for process {holder}, which holds {path}", flush=True)
+                        print(f"waiting for process {holder}, which holds {path.name}", flush=True)
                     waiting = True
                     time.sleep(POLL_S)
                     continue

@@ -54,11 +54,6 @@ class Predictor:
         return cls(model.eval(), grid, scheme, chosen)
 
     @torch.inference_mode()
-    def label_fitted(self, images: torch.Tensor) -> np.ndarray:
-        """Labels of slices that lie in the grid already: float32 (n, 1, rows, columns) in [0, 1] to uint8 (n, rows, columns)."""
-        return self.model(images.to(self.device)).argmax(dim=1).to(torch.uint8).cpu().numpy()
-
-    @torch.inference_mode()
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
         """Class probabilities of a few slices, in their own pixels.
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from torch.utils.data import DataLoader
 
 from spider_utils.data.augment import make_augment
 from spider_utils.data.phantom import GENERATOR_VERSION, generate_dataset
@@ -277,35 +276,6 @@ class Workspace:
         write_csv(path, scores)
         write_json(key_path, {"key": key})
         return scores
-
-    def evaluate_slices(self, run: RunResult, split: Split, subset: str = "test") -> pd.DataFrame:
-        """Scores of a run on the slices of a subset in the slice store's own pixels: quick, for comparing settings in a lesson.
-
-        Args:
-            run: a finished training.
-            split: the split that it was trained with; also "leaky-slices".
-            subset: "val" or "test".
-
-        Returns:
-            Rows of measure_case for the slices of each series together, with case, patient and sequence added. No distances:
-            slices of one series may have gaps between them.
-        """
-        check_split(run, split)
-        store, scheme = self.store(tuple(run.card["size"])), run.card["scheme"]
-        dataset = SliceDataset(store, split.rows(subset, store.table), scheme)
-        predictor = Predictor.load(run.folder)
-        classes = {value: name for value, name in get_scheme(scheme).names.items() if value}
-        truth, found = [], []
-        for images, masks in DataLoader(dataset, batch_size=32):
-            truth.append(masks.numpy())
-            found.append(predictor.label_fitted(images))
-        truth_all, found_all = np.concatenate(truth), np.concatenate(found)
-        tables = []
-        chosen = store.table.iloc[dataset.rows].reset_index(drop=True)
-        for (name, patient, sequence), part in chosen.groupby(["case", "patient", "sequence"], sort=False):
-            table = measure_case(truth_all[part.index], found_all[part.index], None, classes, TOLERANCE_MM)
-            tables.append(table.assign(case=name, patient=patient, sequence=sequence))
-        return pd.concat(tables, ignore_index=True)
 
     def predictions(self, run: RunResult, subset: str = "test") -> dict[str, np.ndarray]:
         """Predicted masks (slice, row, column) by case, as left by ``evaluate``."""

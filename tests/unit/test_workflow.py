@@ -67,9 +67,8 @@ def test_scores_are_kept_until_the_model_changes(workspace: Workspace) -> None:
 def test_scores_on_another_split_are_refused(workspace: Workspace) -> None:
     run = workspace.train()
     other = workspace.split(fold=1)
-    for evaluate in (workspace.evaluate, workspace.evaluate_slices):
-        with pytest.raises(KitError, match="another split"):
-            evaluate(run, other)
+    with pytest.raises(KitError, match="another split"):
+        workspace.evaluate(run, other)
     with pytest.raises(KitError, match="another split"):
         workspace.train(tag="leak", split=other, start_from=run)
 
@@ -100,9 +99,9 @@ def test_leaky_split_scores_only_its_test_slices(workspace: Workspace) -> None:
     split = workspace.split("leaky-slices")
     run = workspace.train(split=split, tag="leaky")
     expected = split.table[split.table["subset"] == "test"].groupby("case").size()
-    for scores in (workspace.evaluate(run, split), workspace.evaluate_slices(run, split)):
-        assert set(scores["case"]) == set(expected.index)
-        assert scores["asd_mm"].isna().all()
+    scores = workspace.evaluate(run, split)
+    assert set(scores["case"]) == set(expected.index)
+    assert scores["asd_mm"].isna().all()
     masks = workspace.predictions(run)
     assert {name: len(mask) for name, mask in masks.items()} == expected.to_dict()
 
