@@ -23,7 +23,7 @@ from spider_utils.errors import DataError
 ABANDONED_AFTER_S = 24 * 3600  # a half-written folder in which nothing changed for a day has no writer any more
 
 
-def _explain(path: Path, error: OSError) -> DataError:
+def explain_write_error(path: Path, error: OSError) -> DataError:
     """Turn an OSError met while writing ``path`` into one line with a remedy."""
     reasons = {
         errno.ENOSPC: ("the disk is full", "Free some space or choose another folder, then run again; nothing was lost."),
@@ -69,7 +69,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise _explain(path, error) from error
+        raise explain_write_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def atomic_folder(path: str | Path, marker: str | None = None) -> Iterator[Path]
     except OSError as error:
         if old.exists() and not path.exists():
             os.replace(old, path)
-        raise _explain(path, error) from error
+        raise explain_write_error(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spider_utils.errors import DataError
+from spider_utils.files import explain_write_error
 
 _held: set[int] = set()
 
@@ -78,7 +79,7 @@ def _acquire(path: Path, busy: str | None) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise DataError(path, f"cannot be written ({error.strerror})", "Choose a folder that you can write to.") from error
+            raise explain_write_error(path, error) from error
         try:
             _try_to_lock(handle)
         except OSError as error:
