@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_path, read_json, write_json
 from spider_utils.locks import file_lock
-from spider_utils.runtime import get_profile, project_root
+from spider_utils.runtime import project_root
 
 if TYPE_CHECKING:
     from spider_utils.workflow import Workspace
@@ -124,7 +124,6 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
     home = project_root()
     if not (home / "Snakefile").is_file():
         raise KitError(f"{home} holds no Snakefile: run the course inside a checkout of the kit")
-    get_profile(profile)
     workspace = Workspace.open(profile, data, root)
     out = workspace.build.relative_to(home)
     started = time.time()

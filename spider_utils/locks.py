@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from spider_utils.errors import DataError
@@ -70,6 +70,21 @@ def file_lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
             path.unlink()  # before the lock is freed, so that nobody locks a file which is about to vanish
         _held.discard(handle)
         os.close(handle)
+
+
+def make_once(path: Path, is_there: Callable[[], bool], make: Callable[[], object]) -> None:
+    """Call ``make`` unless ``is_there()``; of several processes at once one makes, the others wait and then find it.
+
+    Args:
+        path: what is made; the lock file lies beside it.
+        is_there: looks whether it is there and up to date. Asked without the lock first, so that a finished one can be used
+            from a place that cannot be written.
+        make: makes it.
+    """
+    if not is_there():
+        with file_lock(path.with_name(path.name + ".lock")):
+            if not is_there():
+                make()
 
 
 def _acquire(path: Path, busy: str | None) -> int:

@@ -24,7 +24,7 @@ from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.files import atomic_path, fingerprint, read_json, sha256_of, write_csv, write_json
 from spider_utils.labels import convert, get_scheme
-from spider_utils.locks import file_lock
+from spider_utils.locks import file_lock, make_once
 from spider_utils.models import build_model
 from spider_utils.predict import Predictor
 from spider_utils.runtime import Profile, cpu_count, get_profile, progress, project_root, seed_everything
@@ -108,10 +108,7 @@ class Workspace:
             found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
             return found.items() >= (wanted | {"generator_version": GENERATOR_VERSION}).items()
 
-        if not is_there():
-            with file_lock(folder.with_name(folder.name + ".lock")):  # a second notebook waits, then finds it here
-                if not is_there():
-                    generate_dataset(folder, jobs=cpu_count(), show_progress=True, **wanted)
+        make_once(folder, is_there, lambda: generate_dataset(folder, jobs=cpu_count(), show_progress=True, **wanted))
         return open_source("phantom", folder)
 
     def store(self, size: tuple[int, int] | None = None) -> SliceStore:

@@ -24,7 +24,7 @@ from spider_utils.data.sources import Source
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, atomic_path, fingerprint, read_json, require_free_space, write_csv, write_json
 from spider_utils.labels import ConversionReport, colorize, convert, get_scheme
-from spider_utils.locks import file_lock
+from spider_utils.locks import make_once
 from spider_utils.runtime import cpu_count, progress
 
 STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
@@ -197,10 +197,7 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
     """
     series = list(source.cases.itertuples(index=False))  # says first what is unpaired
     folder, key = Path(folder), store_key(source, size)
-    if not _is_store(folder, key):
-        with file_lock(folder.with_name(folder.name + ".lock")):  # a second notebook waits, then finds it here
-            if not _is_store(folder, key):
-                _write_store(source, series, folder, size, key)
+    make_once(folder, lambda: _is_store(folder, key), lambda: _write_store(source, series, folder, size, key))
     return SliceStore.open(folder)
 
 
