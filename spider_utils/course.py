@@ -136,7 +136,6 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
     # reading the state as a number.
     state = "" if data == "phantom" else workspace.source.state()
     command += [f"profile={profile}", f"data={data}", f"root={workspace.root_given}", f"state=s{state}"]
-    command += ["--prioritize", (out / "notebooks" / "02_preprocessing.ipynb").as_posix()]  # the longest of one core goes first
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     log = workspace.build / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)

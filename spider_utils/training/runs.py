@@ -18,7 +18,7 @@ from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_mode
 from spider_utils.training.config import TrainConfig
 
 RUN_FILE, HISTORY_FILE, STATE_FILE = "run.json", "history.csv", "training_state.safetensors"
-TRAINING_VERSION = 1  # raised whenever the same settings give other weights: loss, loop, augmentation, initial weights
+TRAINING_VERSION = 2  # raised whenever the same settings give other weights: loss, loop, augmentation, initial weights
 _NOTHING = "nothing"
 
 

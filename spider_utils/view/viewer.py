@@ -344,7 +344,7 @@ class SliceViewer:
             "play": w.Play(value=view.index, min=0, max=last, interval=100),
             "overlay": w.Checkbox(value=view.overlay, description="overlay", indent=False, layout=w.Layout(width="90px")),
             "style": w.ToggleButtons(
-                options=[("fill", False), ("outline", True)], value=view.outline, style={"button_width": "60px"}
+                options=[("fill", False), ("outline", True)], value=view.outline, style={"button_width": "72px"}
             ),
             "opacity": w.FloatSlider(value=view.opacity, min=0, max=1, step=0.05, description="Opacity", layout=wide),
             "level": w.FloatSlider(value=view.level, min=low, max=low + span, description="Level", **number),
@@ -352,7 +352,9 @@ class SliceViewer:
         }
         if self._masks:
             self.controls["mask"] = w.Dropdown(options=list(self._masks), value=view.mask, description="Mask", layout=wide)
-        self.picture = w.Image(format="png", layout=w.Layout(max_width="100%", object_fit="contain"))
+        # Never taller than a laptop's screen, or the slider and the slice cannot be seen together.
+        fit = w.Layout(max_width="100%", max_height="560px", object_fit="contain", align_self="center")
+        self.picture = w.Image(format="png", layout=fit)
         self.readout, self.legend = w.HTML(), w.HTML()
         self._play_link = w.jslink((self.controls["play"], "value"), (self.controls["slice"], "value"))
         for name, attribute in _VIEW_OF_CONTROL.items():
@@ -362,7 +364,8 @@ class SliceViewer:
         c = self.controls
         overlay = [w.HBox([c["overlay"], c["style"]]), c["opacity"], self.legend] if self._masks else []
         side = [c["plane"], c["level"], c["window"], *([c["mask"]] if len(self._masks) > 1 else []), *overlay]
-        picture = w.VBox([w.HBox([c["play"], c["slice"]]), self.picture, self.readout])
+        beside = w.Layout(flex="1 1 0", min_width="320px")  # the panel goes below only where there is no room beside
+        picture = w.VBox([w.HBox([c["play"], c["slice"]]), self.picture, self.readout], layout=beside)
         return w.HBox([picture, w.VBox(side, layout=w.Layout(width="300px"))], layout=w.Layout(flex_flow="row wrap"))
 
     def _set(self, attribute: str, value: Any) -> None:
