@@ -9,28 +9,35 @@ AFTER = {
     "04_unet": ["00_start_here"],
     "12_evaluation": ["04_unet"],
 }
-ONE_CORE = {"01_data_exploration", "02_preprocessing", "03_augmentation"}
+# These make data or train, which is fastest alone on all cores. They go first, because others wait for what they make; the
+# rest mostly reads and draws, on one core each, side by side.
+ALL_CORES = {"00_start_here", "04_unet"}
 OUT = config["out"]
+PACKAGE = sorted(map(str, Path("spider_utils").rglob("*.py")))
 
 
 rule all:
     input:
-        expand(OUT + "/notebooks/{name}.ipynb", name=AFTER),
+        [f"{OUT}/notebooks/{name}.ipynb" for name in AFTER],
 
 
-rule notebook:
-    input:
-        source="notebooks/{name}.ipynb",
-        after=lambda wildcards: [f"{OUT}/notebooks/{name}.ipynb" for name in AFTER[wildcards.name]],
-        package=sorted(map(str, Path("spider_utils").rglob("*.py"))),
-    output:
-        OUT + "/notebooks/{name}.ipynb",
-    # A training is fastest alone on all cores; notebooks that mostly read and draw use one core each, side by side.
-    threads: lambda wildcards: 1 if wildcards.name in ONE_CORE else workflow.cores
-    params:
-        profile=config["profile"],
-        data=config["data"],
-        root=config["root"] or "",
-        state=config["state"],  # not for the command: another state of the data runs the notebooks again
-    shell:
-        "spider-kit run-notebook {input.source:q} {output:q} --profile {params.profile} --data {params.data} --root={params.root:q}"
+for name in AFTER:
+
+    rule:
+        name:
+            f"notebook_{name}"
+        input:
+            source=f"notebooks/{name}.ipynb",
+            after=[f"{OUT}/notebooks/{earlier}.ipynb" for earlier in AFTER[name]],
+            package=PACKAGE,
+        output:
+            f"{OUT}/notebooks/{name}.ipynb",
+        threads: workflow.cores if name in ALL_CORES else 1
+        priority: int(name in ALL_CORES)
+        params:
+            profile=config["profile"],
+            data=config["data"],
+            root=config["root"],
+            state=config["state"],  # not for the command: another state of the data runs the notebooks again
+        shell:
+            "spider-kit run-notebook {input.source:q} {output:q} --profile {params.profile} --data {params.data} --root={params.root:q}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from enum import StrEnum
@@ -61,16 +62,15 @@ def data_phantom(
     patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
     size: Annotated[PhantomSize, typer.Option(help="full (hospital voxel sizes) or small (coarse).")] = PhantomSize.full,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; all cores when left out.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one a core, at most 4, when left out.")] = None,
 ) -> None:
     """Generate phantoms: images, masks, overview and gradings of made-up patients.
 
     Example: spider-kit data phantom --out data/mine --patients 4 --seed 7
     """
     from spider_utils.data.phantom import generate_dataset
-    from spider_utils.runtime import cpu_count
 
-    print(generate_dataset(out, patients, seed, jobs or cpu_count(), size.value, show_progress=True))
+    print(generate_dataset(out, patients, seed, jobs, size.value, show_progress=True))
 
 
 @data_app.command("fetch")
@@ -177,7 +177,9 @@ def train(
     profile: Profile = ProfileName.quick,
     data: Data = DataKind.phantom,
     root: Root = None,
-    split: Annotated[str, typer.Option(help="official, seed70-5-25, kfold5 or leaky-slices.")] = "kfold5",
+    split: Annotated[
+        str, typer.Option(help="official, seed70-5-25, kfold5, leaky-slices, or a CSV file that a run left under build/.")
+    ] = "kfold5",
     fold: Annotated[int, typer.Option(help="Fold of kfold5, 0 to 4.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the weights, the order of slices and the augmentation.")] = 0,
     rows: Annotated[int | None, typer.Option(min=32, help="Rows of a slice; the profile's when left out.")] = None,
@@ -185,6 +187,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="The profile's when left out.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="The profile's when left out.")] = None,
     samples_per_epoch: Annotated[int | None, typer.Option(min=1, help="Slices an epoch; the profile's when left out.")] = None,
+    early_stop_patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many epochs without a better validation score; never when left out.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The profile's when left out.")] = None,
     augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
     slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
@@ -194,6 +199,7 @@ def train(
 
     Example: spider-kit train --profile smoke --scheme levels20
     """
+    from spider_utils.data.splits import Split
     from spider_utils.evaluation.statistics import format_summary, summarise
     from spider_utils.workflow import Workspace
 
@@ -202,6 +208,7 @@ def train(
     workspace = Workspace.open(profile.value, data.value, root)
     given = {
         "epochs": epochs,
+        "early_stop_patience": early_stop_patience,
         "batch_size": batch_size,
         "samples_per_epoch": samples_per_epoch,
         "learning_rate": learning_rate,
@@ -211,9 +218,10 @@ def train(
     }
     changes = {name: value for name, value in given.items() if value is not None}
     size = (rows, columns) if rows else None
-    parts = [split if split != "kfold5" else f"fold{fold}", f"seed{seed}", *([f"{rows}x{columns}"] if rows else [])]
+    chosen = Split.load(split) if split.endswith(".csv") else workspace.split(split, fold=fold)
+    part = f"fold{chosen.fold}" if chosen.name == "kfold5" else chosen.name
+    parts = [part, f"seed{seed}", *([f"{rows}x{columns}"] if rows else [])]
     parts += [f"{name.replace('_', '')}{value}" for name, value in changes.items()]
-    chosen = workspace.split(split, fold=fold)
     settings = {"split": chosen, "size": size, "tag": "-".join(parts), "seed": seed, **changes}
     run = workspace.train_levels(model, **settings) if scheme == "levels20" else workspace.train(model, scheme, **settings)
     scores = workspace.evaluate(run, chosen)
@@ -282,7 +290,10 @@ def main() -> None:
             f"error: {error.filename or 'file system'}: {error.strerror or error}. Check the path and the disk.", file=sys.stderr
         )
         sys.exit(1)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        # torch: OutOfMemoryError on a GPU, a plain RuntimeError on a CPU.
+        if isinstance(error, RuntimeError) and not re.search(r"out of memory|can't allocate memory", str(error)):
+            raise
         print("error: not enough memory. Close other programs, or use a smaller profile or slice size.", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

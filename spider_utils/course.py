@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -43,6 +44,8 @@ def run_notebook(source: str | Path, out: str | Path, parameters: dict[str, str]
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     source, out = Path(source), Path(out)
+    if not source.is_file():
+        raise DataError(source, "the notebook does not exist", "Check the path.")
     failed, report = out.with_suffix(".failed.ipynb"), out.with_suffix(".json")
     for old in (failed, report):
         old.unlink(missing_ok=True)
@@ -132,10 +135,10 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
     command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--directory", str(home), "--cores", str(cores)]
     # Snakemake's own lock outlives a killed run and would block the next; the kit's does not (see file_lock).
     command += ["--nolock", "--keep-going", "--rerun-incomplete", "--quiet", "all", "--config", f"out={out.as_posix()}"]
-    # The phantom follows from the package's code; real data can change under the same name. The letter keeps Snakemake from
-    # reading the state as a number.
+    # The phantom follows from the package's code; real data can change under the same name. Snakemake reads values as YAML:
+    # unquoted, a "#" in a path would begin a comment, and a state of digits would be a number.
     state = "" if data == "phantom" else workspace.source.state()
-    command += [f"profile={profile}", f"data={data}", f"root={workspace.root_given}", f"state=s{state}"]
+    command += [f"profile={profile}", f"data={data}", f"root={json.dumps(workspace.root_given)}", f"state={json.dumps(state)}"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     log = workspace.build / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)

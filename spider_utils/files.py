@@ -23,18 +23,19 @@ from spider_utils.errors import DataError
 ABANDONED_AFTER_S = 24 * 3600  # a half-written folder in which nothing changed for a day has no writer any more
 
 
-def explain_write_error(path: Path, error: OSError) -> DataError:
+def explain_write_error(path: str | Path, error: OSError) -> DataError:
     """Turn an OSError met while writing ``path`` into one line with a remedy."""
     reasons = {
         errno.ENOSPC: ("the disk is full", "Free some space or choose another folder, then run again; nothing was lost."),
         errno.EDQUOT: ("your disk quota is used up", "Free some space or choose another folder, then run again."),
         errno.EROFS: ("the file system is read-only", "Choose a folder that you can write to."),
         errno.EACCES: ("permission denied", "Choose a folder that you can write to, or change its permissions."),
-        errno.EPERM: ("permission denied", "Choose a folder that you can write to, or change its permissions."),
         errno.ENOTDIR: ("a part of this path is a file, not a folder", "Choose another folder."),
         errno.EEXIST: ("a part of this path is a file, not a folder", "Choose another folder."),
     }
-    problem, fix = reasons.get(error.errno, (f"cannot write ({error.strerror or error})", "Check the folder and run again."))
+    # Libraries raise PermissionError anew with a text of their own, and then it has no number.
+    number = errno.EACCES if isinstance(error, PermissionError) else error.errno
+    problem, fix = reasons.get(number, (f"cannot write ({error.strerror or error})", "Check the folder and run again."))
     return DataError(path, problem, fix)
 
 

@@ -9,7 +9,15 @@ import numpy as np
 import torch
 
 from spider_utils.data.slices import SliceGrid, scale_to_uint8
-from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, is_dicom_name, read_volume, suffix_of, write_volume
+from spider_utils.data.volumes import (
+    VOLUME_SUFFIXES,
+    Volume,
+    has_dicom_mark,
+    is_dicom_name,
+    read_volume,
+    suffix_of,
+    write_volume,
+)
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
 from spider_utils.runtime import pick_device, progress
@@ -86,7 +94,7 @@ class Predictor:
         for start in starts:
             chunk = slice(start, start + SLICES_AT_ONCE)
             probabilities = self.slice_probabilities(scaled[chunk], volume.spacing[1:])
-            mask[chunk] = torch.from_numpy(probabilities).argmax(dim=1).numpy()  # numpy's argmax is several times slower
+            mask[chunk] = torch.from_numpy(probabilities).max(dim=1).indices.numpy()  # the same as argmax, in a sixth of the time
         return volume.with_array(mask)
 
 
@@ -98,13 +106,15 @@ def find_inputs(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and suffix_of(p) in IMAGE_SUFFIXES)
-        dicom = [p for p in path.iterdir() if p.is_file() and suffix_of(p) not in IMAGE_SUFFIXES and is_dicom_name(p)]
-        if files and dicom:
-            raise DataError(
-                path, f"mixes {files[0].name} with DICOM files such as {dicom[0].name}", "Give each a folder of its own."
-            )
+        there = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        files = [p for p in there if suffix_of(p) in IMAGE_SUFFIXES]
+        dicom = [p for p in there if suffix_of(p) not in IMAGE_SUFFIXES and is_dicom_name(p)]
         if files:
+            # Beside images, a file without a suffix may be anything (README): only the mark makes it DICOM.
+            if mixed := next((p for p in dicom if has_dicom_mark(p)), None):
+                raise DataError(
+                    path, f"mixes {files[0].name} with DICOM files such as {mixed.name}", "Give each a folder of its own."
+                )
             return files
         if dicom:
             return [path]
@@ -114,6 +124,12 @@ def find_inputs(path: str | Path) -> list[Path]:
     if suffix_of(path) not in (*IMAGE_SUFFIXES, ".dcm"):
         raise DataError(path, f"the format '{suffix_of(path)}' is not known", f"Use one of {', '.join(IMAGE_SUFFIXES)}, .dcm.")
     return [path]
+
+
+def _mask_name(path: Path) -> str:
+    if path.is_dir():
+        return f"{path.resolve().name}.nii.gz"  # whole: UIDs are full of dots
+    return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
 
 
 def predict_path(source: str | Path, out: str | Path, predictor: Predictor) -> list[Path]:
@@ -141,15 +157,16 @@ def predict_path(source: str | Path, out: str | Path, predictor: Predictor) -> l
             volume = read_volume(path)
             if volume.array.size == 0:
                 raise DataError(path, "holds no voxel", "Export the image again.")
-            name = path.name if suffix_of(path) in IMAGE_SUFFIXES and path.is_file() else f"{path.stem}.nii.gz"
-            if (out / name).resolve() == path.resolve():
-                raise DataError(path, "the mask would overwrite the image", "Choose another folder for --out.")
-            mask = predictor.predict_volume(volume, show_progress=len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE)
-            written.append(write_volume(mask, out / name))
         except DataError as error:
-            if len(inputs) == 1 or error.path.is_relative_to(out):
+            if len(inputs) == 1:
                 raise
             failures.append(str(error))
+            continue
+        target = out / _mask_name(path)
+        if target.resolve() == path.resolve():
+            raise DataError(path, "the mask would overwrite the image", "Choose another folder for --out.")
+        mask = predictor.predict_volume(volume, show_progress=len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE)
+        written.append(write_volume(mask, target))
     if failures:
         raise KitError(f"{len(written)} of {len(inputs)} images were segmented; these were not: " + " | ".join(failures))
     return written

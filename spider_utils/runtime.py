@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from spider_utils.errors import KitError
 
@@ -214,15 +217,30 @@ def missing_packages() -> list[str]:
     return missing
 
 
+def supported_versions() -> dict[str, SpecifierSet]:
+    """Distribution -> the versions that the installed kit declares; empty where the kit itself is not installed."""
+    try:
+        declared = importlib.metadata.requires("spider-utils") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    parsed = [Requirement(line) for line in declared]
+    return {one.name: one.specifier for one in parsed if one.marker is None}
+
+
 def environment_report() -> list[tuple[bool, str]]:
     """One (is it fine, line of text) for each thing that the course needs: Python, packages, cores, memory, disk, device."""
     lines = [(sys.version_info >= (3, 11), f"Python {platform.python_version()} on {platform.system()} ({platform_name()})")]
-    missing = missing_packages()
+    missing, supported = missing_packages(), supported_versions()
     for package, purpose in REQUIREMENTS.items():
         if package in missing:
             lines.append((False, f"{package} is missing ({purpose}): run `make setup`, or pip install {package}"))
+            continue
+        version, wanted = importlib.metadata.version(package), supported.get(package, SpecifierSet())
+        # Local builds call themselves 2.4.0+cu121 or 2.5.0.dev: no reason to turn them down.
+        if wanted.contains(Version(version).base_version):
+            lines.append((True, f"{package} {version}: {purpose}"))
         else:
-            lines.append((True, f"{package} {importlib.metadata.version(package)}: {purpose}"))
+            lines.append((False, f"{package} {version} ({purpose}): the kit needs {wanted}"))
     lines.append((True, f"{cpu_count()} CPU cores"))
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9

@@ -27,7 +27,7 @@ from spider_utils.labels import convert, get_scheme
 from spider_utils.locks import file_lock, make_once
 from spider_utils.models import build_model
 from spider_utils.predict import Predictor
-from spider_utils.runtime import Profile, cpu_count, get_profile, progress, project_root, seed_everything
+from spider_utils.runtime import Profile, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
 
@@ -108,7 +108,7 @@ class Workspace:
             found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
             return found.items() >= (wanted | {"generator_version": GENERATOR_VERSION}).items()
 
-        make_once(folder, is_there, lambda: generate_dataset(folder, jobs=cpu_count(), show_progress=True, **wanted))
+        make_once(folder, is_there, lambda: generate_dataset(folder, show_progress=True, **wanted))
         return open_source("phantom", folder)
 
     def store(self, size: tuple[int, int] | None = None) -> SliceStore:
@@ -150,8 +150,7 @@ class Workspace:
         Returns:
             The run: its folder, history and card.
         """
-        profile, store, split = self.profile, self.store(size), split or self.split()
-        scheme_ = get_scheme(scheme)
+        profile, scheme_ = self.profile, get_scheme(scheme)
         augment = str(changes.pop("augment", profile.augment))
         gap_mm = float(changes.pop("slice_gap_mm", profile.slice_gap_mm))  # type: ignore[arg-type]
         columns = changes.pop("crop_columns", profile.crop_columns if size in (None, profile.slice_size) else None) or None
@@ -169,6 +168,10 @@ class Workspace:
         )
         if options is None:
             options = {"encoder": profile.encoder, "decoder_channels": list(profile.decoder_channels)}
+        seed_everything(seed)
+        model = build_model(architecture, in_channels=1, n_classes=scheme_.n_classes, **options)
+        self._check_settings(scheme, size or profile.slice_size, columns, model.stride)
+        store, split = self.store(size), split or self.split()
         card = {
             "scheme": scheme,
             "size": list(store.grid.__dict__.values()),
@@ -187,13 +190,6 @@ class Workspace:
             print(f"labels of the store that {scheme} has no class for: {train_set.report}")
         val_set = SliceDataset(store, split.rows("val", store.table), scheme)
         name = "-".join(part for part in (self.name, architecture, scheme, tag) if part)
-        seed_everything(seed)
-        model = build_model(architecture, in_channels=1, n_classes=scheme_.n_classes, **options)
-        if columns and (columns > store.grid.columns or columns % model.stride):
-            raise KitError(
-                f"crop_columns must be a multiple of {model.stride} and at most {store.grid.columns}, the width of a slice, "
-                f"not {columns}; 0 trains on whole slices"
-            )
         if start_from is not None:
             class_of = None
             if (scheme, start_from.card["scheme"]) == ("levels20", "structures4"):
@@ -201,6 +197,23 @@ class Workspace:
             copy_matching_weights(start_from.load_model(), model, class_of)
         # A run is made from settings alone and can be made again: other settings replace it.
         return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
+
+    def _check_settings(self, scheme: str, size: tuple[int, int], crop_columns: int | None, stride: int) -> None:
+        """Refuse what cannot be trained before anything is made for it."""
+        known = get_scheme(scheme)
+        if sorted(known.names) != list(range(known.n_classes)):
+            raise KitError(f"scheme '{scheme}' cannot be learned: its values are not 0, 1, 2 ... Use structures4 or levels20")
+        try:
+            convert(np.zeros(1, np.uint8), self.source.scheme, scheme)
+        except ValueError as error:
+            raise KitError(f"DATA={self.data} cannot teach '{scheme}': {error}") from error
+        if any(side % stride for side in size):
+            raise KitError(f"rows and columns of a slice must be multiples of {stride} for this network, not {size[0]}x{size[1]}")
+        if crop_columns and (crop_columns > size[1] or crop_columns % stride):
+            raise KitError(
+                f"crop_columns must be a multiple of {stride} and at most {size[1]}, the width of a slice, "
+                f"not {crop_columns}; 0 trains on whole slices"
+            )
 
     def train_levels(self, architecture: str = "unet", **changes: object) -> RunResult:
         """The trained twenty-class model (``levels20``), which starts from the weights of the four-class one.
@@ -210,10 +223,14 @@ class Workspace:
 
         Args:
             architecture: name in models.available_models().
-            changes: as for ``train``.
+            changes: as for ``train``. Epochs, learning rate, schedule and augmentation are those of the second stage alone.
         """
+        self._check_settings("levels20", changes.get("size") or self.profile.slice_size, None, 1)  # before the first stage
         # The first stage must have seen the same training patients, or test patients leak through its weights.
-        shared = {key: changes[key] for key in ("split", "size", "seed", "tag", "options", "crop_columns") if key in changes}
+        keys = ("split", "size", "seed", "options", "crop_columns", "batch_size", "samples_per_epoch", "slice_gap_mm")
+        shared = {key: changes[key] for key in keys if key in changes}
+        if tag := changes.get("tag"):
+            shared["tag"] = f"{tag}-start"  # not all that the tag may name holds for this stage
         return self.train(
             architecture,
             "levels20",
@@ -236,7 +253,7 @@ class Workspace:
             subset: "val" or "test".
 
         Returns:
-            Rows of measure_case with case, patient and sequence added. The predicted masks are kept in predictions.npz.
+            Rows of measure_case with case, patient and sequence added. The predicted masks are kept, see ``predictions``.
 
         Raises:
             KitError: the run was trained with another split, so that its test patients are not these.
@@ -245,7 +262,9 @@ class Workspace:
         check_split(run, split)
         folder = Path(run.folder)
         path, key_path = folder / f"metrics-{subset}.csv", folder / f"metrics-{subset}.json"
-        key = fingerprint([SCORES_VERSION, run.card, TOLERANCE_MM, sha256_of(folder / "model.safetensors"), subset])
+        weights = sha256_of(folder / "model.safetensors")
+        # The series themselves are scored, not the smaller slices that the run's card knows: hence their state.
+        key = fingerprint([SCORES_VERSION, run.card, TOLERANCE_MM, weights, subset, self.source.state()])
         if path.is_file() and key_path.is_file() and read_json(key_path).get("key") == key:
             return pd.read_csv(path)
         predictor = Predictor.load(folder)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from spider_utils.errors import DataError
-from spider_utils.files import atomic_folder, require_free_space
+from spider_utils.files import atomic_folder, explain_write_error, require_free_space
 
 MAX_MEMBERS = 200_000
 CHUNK_BYTES = 1 << 20
@@ -198,7 +198,6 @@ def _move_into_place(staging: Path, root: Path, paths: list[str]) -> None:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(staging / path, root / path)
     except OSError as error:
-        place = error.filename2 or error.filename or root
-        raise DataError(place, f"cannot be written ({error.strerror})", "Check the folder and run again.") from error
+        raise explain_write_error(error.filename2 or error.filename or root, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -99,18 +99,17 @@ class PipelineAugment:
 
 
 def crop_columns(image: np.ndarray, mask: np.ndarray, columns: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut out a strip of full height, two times in three around the labelled structures, as patch-based training does.
+    """Cut out a strip of full height around the labelled structures, as patch-based training does (nnU-Net).
 
     A spine fills a third of a sagittal slice's width; a step on the strip takes little more than its share of the time. The
-    height stays whole, because levels are counted along it; wide structures may lose an edge. The third that lies anywhere
-    teaches what is no spine: without it a network marks false structures far from every strip that it saw. (nnU-Net mixes its
-    patches too, one around a structure to two anywhere: Isensee et al. 2021, Methods.)
+    height stays whole, because levels are counted along it; wide structures may lose an edge. What lies far from the spine is
+    never seen, and can be mistaken for one: give up the saved time and train on whole slices where that matters.
 
     Args:
         image, mask: uint8 (rows, columns).
         columns: width of the strip, in pixels.
-        seed: of its place. Around the structures its centre lies up to 0.3 strips off the mean labelled column, unless the edge
-            of the slice is nearer; a slice without labels is cut anywhere.
+        seed: of its place: its centre lies up to 0.3 strips off the mean labelled column (the middle of a slice without
+            labels), unless the edge of the slice is nearer.
 
     Raises:
         ValueError: the slice is narrower than the strip.
@@ -118,13 +117,10 @@ def crop_columns(image: np.ndarray, mask: np.ndarray, columns: int, seed: int) -
     width = image.shape[1]
     if columns > width:
         raise ValueError(f"a strip of {columns} columns does not fit into a slice of {width}")
-    random = np.random.default_rng(seed)
     weights = np.count_nonzero(mask, axis=0)
-    if weights.any() and random.uniform() < 2 / 3:
-        centre = np.average(np.arange(width), weights=weights) + random.uniform(-0.3, 0.3) * columns
-        start = int(np.clip(round(centre - columns / 2), 0, width - columns))
-    else:
-        start = int(random.integers(0, width - columns, endpoint=True))
+    centre = np.average(np.arange(width), weights=weights) if weights.any() else width / 2
+    centre += np.random.default_rng(seed).uniform(-0.3, 0.3) * columns
+    start = int(np.clip(round(centre - columns / 2), 0, width - columns))
     return tuple(np.ascontiguousarray(array[:, start : start + columns]) for array in (image, mask))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import time
@@ -16,7 +15,7 @@ import pooch
 import requests
 
 from spider_utils.errors import DataError
-from spider_utils.files import read_json, require_free_space, write_json
+from spider_utils.files import explain_write_error, read_json, require_free_space, write_json
 from spider_utils.runtime import is_interactive
 
 TIMEOUT_S = (15.0, 60.0)  # connecting; waiting for the next bytes
@@ -132,7 +131,7 @@ class ResumingDownloader:
         Raises:
             AddressError: the address does not have the file, or it failed too often; the partial file stays for a later run.
             WrongBytesError: the checksum differs; the partial file is deleted.
-            DataError: the disk is full or read-only.
+            DataError: the disk is full or read-only; what came so far stays.
         """
         try:
             doubtful = self._collect(url)
@@ -273,9 +272,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem = "the disk is full" if error.errno == errno.ENOSPC else f"cannot be written ({error.strerror or error})"
-        fix = "Free some space or choose another folder, then run again: the download goes on."
-        raise DataError(path, problem, fix) from error
+        raise explain_write_error(path, error) from error
 
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:

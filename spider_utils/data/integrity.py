@@ -17,10 +17,14 @@ _ELEMENT_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UIN
 _ELEMENT_BYTES |= {"FLOAT": 4, "DOUBLE": 8}  # MET_LONG is left out: its width depends on the writer's machine
 
 
-def check_whole(path: Path) -> None:
+def check_whole(path: Path, inflate: bool = True) -> None:
     """Compare the bytes that the header of a .mha, .mhd, .nii or .nii.gz announces with those that are there.
 
     Other formats, and headers that this cannot make out, are left to the reader's own judgement.
+
+    Args:
+        path: the file.
+        inflate: count compressed voxels too, which takes reading them all. False passes over compressed files.
 
     Raises:
         DataError: too few or too many bytes, or a compressed stream that is cut or damaged.
@@ -30,7 +34,7 @@ def check_whole(path: Path) -> None:
     if not name.endswith((".mha", ".mhd", ".nii", ".nii.gz")):
         return
     try:
-        sizes = _metaimage_sizes(path) if name.endswith((".mha", ".mhd")) else _nifti_sizes(path)
+        sizes = _metaimage_sizes(path, inflate) if name.endswith((".mha", ".mhd")) else _nifti_sizes(path, inflate)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(path, f"its compressed pixel data are cut or damaged ({error})", "Fetch or export it again.") from error
     if sizes and sizes[0] != sizes[1]:
@@ -53,8 +57,8 @@ def _inflated_size(path: Path, start: int) -> int:
     return size
 
 
-def _metaimage_sizes(path: Path) -> tuple[int, int] | None:
-    """Bytes announced and bytes there, of a MetaImage; None when the header leaves it open."""
+def _metaimage_sizes(path: Path, inflate: bool) -> tuple[int, int] | None:
+    """Bytes announced and bytes there, of a MetaImage; None when the header leaves it open or nothing may be inflated."""
     header: dict[str, str] = {}
     with open(path, "rb") as file:
         while "ElementDataFile" not in header and (line := file.readline(4096)):
@@ -72,14 +76,16 @@ def _metaimage_sizes(path: Path) -> tuple[int, int] | None:
     except (KeyError, ValueError):
         return None
     if header.get("CompressedData", "False").lower() == "true":
-        return voxels * _ELEMENT_BYTES[kind], _inflated_size(data, start)
+        return (voxels * _ELEMENT_BYTES[kind], _inflated_size(data, start)) if inflate else None
     return voxels * _ELEMENT_BYTES[kind], data.stat().st_size - start
 
 
-def _nifti_sizes(path: Path) -> tuple[int, int] | None:
-    """Bytes announced and bytes there, of a NIfTI-1 file (NIfTI-2 is not read by ITK); None when the header leaves it open."""
+def _nifti_sizes(path: Path, inflate: bool) -> tuple[int, int] | None:
+    """As _metaimage_sizes, of a NIfTI-1 file (NIfTI-2 is not read by ITK)."""
     with open(path, "rb") as file:
         is_compressed = file.read(2) == b"\x1f\x8b"
+    if is_compressed and not inflate:
+        return None
     with gzip.open(path, "rb") if is_compressed else open(path, "rb") as file:
         head = file.read(348)
         size = len(head)

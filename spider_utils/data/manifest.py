@@ -14,7 +14,7 @@ import pooch
 from spider_utils.data.archives import UnpackRule, unpack_zip
 from spider_utils.data.download import AddressError, ResumingDownloader, WrongBytesError
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import atomic_path, read_json, require_free_space, write_csv
+from spider_utils.files import atomic_path, explain_write_error, read_json, require_free_space, write_csv
 
 RECEIPT = "checksums.csv"  # path, bytes, sha256 and source of every unpacked file, in the data root
 LAYOUTS = ("spider", "spider-2d")
@@ -235,12 +235,11 @@ def fetch(
     base_url: str | None = None,
     files: Iterable[str] | None = None,
     progress: bool = True,
-    keep_archives: bool = False,
 ) -> FetchReport:
     """Download a data set into ``root``, check it and unpack it; what is there already and right is left alone.
 
     A cut download goes on where it stopped, in this call or a later one. An archive that was put into ``root`` by hand is used
-    instead of a download when its checksum is right.
+    instead of a download when its checksum is right, and kept; a downloaded one is deleted after unpacking.
 
     Args:
         name: "spider" or "spider-2d", or a Manifest.
@@ -248,7 +247,6 @@ def fetch(
         base_url: take the files from ``<base_url>/<file name>`` instead of the manifest's addresses (a mirror nearby).
         files: names of the wanted files, for example ["overview.csv"]; None takes all.
         progress: show a bar, or a line a file when headless.
-        keep_archives: keep downloaded archives after unpacking.
 
     Returns:
         FetchReport.
@@ -276,7 +274,7 @@ def fetch(
             fetched.append(file.name)
         if file.unpack is not None:
             _unpack(file, root, manifest, progress)
-            if not keep_archives and file.name in fetched:
+            if file.name in fetched:
                 (root / file.name).unlink()
     for target, source in manifest.copies.items() if files is None else ():
         if not (root / target).exists():
@@ -358,8 +356,7 @@ def _download(file: RemoteFile, root: Path, manifest: Manifest, base_url: str | 
                 problems.append(f"{url}: {error}")
                 break
             except OSError as error:
-                reason = error.strerror or error
-                raise DataError(root, f"cannot be written ({reason})", "Choose a folder that you can write to.") from error
+                raise explain_write_error(root, error) from error
     if stamp is not None:
         problems.append(f"the {file.name} that lies in {root} has another checksum")
     expected = f" (expected {file.known_hash.replace(':', ' ')})" if file.known_hash else ""

@@ -117,7 +117,7 @@ class SliceStore:
             the store), native_rows, native_columns, slice_mm, row_mm, column_mm (native spacing), labels (number of different
             labels), labelled (share of labelled pixels).
         scheme: label scheme of the masks.
-        fingerprint: changes when any image, mask or setting changes.
+        fingerprint: changes when a slice, as it is stored here, or a setting changes.
     """
 
     def __init__(self, folder: Path, card: dict, images: np.ndarray, masks: np.ndarray, table: pd.DataFrame):

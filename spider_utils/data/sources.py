@@ -11,6 +11,7 @@ Kinds
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -237,6 +238,12 @@ class Source:
         known = self._native_sizes
         if not (self.root / "cases.csv").is_file() and columns == RELEASED_COLUMNS:
             known = self._released_sizes
+        if known and int(row["patient"]) not in known:
+            warnings.warn(
+                f"patient {row['patient']}: the size of the series before its slices were squeezed is not known. Its pixels are "
+                "taken as square, so its proportions, and distances in mm, may be wrong by a quarter",
+                stacklevel=3,
+            )
         native_rows, native_columns = known.get(int(row["patient"]), (rows, columns))
         # The releasers squeezed some series into 512x640: a pixel then spans more millimetres than in the series.
         spacing = (RELEASED_SLICE_MM, RELEASED_PIXEL_MM * native_rows / rows, RELEASED_PIXEL_MM * native_columns / columns)

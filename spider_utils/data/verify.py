@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk  # noqa: N813
 
+from spider_utils.data.integrity import check_whole
 from spider_utils.data.manifest import RECEIPT, load_manifest
 from spider_utils.data.sources import KINDS, find_file, parse_case
 from spider_utils.data.volumes import check_same_geometry, read_mask, read_volume
@@ -394,14 +395,7 @@ def _header(path: Path) -> sitk.ImageFileReader:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise DataError(path, "its header cannot be read", FETCH_AGAIN) from error
-    with open(path, "rb") as file:
-        start = file.read(1 << 16)
-    end = re.search(rb"ElementDataFile\s*=\s*LOCAL\r?\n", start)
-    if end and not re.search(rb"CompressedData\s*=\s*True", start[: end.start()]):
-        bytes_a_voxel = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID())).itemsize
-        promised, found = int(np.prod(reader.GetSize())) * bytes_a_voxel, path.stat().st_size - end.end()
-        if found != promised:
-            raise DataError(path, f"its header promises {promised} bytes of voxels but {found} follow", FETCH_AGAIN)
+    check_whole(path, inflate=False)
     return reader
 
 

@@ -222,6 +222,12 @@ def is_dicom_name(path: Path) -> bool:
     return suffix in (".dcm", ".ima", "") or suffix[1:].isdigit()
 
 
+def has_dicom_mark(path: Path) -> bool:
+    """Whether a file says that it is DICOM: "DICM" after 128 bytes (DICOM PS3.10, section 7.1)."""
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def _read_dicom(folder: Path) -> sitk.Image:
     """One DICOM series (a folder, or a single file) as an image; its geometry comes from every slice's own tags.
 
@@ -370,11 +376,15 @@ def read_volume(path: str | Path, orientation: str | None = None) -> Volume:
     return volume
 
 
-def read_mask(path: str | Path, orientation: str | None = None) -> Volume:
+def read_mask(path: str | Path, orientation: str | None = None, allow_empty: bool = False) -> Volume:
     """Read a mask of labels: like read_volume, and the values must be whole numbers from 0 to 65535.
 
+    Args:
+        path, orientation: as read_volume.
+        allow_empty: take a mask without a single labelled voxel: a model may find nothing, an annotator must not.
+
     Raises:
-        DataError: as read_volume; values that are negative or not whole; a mask without a single labelled voxel.
+        DataError: as read_volume; values that are negative or not whole; no labelled voxel, unless ``allow_empty``.
     """
     volume = read_volume(path, orientation)
     array = volume.array
@@ -389,7 +399,7 @@ def read_mask(path: str | Path, orientation: str | None = None) -> Volume:
             f"mask values run from {array.min():g} to {array.max():g}",
             "Labels must lie between 0 and 65535: was the image given as the mask?",
         )
-    if not array.any():
+    if not allow_empty and not array.any():
         raise DataError(path, "the mask is empty: every voxel is 0", "Leave this case out, or fetch the mask again.")
     return volume.with_array(array.astype(np.uint8 if array.max() <= 255 else np.uint16, copy=False))
 

@@ -15,7 +15,6 @@ from spider_utils.data.volumes import (
     Volume,
     check_same_geometry,
     read_mask,
-    read_volume,
     stem_of,
     suffix_of,
 )
@@ -103,7 +102,8 @@ def evaluate_folders(
     pairs = _pair_files(Path(truth_dir), Path(pred_dir))
     report, tables, without_spacing = ConversionReport(), [], []
     for case, (truth_path, prediction_path) in progress(pairs.items(), "evaluate", total=len(pairs)):
-        truth, prediction = read_mask(truth_path), _read_prediction(prediction_path)
+        # A model that finds nothing is scored, not refused.
+        truth, prediction = read_mask(truth_path), read_mask(prediction_path, allow_empty=True)
         check_same_geometry(truth, prediction)
         truth_array = _to_scheme(truth, truth_scheme, scheme, report)
         prediction_array = _to_scheme(prediction, scheme, scheme, report)
@@ -170,14 +170,6 @@ def _pair_files(truth_dir: Path, pred_dir: Path) -> dict[str, tuple[Path, Path]]
 def _listing(names: Sequence[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
-
-
-def _read_prediction(path: Path) -> Volume:
-    """A predicted mask. Unlike a ground truth it may be empty: a model that finds nothing is scored, not refused."""
-    volume = read_volume(path)
-    if volume.array.any():
-        return read_mask(path)
-    return volume.with_array(np.zeros(volume.array.shape, dtype=np.uint8))
 
 
 def _to_scheme(mask: Volume, source: str, target: str, report: ConversionReport) -> np.ndarray:

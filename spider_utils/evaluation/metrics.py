@@ -164,14 +164,22 @@ class ConfusionMatrix:
         """IoU per class over everything seen: (n_classes,) float64, NaN for a class seen in neither mask."""
         return region_scores(*_tp_fp_fn(self.counts))["iou"]
 
+    def mean_dice(self, exclude_background: bool = True) -> float:
+        """Mean Dice of the classes that the truth holds, as ``mean_iou``."""
+        return self._mean_over_truth(self.dice(), exclude_background)
+
     def mean_iou(self, exclude_background: bool = True) -> float:
-        """Mean IoU of the classes seen so far; NaN when there is none. Class 0 is left out unless asked for."""
-        return _mean_of_defined(self.iou()[1 if exclude_background else 0 :])
+        """Mean IoU of the classes that the truth holds; NaN when there is none. Class 0 is left out unless asked for.
 
+        A class that the truth lacks would count 0 from its first false pixel on: with many classes and few validation patients
+        that is most of what moves the mean. Its false pixels still cost the classes they were taken from.
+        """
+        return self._mean_over_truth(self.iou(), exclude_background)
 
-def _mean_of_defined(values: np.ndarray) -> float:
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if values.size else float("nan")
+    def _mean_over_truth(self, values: np.ndarray, exclude_background: bool) -> float:
+        present = self.counts.any(axis=1)
+        present[0] &= not exclude_background
+        return float(values[present].mean()) if present.any() else float("nan")
 
 
 # --------------------------------------------------------------------------------------------------------------- surfaces

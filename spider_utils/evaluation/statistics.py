@@ -387,7 +387,7 @@ def _in_order_of(table: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_summary(summary: pd.DataFrame) -> str:
-    """The table of `summarise` (with rows of `pooled`, if there) as text for a console: a line a class, units in the head.
+    """The table of `summarise` as text for a console: a line a class, units in the head; a column for rows of `pooled`, if there.
 
     Classes that no case holds are left out.
     """
@@ -397,8 +397,9 @@ def format_summary(summary: pd.DataFrame) -> str:
     unit, confidence, tolerance = (means[column].iloc[0] for column in ("unit", "confidence", "tolerance_mm"))
     cell = {(row["class"], row["metric"]): row for _, row in means.iterrows()}
     pooled_dice = summary[(summary["view"] == "pooled") & (summary["metric"] == "dice")].set_index("class")["mean"]
-    head = ["class", f"Dice [{confidence:.0%}]", "pooled", "IoU", "prec.", "recall", f"ASD mm [{confidence:.0%}]", "HD95 mm",
-            f"NSD {tolerance:g} mm", f"{unit}s", "patients", "absent", "missed", "false"]  # fmt: skip
+    pooled_head = [] if pooled_dice.empty else ["pooled"]
+    head = ["class", f"Dice [{confidence:.0%}]", *pooled_head, "IoU", "prec.", "recall", f"ASD mm [{confidence:.0%}]",
+            "HD95 mm", f"NSD {tolerance:g} mm", f"{unit}s", "patients", "absent", "missed", "false"]  # fmt: skip
     lines = [head]
     for label in means["class"].unique():
         dice = cell[label, "dice"]
@@ -408,7 +409,7 @@ def format_summary(summary: pd.DataFrame) -> str:
         values = [cell[label, metric]["mean"] for metric in ("iou", "precision", "recall")]
         lines.append(
             [dice["name"] if label == FOREGROUND else f"{label} {dice['name']}", _with_interval(dice)]
-            + [_number(pooled_dice.get(label, float("nan")))]
+            + [_number(pooled_dice.get(label, float("nan"))) for _ in pooled_head]
             + [_number(value) for value in values]
             + [_with_interval(asd, 2), _number(cell[label, "hd95_mm"]["mean"], 2), _number(cell[label, "nsd"]["mean"])]
             + [str(dice[column]) for column in ("n", "patients", "absent", "missed", "false")]

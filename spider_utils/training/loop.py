@@ -231,7 +231,7 @@ class _Run:
         val_loss, confusion = self._validate(epoch)
         if not math.isfinite(val_loss):
             raise self._no_number("validation", f"epoch {epoch}")
-        score = confusion.mean_iou(exclude_background=True)
+        score = confusion.mean_iou()
         if math.isnan(score):
             raise KitError("the validation set holds no foreground class: mean IoU is undefined. Use other validation patients")
         if self.config.schedule == "plateau":
@@ -250,10 +250,9 @@ class _Run:
             | dice
             | {"learning_rate": learning_rate, "seconds": seconds}
         )
-        foreground = [value for key, value in dice.items() if key != "val_dice_0" and not math.isnan(value)]
         print(
             f"epoch {epoch:>{len(str(self.config.epochs))}}/{self.config.epochs}  train loss {train_loss:.4f}  "
-            f"val loss {val_loss:.4f}  mean IoU {score:.4f}  mean Dice {np.mean(foreground):.4f}  "
+            f"val loss {val_loss:.4f}  mean IoU {score:.4f}  mean Dice {confusion.mean_dice():.4f}  "
             f"lr {learning_rate:.1e}  {seconds:.1f} s{'  best' if is_best else ''}",
             flush=True,
         )

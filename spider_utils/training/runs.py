@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import read_json
+from spider_utils.files import explain_write_error, read_json
 from spider_utils.models.network import SegmentationNetwork
 from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_model
 from spider_utils.training.config import TrainConfig
@@ -28,8 +28,8 @@ class RunResult:
 
     Attributes:
         folder: holds ``run.json``, ``history.csv``, ``model.safetensors`` and ``model.json``.
-        history: one row an epoch: epoch, train_loss, val_loss, val_mean_iou (foreground classes, pooled over the validation
-            set), val_dice_<class> (pooled), learning_rate (at the end of the epoch), seconds.
+        history: one row an epoch: epoch, train_loss, val_loss, val_mean_iou (foreground classes that the truth holds, pooled
+            over the validation set), val_dice_<class> (pooled), learning_rate (at the end of the epoch), seconds.
         best_epoch: the epoch whose weights were kept, the best by val_mean_iou.
         card: what is known about the model (``model.json``).
     """
@@ -130,6 +130,6 @@ def move_into_place(partial: Path, folder: Path) -> None:
             os.replace(folder, old)
         os.replace(partial, folder)
     except OSError as error:
-        raise DataError(folder, f"cannot be written ({error.strerror})", "Choose a folder that you can write to.") from error
+        raise explain_write_error(folder, error) from error
     shutil.rmtree(old, ignore_errors=True)
     remove_training_files(folder)

@@ -725,45 +725,6 @@ def bar_with_intervals(
 
 
 @_styled
-def histograms(
-    table: pd.DataFrame, columns: Mapping[str, str], by: str | None = None, bins: int = 20, title: str = ""
-) -> CourseFigure:
-    """How often values occur: one panel a column, groups stacked on each other (spacings by sequence, say).
-
-    Args:
-        table: one row a case.
-        columns: column -> axis label with its unit, for example {"row_mm": "row spacing (mm)"}.
-        by: column of the groups.
-        bins: number of bins over each column's range.
-
-    Raises:
-        ValueError: a column is missing, or holds no finite number.
-    """
-    _need(table, [*columns, *([by] if by else [])], "histograms")
-    figure = _new_figure(3.0, title)
-    axes = figure.subplots(1, len(columns), squeeze=False)[0]
-    groups = sorted(table[by].dropna().unique().tolist(), key=str) if by else [None]
-    for ax, (column, label) in zip(axes, columns.items(), strict=True):
-        parts = [table.loc[table[by] == one, column] if by else table[column] for one in groups]
-        parts = [np.asarray(part, dtype=float)[np.isfinite(np.asarray(part, dtype=float))] for part in parts]
-        if not sum(map(len, parts)):
-            raise ValueError(f"histograms: column '{column}' holds no finite number")
-        colors = [PALETTE[number % len(PALETTE)] for number in range(len(groups))]
-        named = None if groups == [None] else [f"{one}" for one in groups]
-        ax.hist(parts, bins=bins, stacked=True, color=colors, edgecolor="white", linewidth=0.5, label=named)
-        ax.set_xlabel(label)
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set_ylabel("number of rows" if "case" not in table else "number of series")
-    if by:
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), title=by)
-    if title:
-        figure.suptitle(title)
-    figure.caption = f"{title}: histograms of {', '.join(columns.values())}{f' by {by}' if by else ''}.".removeprefix(": ")
-    return figure
-
-
-@_styled
 def intensity_histogram(
     images: Mapping[str, np.ndarray], xlabel: str = "intensity", bins: int = 100, title: str = ""
 ) -> CourseFigure:

@@ -1,8 +1,6 @@
 """Verify on the real data beside the checkout; nothing is copied into the project."""
 
-import os
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,38 +9,32 @@ from spider_utils.data.manifest import load_manifest, manifest_folder
 from spider_utils.data.verify import detect_kind, verify
 from spider_utils.files import sha256_of
 
-pytestmark = pytest.mark.real_data
-DATA = Path(os.environ.get("SPIDER_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
-
-def folder(name):
-    path = DATA / name
-    if not path.is_dir():
-        pytest.skip(f"{path} is missing: put the real data beside the checkout or set SPIDER_TEST_DATA")
-    return path
-
-
-def test_the_released_slices_are_whole():
-    root = folder("spider_t2space_2d")
+@pytest.mark.real_data("spider_t2space_2d")
+def test_the_released_slices_are_whole(real_data):
+    root = real_data / "spider_t2space_2d"
     assert detect_kind(root) == "spider-2d"
     findings = verify(None, root)
     assert [(f.level, f.problem) for f in findings] == [("warning", "holds 622 of the 853 released slices")]
 
 
-def test_the_native_sizes_in_the_manifest_are_those_of_the_data():
-    here = pd.read_csv(folder("spider_t2space_2d") / "cases.csv")
+@pytest.mark.real_data("spider_t2space_2d")
+def test_the_native_sizes_in_the_manifest_are_those_of_the_data(real_data):
+    here = pd.read_csv(real_data / "spider_t2space_2d" / "cases.csv")
     pd.testing.assert_frame_equal(here, pd.read_csv(manifest_folder() / "spider-2d-cases.csv"))
 
 
-def test_spider_tables_have_the_published_sums():
-    tables = folder("spider_tables")
+@pytest.mark.real_data("spider_tables")
+def test_spider_tables_have_the_published_sums(real_data):
+    tables = real_data / "spider_tables"
     for name in ("overview.csv", "radiological_gradings.csv"):
         file = load_manifest("spider").file(name)
         assert sha256_of(tables / name) == file.sha256 and (tables / name).stat().st_size == file.bytes
 
 
-def test_spider_tables_without_images_and_with_other_line_ends(tmp_path):
-    for path in folder("spider_tables").glob("*.csv"):
+@pytest.mark.real_data("spider_tables")
+def test_spider_tables_without_images_and_with_other_line_ends(real_data, tmp_path):
+    for path in (real_data / "spider_tables").glob("*.csv"):
         shutil.copyfile(path, tmp_path / path.name)
     findings = verify(None, tmp_path)
     assert sum("but has no files" in f.problem for f in findings) == 218

@@ -3,9 +3,11 @@
 import errno
 import hashlib
 import io
+import os
 import stat
 import warnings
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +189,26 @@ def test_full_disk_before_and_while_unpacking(tmp_path, monkeypatch):
     assert everything_below(tmp_path) == ["a.zip"]
     assert len(unpack_zip(archive, tmp_path / "root", RULE)) == 2
     assert everything_below(tmp_path / "root") == ["images/1_t1.mha", "images/2_t1.mha"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, r"the disk is full\. Free some space"),
+        (errno.EROFS, r"the file system is read-only\. Choose a folder"),
+        (errno.EACCES, r"permission denied\. Choose a folder"),
+    ],
+)
+def test_a_file_that_cannot_be_moved_to_its_place(tmp_path, monkeypatch, number, words):
+    archive, real = make_zip(tmp_path / "a.zip", [("1_t1.mha", b"one")]), os.replace
+
+    def refused(source, place):
+        if Path(place).name == "1_t1.mha":
+            raise OSError(number, os.strerror(number), str(source), None, str(place))
+        real(source, place)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(DataError, match=rf"1_t1\.mha: {words}") as caught:
+        unpack_zip(archive, tmp_path / "root", RULE)
+    assert str(caught.value).startswith(f"{tmp_path / 'root' / 'images' / '1_t1.mha'}: ")
+    assert everything_below(tmp_path) == ["a.zip"]

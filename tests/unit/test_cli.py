@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from spider_utils import cli
+
 COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
     ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",),
@@ -105,3 +107,33 @@ def test_real_data_needs_a_root(tmp_path: Path) -> None:
 
 def test_export_slices_wants_both_sizes(tmp_path: Path) -> None:
     assert kit("data", "export-slices", "--out", str(tmp_path / "out"), "--rows", "32").returncode == 2
+
+
+def test_a_split_file_must_exist(tmp_path: Path) -> None:
+    said = kit("train", "--split", "none.csv", cwd=tmp_path)
+    assert_one_line_error(said, "none.csv", "is not a split")
+
+
+def test_run_notebook_names_the_notebook_that_is_missing(tmp_path: Path) -> None:
+    said = kit("run-notebook", "none.ipynb", "out.ipynb", cwd=tmp_path)
+    assert_one_line_error(said, "none.ipynb", "does not exist")
+
+
+@pytest.mark.parametrize("error", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory. Tried to allocate 2 GiB"])
+def test_no_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: str) -> None:
+    def fail() -> None:
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert capsys.readouterr().err.startswith("error: not enough memory")
+
+
+def test_other_failures_of_the_program_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(RuntimeError, match="mistake"):
+        cli.main()

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
+from spider_utils.data import volumes
 from spider_utils.errors import DataError, KitError
 from spider_utils.evaluation.folders import SpacingWarning, evaluate_folders, patient_of, summary_path
 from spider_utils.evaluation.metrics import measure_case
@@ -125,6 +126,24 @@ def test_an_empty_prediction_is_scored_not_refused(folders, tmp_path):
     rows = table[(table["case"] == "40_t1") & (table["class"] > 0)]
     assert (rows["status"] == "missed").all() and (rows["dice"] == 0).all() and (rows["nsd"] == 0).all()
     assert (summary.loc[(summary["class"] == 1) & (summary["metric"] == "dice"), "missed"] == 1).all()
+
+
+def test_every_file_is_read_once(folders, tmp_path, monkeypatch):
+    write_mha(folders[1] / "40_t1.mha", np.zeros_like(spine()))
+    seen, real = [], volumes._read_image
+
+    def counted(path):
+        seen.append(path)
+        return real(path)
+
+    monkeypatch.setattr(volumes, "_read_image", counted)
+    evaluate(folders, tmp_path)
+    assert sorted(seen) == sorted(path for folder in folders for path in folder.iterdir())
+
+
+def test_a_prediction_must_hold_whole_labels_even_though_it_may_be_empty(folders, tmp_path):
+    write_mha(folders[1] / "40_t1.mha", spine().astype(np.float32) / 2)
+    refused(folders, tmp_path, str(folders[1] / "40_t1.mha"), "must hold whole numbers")
 
 
 def test_truth_in_another_scheme_is_converted(folders, tmp_path):

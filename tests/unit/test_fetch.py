@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import re
 import threading
 import time
@@ -379,7 +380,15 @@ def test_disk_too_small_for_a_size_that_only_the_server_knows(tmp_path, server, 
     assert names_in(tmp_path / "root") == []
 
 
-def test_disk_that_fills_up_keeps_the_partial_file(tmp_path, server, monkeypatch):
+REFUSALS = [
+    (errno.ENOSPC, r"the disk is full\. Free some space"),
+    (errno.EROFS, r"the file system is read-only\. Choose a folder"),
+    (errno.EACCES, r"permission denied\. Choose a folder"),
+]
+
+
+@pytest.mark.parametrize(("number", "words"), REFUSALS)
+def test_disk_that_takes_no_more_keeps_the_partial_file(tmp_path, server, monkeypatch, number, words):
     manifest, root = one_file(tmp_path, server), tmp_path / "root"
     real_open = open
 
@@ -390,7 +399,7 @@ def test_disk_that_fills_up_keeps_the_partial_file(tmp_path, server, monkeypatch
         def write(self, data):
             self.room -= len(data)
             if self.room < 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
+                raise OSError(number, os.strerror(number))
             return self.file.write(data)
 
         def flush(self):
@@ -401,7 +410,7 @@ def test_disk_that_fills_up_keeps_the_partial_file(tmp_path, server, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr("spider_utils.data.download.open", Filling, raising=False)
-        with pytest.raises(DataError, match="the disk is full"):
+        with pytest.raises(DataError, match=rf"big\.bin\.partial: {words}"):
             fetch(manifest, root, progress=False)
     assert names_in(root) == ["big.bin.partial", "big.bin.partial.json"]
     fetch(manifest, root, progress=False)
@@ -413,8 +422,23 @@ def test_root_that_is_a_file_or_below_one(tmp_path, server):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="is a file, not a folder"):
         fetch(manifest, tmp_path / "file", progress=False)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match=r"below: a part of this path is a file, not a folder\. Choose another folder"):
         fetch(manifest, tmp_path / "file" / "below", progress=False)
+
+
+@pytest.mark.parametrize(("number", "words"), REFUSALS)
+def test_root_that_cannot_be_made(tmp_path, server, monkeypatch, number, words):
+    """pooch makes the folder, and tells a missing permission in an error of its own, without a number."""
+
+    def refused(path, *_, **__):
+        raise OSError(number, os.strerror(number), path)
+
+    manifest = one_file(tmp_path, server)
+    monkeypatch.setattr("pooch.utils.os.makedirs", refused)
+    with pytest.raises(DataError, match=f"root: {words}") as caught:
+        fetch(manifest, tmp_path / "root", progress=False)
+    assert str(caught.value).startswith(f"{tmp_path / 'root'}: ") and "\n" not in str(caught.value)
+    assert server.requests == [] and not (tmp_path / "root").exists()
 
 
 IMAGES = {"images/1_t1.mha": b"image one", "images/10_t2.mha": b"image ten"}
@@ -460,7 +484,7 @@ def test_archive_placed_by_hand_is_unpacked_and_kept(tmp_path, server):
     assert (root / "images.zip").exists() and not (root / "masks.zip").exists()
     assert (root / "images/1_t1.mha").read_bytes() == b"image one"
     (root / "masks.zip").write_bytes(b"")
-    assert fetch(manifest, root, progress=False, keep_archives=True).fetched == ()
+    assert fetch(manifest, root, progress=False).fetched == () and (root / "masks.zip").exists()
 
 
 def test_data_unpacked_by_hand_is_left_alone(tmp_path, server):

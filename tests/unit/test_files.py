@@ -58,6 +58,7 @@ def test_atomic_path_leaves_the_old_file_on_any_exception(tmp_path, stop):
         (errno.EDQUOT, "quota"),
         (errno.EROFS, "read-only"),
         (errno.EACCES, "permission denied"),
+        (errno.EPERM, "permission denied"),
         (errno.EIO, "Input/output error"),
     ],
 )
@@ -68,6 +69,11 @@ def test_operating_system_errors_become_one_line_that_names_the_file(tmp_path, n
         raise OSError(number, os.strerror(number), str(partial))
     assert str(caught.value).startswith(f"{target}: ") and "\n" not in str(caught.value)
     assert names(tmp_path) == []
+
+
+def test_a_permission_error_that_lost_its_number_is_still_known():
+    error = files.explain_write_error("data", PermissionError("told in a library's own words"))
+    assert str(error) == "data: permission denied. Choose a folder that you can write to, or change its permissions."
 
 
 def test_the_last_step_may_fail_too(tmp_path, monkeypatch):

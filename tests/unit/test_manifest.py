@@ -9,6 +9,7 @@ import pytest
 from spider_utils.data.manifest import known_manifests, load_manifest, manifest_folder, read_manifest
 from spider_utils.errors import DataError, KitError
 from spider_utils.runtime import PROFILES
+from spider_utils.workflow import PHANTOM_SEED
 
 
 def test_known_names_and_unknown_name():
@@ -48,7 +49,7 @@ def test_phantom_sets_agree_with_the_profiles():
     sets = load_manifest("phantom").sets
     assert sets.keys() == PROFILES.keys()
     for name, profile in PROFILES.items():
-        assert (sets[name]["patients"], sets[name]["size"]) == (profile.patients, profile.phantom_size)
+        assert sets[name] == {"patients": profile.patients, "seed": PHANTOM_SEED, "size": profile.phantom_size}
 
 
 def _change(raw, keys, value):

@@ -393,14 +393,18 @@ def test_confusion_matrix_over_batches_equals_the_whole():
     np.testing.assert_allclose(running.iou(), whole["iou"])
     assert running.mean_iou() == pytest.approx(whole["iou"][1:].mean())
     assert running.mean_iou(exclude_background=False) == pytest.approx(whole["iou"].mean())
+    assert running.mean_dice() == pytest.approx(whole["dice"][1:].mean())
     assert running.counts.sum() == truth.size
 
 
-def test_confusion_matrix_leaves_absent_classes_out_of_the_mean():
+def test_confusion_matrix_leaves_classes_that_the_truth_lacks_out_of_the_mean():
     running = ConfusionMatrix(4).update(np.array([0, 1, 1, 0]), np.array([0, 1, 2, 0]))
     np.testing.assert_equal(running.iou(), [1.0, 0.5, 0.0, NAN])
-    assert running.mean_iou() == 0.25
+    assert running.mean_iou() == 0.5, "class 2 is in the prediction alone, class 3 nowhere"
+    assert running.mean_iou(exclude_background=False) == 0.75
     assert np.isnan(ConfusionMatrix(3).mean_iou())
+    only_false = ConfusionMatrix(3).update(np.array([0, 0]), np.array([0, 1]))
+    assert np.isnan(only_false.mean_iou()) and np.isnan(only_false.mean_dice())
 
 
 def test_confusion_matrix_counts_more_than_one_chunk(monkeypatch):

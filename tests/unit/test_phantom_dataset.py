@@ -1,6 +1,7 @@
 """The made-up data set on disk: SPIDER's layout, its tables, and the same bytes for the same seed."""
 
 import json
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.phantom.dataset import OVERVIEW_COLUMNS, patient_plan
 from spider_utils.data.volumes import read_pair
-from spider_utils.errors import DataError
+from spider_utils.errors import DataError, KitError
 from spider_utils.files import sha256_of
 
 PATIENTS, SEED = 2, 5
@@ -34,8 +35,30 @@ def test_only_a_phantom_is_replaced(tmp_path):
 def test_bytes_depend_on_the_seed_alone(dataset, tmp_path):
     again = generate_dataset(tmp_path / "again", PATIENTS, seed=SEED, jobs=2, size="small")
     assert sums(again) == sums(dataset)
-    other = generate_dataset(tmp_path / "other", 1, seed=SEED + 1, jobs=1, size="small")
-    assert sums(other)["phantom.json"] != sums(dataset)["phantom.json"]
+    fewer = sums(generate_dataset(tmp_path / "fewer", 1, seed=SEED, jobs=1, size="small"))
+    first = [name for name in fewer if name.startswith(("images/1_", "masks/1_"))]
+    assert first and all(fewer[name] == sums(dataset)[name] for name in first), "patient 1 is the same however many follow"
+    other = sums(generate_dataset(tmp_path / "other", 1, seed=SEED + 1, jobs=1, size="small"))
+    shared = set(other) & set(first)
+    assert shared and all(other[name] != fewer[name] for name in shared)
+
+
+def test_a_killed_process_is_one_clear_error(tmp_path, monkeypatch):
+    class Broken:
+        def __init__(self, *_, **__): ...
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_): ...
+
+        def map(self, *_):
+            raise BrokenProcessPool("a child was killed")
+
+    monkeypatch.setattr("spider_utils.data.phantom.dataset.ProcessPoolExecutor", Broken)
+    with pytest.raises(KitError, match="lack of memory.*--jobs 1"):
+        generate_dataset(tmp_path / "set", 2, jobs=2, size="small")
+    assert not list(tmp_path.iterdir()), "nothing half written"
 
 
 def test_layout_and_tables(dataset):

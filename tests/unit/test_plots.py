@@ -383,17 +383,6 @@ def test_bars_have_their_lengths_and_intervals():
         plots.bar_with_intervals(table)
 
 
-def test_histograms_count_every_row_once():
-    table = pd.DataFrame({"row_mm": [0.5, 0.5, 0.6, np.nan, 0.7], "sequence": ["t1", "t2", "t1", "t2", "t2"]})
-    figure = plots.histograms(table, {"row_mm": "row spacing (mm)"}, by="sequence", bins=4)
-    ax = figure.axes[0]
-    assert ax.get_xlabel() == "row spacing (mm)"
-    assert sum(bar.get_height() for bar in ax.patches) == 4
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["t1", "t2"]
-    with pytest.raises(ValueError, match="no finite number"):
-        plots.histograms(table.assign(row_mm=np.nan), {"row_mm": "row spacing (mm)"})
-
-
 def test_intensity_histogram_bins_hold_equally_many_integers():
     image = np.arange(250, dtype=np.int16)  # each value once: every full bin must hold the same share
     ax = plots.intensity_histogram({"even": image}, bins=100).axes[0]

@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from spider_utils.data.slices import SliceGrid
-from spider_utils.data.volumes import read_volume
+from spider_utils.data.volumes import Volume, read_volume
 from spider_utils.errors import DataError, KitError
 from spider_utils.models import build_model
 from spider_utils.predict import SLICES_AT_ONCE, Predictor, find_inputs, predict_path
@@ -109,6 +109,42 @@ def test_one_bad_file_does_not_lose_the_others(tmp_path: Path, predictor: Predic
     with pytest.raises(KitError, match=r"1 of 2 images.*bad\.mha"):
         predict_path(tmp_path / "in", tmp_path / "out", predictor)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.mha"]
+
+
+def test_a_bad_file_is_passed_over_when_masks_go_beside_it(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "good.mha", "PIR")
+    (tmp_path / "in" / "bad.mha").write_bytes(b"nothing")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KitError, match=r"1 of 2 images.*bad\.mha"):
+        predict_path("in", ".", predictor)
+    assert (tmp_path / "good.mha").is_file()
+
+
+def test_other_files_beside_images_do_not_matter_unless_they_are_dicom(tmp_path: Path) -> None:
+    write_image(tmp_path / "scan.mha", "PIR")
+    for name in (".DS_Store", "README", ".hidden.mha"):
+        (tmp_path / name).write_text("no image")
+    assert find_inputs(tmp_path) == [tmp_path / "scan.mha"]
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(DataError, match=r"mixes scan\.mha with DICOM files such as IM0001"):
+        find_inputs(tmp_path)
+
+
+def test_masks_of_dicom_series_have_the_whole_name_of_their_folder(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Volume(np.zeros((2, 8, 8), np.uint8), (3.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3))
+    monkeypatch.setattr("spider_utils.predict.read_volume", lambda path: image)
+    for uid in ("1.2.840.1", "1.2.840.2"):
+        (tmp_path / uid).mkdir()
+        (tmp_path / uid / "IM1").write_bytes(bytes(128) + b"DICM")
+        (written,) = predict_path(tmp_path / uid, tmp_path / "out", predictor)
+        assert written.name == f"{uid}.nii.gz"
+    monkeypatch.chdir(tmp_path / "1.2.840.1")
+    assert predict_path(".", tmp_path / "out", predictor)[0].name == "1.2.840.1.nii.gz"
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,16 @@ def test_the_environment_report_names_what_is_missing(monkeypatch):
     assert wrong == ["no-such-package is missing (nothing): run `make setup`, or pip install no-such-package"]
 
 
+def test_the_environment_report_names_versions_that_the_kit_does_not_support(monkeypatch):
+    assert runtime.supported_versions()["torch"].contains("2.4.0") and "ipywidgets" not in runtime.supported_versions()
+    found = runtime.importlib.metadata.version
+    old = {"albumentations": "1.3.1", "torch": "2.4.0+cu121"}
+    monkeypatch.setattr(runtime.importlib.metadata, "version", lambda name: old.get(name) or found(name))
+    lines = {line.split(" ")[0]: (fine, line) for fine, line in runtime.environment_report()}
+    assert lines["albumentations"] == (False, "albumentations 1.3.1 (augmentation): the kit needs <2.1,>=2.0")
+    assert lines["torch"][0], "a local build of a supported version"
+
+
 def test_progress_prints_few_lines_when_headless(monkeypatch, capsys):
     monkeypatch.setenv("SPIDER_KIT_HEADLESS", "1")
     assert list(runtime.progress(range(1000), "cutting")) == list(range(1000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,17 @@ def test_rgba_and_squeezed_slices(released_root):
     assert case.mask.spacing == case.image.spacing
     extent = np.multiply(case.image.spacing[1:], case.image.array.shape[1:])
     np.testing.assert_allclose(extent, (0.46875 * 60, 0.46875 * 50))
+
+
+def test_a_patient_that_cases_csv_does_not_know_is_said(released_root):
+    table = pd.read_csv(released_root / "cases.csv")
+    table[table["patient"] != 142].to_csv(released_root / "cases.csv", index=False)
+    source = open_source("spider-2d", released_root)
+    with pytest.warns(UserWarning, match="patient 142: .* distances in mm, may be wrong"):
+        source.load("142_t2_SPACE")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        source.load("81_t2_SPACE")
 
 
 def test_without_cases_csv_the_stored_size_counts(released_root):

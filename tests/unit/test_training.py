@@ -1,5 +1,6 @@
 """The fit loop: it learns, keeps the best, goes on after any kill with the same numbers, and explains every refusal."""
 
+import errno
 import itertools
 import json
 import math
@@ -402,6 +403,28 @@ def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path, monkeypatch, unb
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "run.partial").glob(".partial-*"))
     assert_same_run(unbroken, train(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, r"the disk is full\. Free some space"),
+        (errno.EROFS, r"the file system is read-only\. Choose a folder"),
+        (errno.EACCES, r"permission denied\. Choose a folder"),
+    ],
+)
+def test_a_finished_run_that_cannot_be_renamed_stays_where_it_is(tmp_path, monkeypatch, unchanged, number, words):
+    partial = tmp_path / "run.partial"
+    partial.mkdir()
+    (partial / "model.safetensors").write_text("weights")
+
+    def refused(source, place):
+        raise OSError(number, os.strerror(number), str(source), None, str(place))
+
+    monkeypatch.setattr(os, "replace", refused)
+    with unchanged(tmp_path), pytest.raises(DataError, match=f"run: {words}") as caught:
+        runs.move_into_place(partial, tmp_path / "run")
+    assert str(caught.value).startswith(f"{tmp_path / 'run'}: ")
 
 
 def test_too_little_disk_is_said_before_training(tmp_path, monkeypatch):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.slices import thin_out
 from spider_utils.errors import KitError
+from spider_utils.files import read_json
 from spider_utils.runtime import PROFILES
 from spider_utils.workflow import Workspace, find_run
 
@@ -64,6 +67,24 @@ def test_scores_are_kept_until_the_model_changes(workspace: Workspace) -> None:
     assert set(workspace.predictions(run)) == set(scores["case"])
 
 
+def test_a_corrected_mask_is_scored_anew(workspace: Workspace) -> None:
+    run = workspace.train(tag="kept")
+    scores = workspace.evaluate(run)
+    mask = Path(workspace.source.cases.set_index("case").loc[scores["case"].iloc[0], "mask"])
+    before, stamp = mask.read_bytes(), mask.stat()
+    volume = sitk.ReadImage(str(mask))
+    array = sitk.GetArrayFromImage(volume)
+    array[array == array.max()] = 0
+    try:
+        changed = sitk.GetImageFromArray(array)
+        changed.CopyInformation(volume)
+        sitk.WriteImage(changed, str(mask))
+        assert not workspace.evaluate(run)["dice"].equals(scores["dice"])
+    finally:
+        mask.write_bytes(before)
+        os.utime(mask, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
 def test_scores_on_another_split_are_refused(workspace: Workspace) -> None:
     run = workspace.train()
     other = workspace.split(fold=1)
@@ -87,11 +108,40 @@ def test_training_on_strips_is_another_run_and_keeps_to_its_slice_size(workspace
             strips.train(tag="wrong", crop_columns=wrong)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": (100, 64)}, "multiples of 32 for this network, not 100x64"),
+        ({"scheme": "spider"}, "'spider' cannot be learned.*Use structures4 or levels20"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_made(workspace: Workspace, settings: dict, message: str) -> None:
+    before = sorted(p for p in workspace.home.rglob("*") if p.is_dir())
+    with pytest.raises(KitError, match=message):
+        workspace.train(tag="wrong", **settings)
+    assert sorted(p for p in workspace.home.rglob("*") if p.is_dir()) == before
+
+
+def test_levels_are_refused_before_the_first_stage_is_trained(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace.source, "scheme", "structures4")  # as in the released slices
+    with pytest.raises(KitError, match="DATA=phantom cannot teach 'levels20'"):
+        workspace.train_levels(tag="no-levels")
+    assert not list((workspace.home / "runs").glob("*no-levels*"))
+
+
+def test_the_first_stage_of_levels_takes_what_bounds_memory_and_work(workspace: Workspace) -> None:
+    run = workspace.train_levels(tag="small", epochs=1, batch_size=4, samples_per_epoch=8, slice_gap_mm=0.0)
+    start = read_json(workspace.home / "runs" / run.card["starts_from"]["run"] / "run.json")
+    config = start["identity"]["config"]
+    assert (config["batch_size"], config["samples_per_epoch"]) == (4, 8)
+    assert config["epochs"] == workspace.profile.epochs
+
+
 def test_levels_start_from_the_same_split(workspace: Workspace) -> None:
     fold = workspace.split(fold=1)
     run = workspace.train_levels(split=fold, tag="fold1")
     assert run.card["n_classes"] == 20
-    assert run.card["starts_from"]["run"] == "smoke-phantom-unet-structures4-fold1"
+    assert run.card["starts_from"]["run"] == "smoke-phantom-unet-structures4-fold1-start"
     assert run.card["split"]["fingerprint"] == fold.fingerprint
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +16,7 @@ from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, make_anatomy
 from spider_utils.data.phantom.body import build_body
 from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, body_spacing, draw_protocols, render
 from spider_utils.data.volumes import write_volume
+from spider_utils.errors import KitError
 from spider_utils.files import atomic_folder, fingerprint, require_free_space, write_csv, write_json
 from spider_utils.runtime import cpu_count, progress
 
@@ -160,6 +162,7 @@ def generate_dataset(
     Raises:
         ValueError: n_patients below 1, negative seed, unknown size.
         DataError: the folder cannot be written, or its disk is too full.
+        KitError: a process was killed.
     """
     if n_patients < 1 or seed < 0 or size not in SIZES:
         raise ValueError(
@@ -174,14 +177,20 @@ def generate_dataset(
         (folder / "images").mkdir()
         (folder / "masks").mkdir()
         tasks = [(str(folder), patient, seed, size) for patient in range(1, n_patients + 1)]
-        with ExitStack() as stack:
-            if jobs == 1:
-                results = map(_make_patient, tasks)
-            else:
-                # "spawn" works alike on every system and never copies a parent's threads.
-                pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn")))
-                results = pool.map(_make_patient, tasks)
-            done = list(progress(results, "making patients", n_patients) if show_progress else results)
+        try:
+            with ExitStack() as stack:
+                if jobs == 1:
+                    results = map(_make_patient, tasks)
+                else:
+                    # "spawn" works alike on every system and never copies a parent's threads.
+                    pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn")))
+                    results = pool.map(_make_patient, tasks)
+                done = list(progress(results, "making patients", n_patients) if show_progress else results)
+        except BrokenProcessPool as error:
+            raise KitError(
+                f"one of {jobs} processes that made patients was killed, most likely for lack of memory (up to 0.8 GB each). "
+                "Close other programs, or take fewer: spider-kit data phantom --jobs 1"
+            ) from error
         tables = [pd.DataFrame([row for one in done for row in one[k]]) for k in range(3)]
         for name, table in zip(("overview.csv", "radiological_gradings.csv", "phantom_truth.csv"), tables, strict=True):
             write_csv(folder / name, table, lineterminator="\n" if name.startswith("phantom") else "\r\n")
