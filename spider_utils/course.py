@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -132,17 +131,19 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
     started = time.time()
     for stale in (workspace.build / "notebooks").glob("*.failed.ipynb"):
         stale.unlink()
+    # The phantom follows from the package's code; real data can change under the same name.
+    state = "" if data == "phantom" else workspace.source.state()
+    config = {"out": out.as_posix(), "profile": profile, "data": data, "root": workspace.root_given, "state": state}
+    # A file, because values on its command line are read as YAML: a "#" in a path would begin a comment.
+    config_file = workspace.build / "course.config.json"
     command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--directory", str(home), "--cores", str(cores)]
     # Snakemake's own lock outlives a killed run and would block the next; the kit's does not (see file_lock).
-    command += ["--nolock", "--keep-going", "--rerun-incomplete", "--quiet", "all", "--config", f"out={out.as_posix()}"]
-    # The phantom follows from the package's code; real data can change under the same name. Snakemake reads values as YAML:
-    # unquoted, a "#" in a path would begin a comment, and a state of digits would be a number.
-    state = "" if data == "phantom" else workspace.source.state()
-    command += [f"profile={profile}", f"data={data}", f"root={json.dumps(workspace.root_given)}", f"state={json.dumps(state)}"]
+    command += ["--nolock", "--keep-going", "--rerun-incomplete", "--quiet", "all", "--configfile", str(config_file)]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     log = workspace.build / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(workspace.build / "course.lock", "is running this course"), open(log, "w", encoding="utf-8") as file:
+        write_json(config_file, config)
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home
         )

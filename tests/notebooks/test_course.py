@@ -50,14 +50,28 @@ def test_second_course_does_nothing(smoke_course: tuple[Path, subprocess.Complet
     assert before == {path: path.stat().st_mtime_ns for path in (home / "build").rglob("*.ipynb")}
 
 
-def test_failed_notebook_is_named_and_others_run(tmp_path: Path) -> None:
-    home = make_home(tmp_path / "home")
+def reduce_notebooks(home: Path, sources: dict[str, str]) -> None:
+    """Leave of every notebook its parameters, and a cell with its source in ``sources``, if it has one."""
     for path in (home / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-        broken = nbformat.v4.new_code_cell("raise RuntimeError('the scanner is on fire')")
-        notebook.cells = [parameters, *([broken] if path.stem == "02_preprocessing" else [])]
+        notebook.cells = [parameters, *(nbformat.v4.new_code_cell(sources[name]) for name in sources if name == path.stem)]
         nbformat.write(notebook, path)
+
+
+def test_root_reaches_the_notebooks_whatever_its_name(tmp_path: Path) -> None:
+    home, root = make_home(tmp_path / "home"), tmp_path / "Lumbar MRI #2: it's new"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "1_t2.mha").touch()
+    reduce_notebooks(home, dict.fromkeys(NAMES, "from pathlib import Path\nassert (Path(ROOT) / 'images').is_dir(), ROOT"))
+    said = kit(home, "course", "--profile", "smoke", "--cores", "2", "--data", "spider", "--root", str(root))
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_failed_notebook_is_named_and_others_run(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    reduce_notebooks(home, {"02_preprocessing": "raise RuntimeError('the scanner is on fire')"})
     said = kit(home, "course", "--profile", "smoke", "--cores", "2")
     assert said.returncode == 1
     assert "02_preprocessing.ipynb: cell 3 failed with RuntimeError: the scanner is on fire" in said.stdout
