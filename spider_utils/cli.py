@@ -219,8 +219,10 @@ def train(
     changes = {name: value for name, value in given.items() if value is not None}
     size = (rows, columns) if rows else None
     chosen = Split.load(split) if split.endswith(".csv") else workspace.split(split, fold=fold)
+    # Named after what differs from the defaults, so that the course's own run is found, not trained again.
     part = f"fold{chosen.fold}" if chosen.name == "kfold5" else chosen.name
-    parts = [part, f"seed{seed}", *([f"{rows}x{columns}"] if rows else [])]
+    named = {part: part != "fold0", f"seed{seed}": seed != 0, f"{rows}x{columns}": rows is not None}
+    parts = [text for text, differs in named.items() if differs]
     parts += [f"{name.replace('_', '')}{value}" for name, value in changes.items()]
     settings = {"split": chosen, "size": size, "tag": "-".join(parts), "seed": seed, **changes}
     run = workspace.train_levels(model, **settings) if scheme == "levels20" else workspace.train(model, scheme, **settings)

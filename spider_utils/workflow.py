@@ -72,7 +72,10 @@ class Workspace:
             return cls(chosen, data, "", home)
         folder = Path(root) if root else home / "data" / data
         if not folder.is_dir():
-            raise KitError(f"DATA={data} needs ROOT=the folder that holds it ({folder} does not exist); or use DATA=phantom")
+            raise KitError(
+                f"{data} data need the folder that holds them, and {folder} does not exist: give ROOT=path (--root path), fetch "
+                f"them with `spider-kit data fetch {data} --root {folder}`, or use the phantom"
+            )
         return cls(chosen, data, str(folder.resolve()), home)
 
     @property
@@ -351,4 +354,5 @@ def find_run(name: str | None) -> Path:
     for folder in (Path(name), runs / name):
         if (folder / "model.safetensors").is_file():
             return folder
-    raise KitError(f"no trained model called '{name}'. There are: {', '.join(p.name for p in finished) or 'none yet'}")
+    there = ", ".join(path.name for path in finished) or "none yet: run `make course` or `spider-kit train` first"
+    raise KitError(f"no trained model called '{name}'. There are: {there}")

@@ -126,6 +126,13 @@ def evaluate_folders(
             LabelWarning,
             stacklevel=2,
         )
+    predicted = table.loc[table["status"].isin(["both", "false"]), "class"]
+    if scheme == "levels20" and len(predicted) and predicted.max() < len(get_scheme("structures4").names):
+        warnings.warn(
+            "no prediction holds a class above 3, so these look like masks of 'structures4'; if so, give that as the scheme",
+            LabelWarning,
+            stacklevel=2,
+        )
     if without_spacing:
         warnings.warn(
             f"{_listing(without_spacing)} hold no pixel size, so ASD, HD95 and NSD are empty; give spacing_mm (row, column)",
@@ -141,7 +148,7 @@ def evaluate_folders(
 def _mask_files(folder: Path) -> dict[str, Path]:
     """Case -> file, ascending by name."""
     if not folder.is_dir():
-        raise DataError(folder, "there is no such folder", "Check the path.")
+        raise DataError(folder, "there is no such folder", "Give a folder of masks, also for a single one.")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.name.startswith(".") or suffix_of(path) not in MASK_SUFFIXES:
@@ -176,7 +183,9 @@ def _to_scheme(mask: Volume, source: str, target: str, report: ConversionReport)
     try:
         return convert(mask.array, source, target, report)
     except ValueError as error:
-        raise DataError(mask.path, str(error), "Name the scheme this mask was written in, or correct the mask.") from error
+        raise DataError(
+            mask.path, str(error), "Name the scheme this mask was written in (--scheme, --truth-scheme), or correct the mask."
+        ) from error
 
 
 def _spacing_of(mask: Volume, case: str, spacing_mm: Spacing | None) -> tuple[float, float, float] | None:

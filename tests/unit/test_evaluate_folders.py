@@ -162,6 +162,18 @@ def test_truth_that_the_scheme_has_no_class_for_is_reported(tmp_path):
     assert table.set_index("class").loc[[3, 10], "dice"].tolist() == [1, 1]
 
 
+def test_masks_of_four_classes_read_as_levels_are_suspected(tmp_path):
+    truth, prediction = tmp_path / "truth", tmp_path / "prediction"
+    write_mha(truth / "1_t2.mha", spine(labels=(1, 10, 12)))
+    write_mha(prediction / "1_t2.mha", spine(labels=(1, 2, 3)))
+    with pytest.warns(LabelWarning, match="no prediction holds a class above 3.*'structures4'"):
+        evaluate((truth, prediction), tmp_path, "levels20")
+    write_mha(prediction / "1_t2.mha", spine(labels=(1, 10, 12)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LabelWarning)
+        evaluate((truth, prediction), tmp_path, "levels20")
+
+
 def test_formats_may_differ_and_other_files_are_ignored(folders, tmp_path):
     image = sitk.ReadImage(str(folders[1] / "40_t1.mha"))
     (folders[1] / "40_t1.mha").unlink()

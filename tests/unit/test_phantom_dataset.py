@@ -1,6 +1,7 @@
 """The made-up data set on disk: SPIDER's layout, its tables, and the same bytes for the same seed."""
 
 import json
+import shutil
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
@@ -30,6 +31,17 @@ def test_only_a_phantom_is_replaced(tmp_path):
     with pytest.raises(DataError, match="phantom.json"):
         generate_dataset(tmp_path, 1, jobs=1, size="small")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["pred/1_t2.mha", "images/own.mha", "masks/notes.txt", "notes.txt"])
+def test_a_phantom_with_somebodys_files_in_it_is_not_replaced(dataset, tmp_path, name):
+    shutil.copytree(dataset, tmp_path / "set")
+    own = tmp_path / "set" / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("my work")
+    with pytest.raises(DataError, match="is no file of the phantom, and would be lost"):
+        generate_dataset(tmp_path / "set", 1, jobs=1, size="small")
+    assert own.read_text() == "my work" and sums(dataset).items() <= sums(tmp_path / "set").items()
 
 
 def test_bytes_depend_on_the_seed_alone(dataset, tmp_path):

@@ -178,7 +178,11 @@ def test_newest_run_by_patient_is_the_default_model(workspace: Workspace) -> Non
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("huge",), "unknown profile"), (("quick", "ct"), "unknown data"), (("quick", "spider"), "needs ROOT")],
+    [
+        (("huge",), "unknown profile"),
+        (("quick", "ct"), "unknown data"),
+        (("quick", "spider"), "give ROOT=path .*spider-kit data fetch spider"),
+    ],
 )
 def test_wrong_choices(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(KitError, match=message):

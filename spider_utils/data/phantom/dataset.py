@@ -16,7 +16,7 @@ from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, make_anatomy
 from spider_utils.data.phantom.body import build_body
 from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, body_spacing, draw_protocols, render
 from spider_utils.data.volumes import write_volume
-from spider_utils.errors import KitError
+from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_folder, fingerprint, require_free_space, write_csv, write_json
 from spider_utils.runtime import cpu_count, progress
 
@@ -34,6 +34,7 @@ OVERVIEW_COLUMNS = tuple(
 # Of 11 patients in a row five are of OH and two of each other hospital, as 90, 41, 43 and 44 of SPIDER's 218 are.
 _HOSPITAL_BLOCK = ("OH",) * 5 + ("UMC",) * 2 + ("RH1",) * 2 + ("RH2",) * 2
 _LARGEST_CASE_BYTES = 12_000_000
+_OWN = {"images", "masks", "overview.csv", "radiological_gradings.csv", "phantom_truth.csv", "phantom.json"}
 
 
 def patient_plan(patient: int, seed: int) -> tuple[str, tuple[str, ...], str]:
@@ -133,6 +134,22 @@ def _make_patient(task: tuple[str, int, int, str]) -> tuple[list[dict], list[dic
     return overview, anatomy.gradings(patient, numbers).to_dict("records"), truth.to_dict("records")
 
 
+def _refuse_foreign_files(folder: Path) -> None:
+    """Raise DataError when an older phantom set holds a file that no generator wrote: it would be lost."""
+    if not (folder / "overview.csv").is_file() or not (folder / "phantom.json").is_file():
+        return  # what is no phantom set is refused as a whole
+    series = set(pd.read_csv(folder / "overview.csv")["new_file_name"])
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        is_series = (
+            len(place.parts) == 2 and place.parts[0] in ("images", "masks") and path.suffix == ".mha" and path.stem in series
+        )
+        if not (is_series or place.as_posix() in _OWN or path.name.startswith(".")):
+            raise DataError(
+                path, "is no file of the phantom, and would be lost", "Move it away, or choose another folder for --out."
+            )
+
+
 def generate_dataset(
     out: str | Path,
     n_patients: int,
@@ -149,7 +166,8 @@ def generate_dataset(
     byte, however many processes work; patient k is the same whatever ``n_patients``. The folder appears when it is complete.
 
     Args:
-        out: folder to write; a phantom set that is there already is replaced, anything else is refused.
+        out: folder to write; a phantom set that is there already is replaced, anything else, or one that somebody added files
+            to, is refused.
         n_patients: how many patients; their ids are 1 to n.
         seed: non-negative integer.
         jobs: processes to use; None takes one for every core, at most 4.
@@ -169,6 +187,7 @@ def generate_dataset(
             f"n_patients={n_patients}, seed={seed}, size='{size}': at least 1 patient, seed 0 or more, size in {SIZES}"
         )
     out = Path(out)
+    _refuse_foreign_files(out)
     require_free_space(
         out.parent, n_patients * _LARGEST_CASE_BYTES * (2 if size == "full" else 0.2), f"a phantom of {n_patients} patients"
     )
