@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,3 +52,12 @@ class SegmentationNetwork(nn.Module):
         ]
         if wrong:
             raise ValueError(", ".join(wrong))
+
+
+def whole_numbers(option: str, values: Sequence[int], fewest: int, most: int) -> tuple[int, ...]:
+    """The value of an option as a tuple; ValueError when it is not ``fewest`` to ``most`` positive whole numbers."""
+    plain = isinstance(values, Sequence) and all(isinstance(value, int) and value > 0 for value in values)
+    if not plain or not fewest <= len(values) <= most:
+        number = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        raise ValueError(f"{option} must be {number} positive whole numbers, not {values!r}")
+    return tuple(values)

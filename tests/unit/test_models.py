@@ -1,18 +1,23 @@
 """One tester class that every architecture passes, and what each architecture refuses."""
 
+import hashlib
+import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from spider_utils.models import available_models, build_model, parameter_count
 from spider_utils.training.checkpoints import load_model, save_model
 
 N_CLASSES = 4
 # Parameters of the default network with 1 channel and 4 classes: a change of the network must be noticed.
-PARAMETERS = {"unet": 14_322_372}
+PARAMETERS = {"deeplabv3": 15_893_444, "resunet": 8_215_684, "unet": 14_322_372, "unetplusplus": 15_964_612}
+WITH_ENCODER = ["deeplabv3", "unet", "unetplusplus"]
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +27,31 @@ def _seed():
 
 def images(model, batch=2, steps=(2, 3)):
     """A batch whose height and width differ, ``steps`` strides high and wide."""
-    return torch.rand(batch, 1, steps[0] * model.stride, steps[1] * model.stride)
+    return torch.rand(batch, model.in_channels, steps[0] * model.stride, steps[1] * model.stride)
+
+
+def seeded_digest(name, seed):
+    """SHA-256 of all tensors of a network that is built after seeding."""
+    torch.manual_seed(seed)
+    digest = hashlib.sha256()
+    for key, value in build_model(name, in_channels=1, n_classes=N_CLASSES).state_dict().items():
+        digest.update(key.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def digests_elsewhere():
+    """The digests for seed 1 from another process, with other threads and another order of building."""
+    code = (
+        "import json, torch; torch.set_num_threads(3); from tests.unit.test_models import PARAMETERS, seeded_digest; "
+        "print(json.dumps({name: seeded_digest(name, 1) for name in reversed(PARAMETERS)}))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    return json.loads(subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True).stdout)
+
+
+def test_every_architecture_is_tested():
+    assert available_models() == sorted(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", available_models())
@@ -36,10 +65,16 @@ class TestModelContract:
         assert logits.dtype == torch.float32 and logits.isfinite().all()
         assert logits.min() < 0  # scores, not probabilities
 
+    def test_takes_other_numbers_of_channels_and_classes(self, name):
+        model = build_model(name, in_channels=3, n_classes=20).eval()
+        x = images(model, batch=1, steps=(1, 2))
+        with torch.no_grad():
+            assert model(x).shape == (1, 20, *x.shape[2:])
+
     def test_odd_sizes_are_refused_with_the_size_to_pad_to(self, name):
         model = build_model(name, in_channels=1, n_classes=N_CLASSES).eval()
         stride = model.stride
-        high = torch.rand(1, 1, 5 * stride - 10, 2 * stride)
+        high = torch.rand(1, 1, 5 * stride - stride // 3, 2 * stride)
         with pytest.raises(ValueError, match=rf"^height must be divisible by {stride}; pad to {5 * stride} "):
             model(high)
         both = torch.rand(1, 1, stride + 1, stride - 1)
@@ -55,7 +90,7 @@ class TestModelContract:
     def test_every_weight_gets_a_gradient(self, name):
         model = build_model(name, in_channels=1, n_classes=N_CLASSES).train()
         x = images(model)
-        torch.nn.functional.cross_entropy(model(x), torch.randint(N_CLASSES, (2, *x.shape[2:]))).backward()
+        F.cross_entropy(model(x), torch.randint(N_CLASSES, (2, *x.shape[2:]))).backward()
         without = [key for key, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
         assert without == []
         assert all(weight.grad.isfinite().all() for weight in model.parameters())
@@ -70,6 +105,17 @@ class TestModelContract:
         assert loaded.spec == model.spec and card["scheme"] == "structures4"
         with torch.no_grad():
             assert torch.equal(loaded(x), model.eval()(x))
+
+    def test_spec_outlives_json_and_builds_the_same(self, name):
+        model = build_model(name, in_channels=1, n_classes=N_CLASSES)
+        spec = json.loads(json.dumps(model.spec))
+        assert spec == model.spec
+        again = build_model(spec["architecture"], spec["in_channels"], spec["n_classes"], **spec["options"])
+        assert again.spec == model.spec and again.stride == model.stride
+        again.load_state_dict(model.state_dict())
+        x = images(model)
+        with torch.no_grad():
+            assert torch.equal(again.eval()(x), model.eval()(x))
 
     def test_channels_last_gives_the_same(self, name):
         model = build_model(name, in_channels=1, n_classes=N_CLASSES).eval()
@@ -95,6 +141,18 @@ class TestModelContract:
         assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
         assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
+    def test_same_seed_same_weights_in_another_process(self, name, digests_elsewhere):
+        assert seeded_digest(name, 1) == digests_elsewhere[name]
+
+    def test_same_seed_same_training_step(self, name):
+        model = build_model(name, in_channels=1, n_classes=N_CLASSES).train()
+        x = images(model)
+        outputs = []
+        for _ in range(2):
+            torch.manual_seed(1)  # dropout draws numbers
+            outputs.append(model(x))
+        assert torch.equal(*outputs)
+
     def test_parameter_count(self, name):
         model = build_model(name, in_channels=1, n_classes=N_CLASSES)
         assert parameter_count(model) == PARAMETERS[name]
@@ -116,26 +174,116 @@ def test_unknown_model_and_options_are_refused():
         build_model("unet", 1, 1)
 
 
-def test_unet_stride_follows_its_depth():
-    assert build_model("unet", 1, 4).stride == 32
-    shallow = build_model("unet", 1, 4, decoder_channels=(16, 8, 8))
-    assert shallow.stride == 8
-    assert shallow(torch.rand(1, 1, 8, 24)).shape == (1, 4, 8, 24)
+@pytest.mark.parametrize(
+    ("name", "options", "stride"),
+    [
+        ("unet", {}, 32),
+        ("unet", {"decoder_channels": (16, 8, 8)}, 8),
+        ("unetplusplus", {}, 32),
+        ("unetplusplus", {"decoder_channels": (16, 8, 8)}, 8),
+        ("resunet", {}, 8),
+        ("resunet", {"widths": (8, 16)}, 2),
+        ("deeplabv3", {}, 8),
+        ("deeplabv3", {"output_stride": 16}, 16),
+    ],
+)
+def test_stride_follows_the_depth(name, options, stride):
+    model = build_model(name, 1, 4, **options).eval()
+    assert model.stride == stride
+    assert model(torch.rand(1, 1, stride, 3 * stride)).shape == (1, 4, stride, 3 * stride)
 
 
+@pytest.mark.parametrize("name", WITH_ENCODER)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"encoder": "resnet1"}, "unknown encoder 'resnet1'"),
         ({"encoder": "tu-nosuchnet"}, "unknown encoder 'tu-nosuchnet'"),
         ({"encoder_weights": "radimagenet"}, "must be None or 'imagenet'"),
-        ({"decoder_channels": (16, 8)}, "3 to 5 positive numbers"),
-        ({"decoder_channels": (16, 8, 0)}, "3 to 5 positive numbers"),
     ],
 )
-def test_unet_refuses_bad_options(options, message):
+def test_bad_encoders_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
-        build_model("unet", 1, 4, **options)
+        build_model(name, 1, 4, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "reason"),
+    [
+        ("unetplusplus", "mit_b0", "UnetPlusPlus is not support"),
+        ("deeplabv3", "densenet121", "do not support dilated mode"),
+        ("deeplabv3", "tu-vgg11", "AssertionError"),
+        ("deeplabv3", "tu-swin_tiny_patch4_window7_224", "output_stride"),
+    ],
+)
+def test_encoders_that_do_not_fit_are_refused(name, encoder, reason):
+    with pytest.raises(
+        ValueError, match=rf"encoder '{encoder}' does not work in .*{reason}.*\. Use another one, such as 'resnet18'"
+    ):
+        build_model(name, 1, 4, encoder=encoder)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("unet", {"decoder_channels": (16, 8)}, "3 to 5 positive whole numbers"),
+        ("unet", {"decoder_channels": (16, 8, 0)}, "3 to 5 positive whole numbers"),
+        ("unet", {"decoder_channels": (16, 8, 8.0)}, "3 to 5 positive whole numbers"),
+        ("unetplusplus", {"decoder_channels": (16, 8)}, "decoder_channels must be 3 to 5 positive whole numbers"),
+        ("unetplusplus", {"decoder_channels": (16, 8, 0)}, "decoder_channels must be 3 to 5 positive whole numbers"),
+        ("resunet", {"widths": (16,)}, "widths must be 2 to 7 positive whole numbers"),
+        ("resunet", {"widths": 16}, "widths must be 2 to 7 positive whole numbers, not 16"),
+        ("resunet", {"widths": "16"}, "widths must be 2 to 7 positive whole numbers, not '16'"),
+        ("resunet", {"widths": (16, -1)}, "widths must be 2 to 7 positive whole numbers"),
+        ("resunet", {"encoder": "resnet18"}, "no option encoder. Its options are: widths"),
+        ("deeplabv3", {"output_stride": 32}, "output_stride must be 8 or 16, not 32"),
+        ("deeplabv3", {"aspp_channels": 0}, "aspp_channels must be a positive whole number"),
+        ("deeplabv3", {"atrous_rates": (6, 12)}, "atrous_rates must be 3 positive whole numbers"),
+        ("deeplabv3", {"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+    ],
+)
+def test_bad_options_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(name, 1, 4, **options)
+
+
+def test_resunet_is_the_published_one():
+    # Table I: 15 convolutions, the last of them 1x1. For colour images the paper prints 7.8 million weights.
+    model = build_model("resunet", 3, 2)
+    convolutions = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Conv2d) and "shortcut" not in name}
+    assert [(m.out_channels, m.stride[0]) for m in convolutions.values()] == [
+        *[(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)],
+        *[(256, 1), (256, 1), (128, 1), (128, 1), (64, 1), (64, 1), (2, 1)],
+    ]
+    assert round(sum(m.weight.numel() for m in convolutions.values()) / 1e6, 1) == 7.8
+
+
+def test_residual_unit_adds_its_input_to_the_pre_activated_branch():
+    from spider_utils.models.resunet import ResidualUnit
+
+    for pre_activation in (True, False):
+        unit = ResidualUnit(3, 5, stride=2, pre_activation=pre_activation).eval()
+        *_, first, norm, _, second = unit.residual
+        norm.running_mean.uniform_(-1, 1)
+        x = torch.randn(2, 3, 8, 6)
+        entered = F.relu(unit.residual[0](x)) if pre_activation else x
+        branch = F.conv2d(F.relu(norm(F.conv2d(entered, first.weight, stride=2, padding=1))), second.weight, padding=1)
+        torch.testing.assert_close(unit(x), branch + F.conv2d(x[:, :, ::2, ::2], unit.shortcut.weight))
+
+
+def test_deeplab_spans_the_same_part_of_the_image_at_both_output_strides():
+    dilations = {}
+    for output_stride in (8, 16):
+        decoder = build_model("deeplabv3", 1, 4, output_stride=output_stride).body.decoder
+        dilations[output_stride] = [branch[0].dilation for branch in list(decoder.aspp.convs)[1:4]]
+    assert dilations == {8: [(12, 12), (24, 24), (36, 36)], 16: [(6, 6), (12, 12), (18, 18)]}
+
+
+def test_deeplab_refuses_to_train_on_single_images():
+    model = build_model("deeplabv3", 1, 4, output_stride=16, aspp_channels=8)
+    with pytest.raises(ValueError, match="training needs batches of at least 2 images, not 1: raise batch_size"):
+        model.train()(torch.rand(1, 1, 32, 32))
+    assert model.eval()(torch.rand(1, 1, 32, 32)).shape == (1, 4, 32, 32)
 
 
 def test_spec_names_every_option():
@@ -149,20 +297,22 @@ def test_spec_names_every_option():
     }
 
 
-def test_imagenet_weights_that_cannot_be_fetched_are_one_notice(monkeypatch):
+@pytest.mark.parametrize("name", WITH_ENCODER)
+def test_imagenet_weights_that_cannot_be_fetched_are_one_notice(name, monkeypatch):
     def offline(*args, **kwargs):
         raise ConnectionError("no route to host\nmore lines")
 
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", offline)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = build_model("unet", 1, 4, encoder_weights="imagenet")
+        model = build_model(name, 1, 4, encoder_weights="imagenet")
     ours = [str(notice.message) for notice in caught if "ImageNet" in str(notice.message)]
     assert ours == ["ImageNet weights of 'resnet18' cannot be had, so it starts from random weights (no route to host)"]
     assert model.spec["initial_weights"] == "random" and model.spec["options"]["encoder_weights"] == "imagenet"
 
 
-def test_imagenet_weights_are_used_when_they_can_be_had(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", WITH_ENCODER)
+def test_imagenet_weights_are_used_when_they_can_be_had(name, monkeypatch, tmp_path):
     import segmentation_models_pytorch as smp
     from safetensors.torch import save_file
 
@@ -173,10 +323,11 @@ def test_imagenet_weights_are_used_when_they_can_be_had(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "segmentation_models_pytorch.encoders.hf_hub_download", lambda *a, **k: str(tmp_path / "model.safetensors")
     )
-    model = build_model("unet", 1, 4, encoder_weights="imagenet")
+    model = build_model(name, 1, 4, encoder_weights="imagenet")
     assert model.spec["initial_weights"] == "imagenet"
     assert torch.equal(model.body.encoder.conv1.weight, torch.full((64, 1, 7, 7), 1.5))  # three colours summed to one
-    assert not torch.equal(model.body.decoder.blocks[0].conv1[0].weight.unique(), torch.tensor([0.5]))
+    convolutions = [weight for weight in model.body.decoder.parameters() if weight.ndim == 4]
+    assert convolutions and not any((weight == 0.5).any() for weight in convolutions)
 
 
 def test_listing_models_loads_no_network_library():
