@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 from torch import nn
 
+from spider_utils.models.network import SegmentationNetwork
+
 _FIRST_INPUT, _LARGEST_INPUT = 1024, 2048  # pixels; a receptive field beyond the second is called unlimited
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -87,7 +89,7 @@ def feature_sizes(model: nn.Module, images: torch.Tensor, blocks: Sequence[str])
 # -------------------------------------------------------------------------------------------------------- receptive fields
 
 
-def theoretical_receptive_field(model: nn.Module, in_channels: int = 1, stride: int = 32) -> tuple[float, float]:
+def theoretical_receptive_field(model: nn.Module, in_channels: int = 1, stride: int | None = None) -> tuple[float, float]:
     """The region of the input that can change the output at one pixel at all: (rows, columns) in pixels.
 
     Found by a gradient, so it holds for any network: in a copy every weight becomes positive and every ``nn.MaxPool2d`` an
@@ -98,12 +100,15 @@ def theoretical_receptive_field(model: nn.Module, in_channels: int = 1, stride: 
     Args:
         model: a 2D network, ``(batch, in_channels, height, width)`` -> ``(batch, any, height, width)``.
         in_channels: channels of its input.
-        stride: what height and width must be divisible by.
+        stride: what height and width must be divisible by; None stands for the network's own, or for 32 when it is not one of
+            ``build_model``.
 
     Returns:
         Rows and columns of the smallest box around the field; ``math.inf`` for a side that is longer than 2048 pixels, as with
         pooling over the whole image.
     """
+    if stride is None:
+        stride = model.stride if isinstance(model, SegmentationNetwork) else 32
     model = _without_switches(model)
     return _side(model, in_channels, stride, axis=2), _side(model, in_channels, stride, axis=3)
 

@@ -61,6 +61,65 @@ def test_feature_sizes_of_the_unet():
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def small(name):
+    """A narrow network of each other architecture."""
+    options = {
+        "unetplusplus": {"decoder_channels": (16, 16, 8, 8, 8)},
+        "resunet": {"widths": (4, 8, 12, 16)},
+        "deeplabv3": {"output_stride": 16, "aspp_channels": 8},
+    }
+    return build_model(name, 1, 4, **options[name])
+
+
+@pytest.mark.parametrize("name", ["unetplusplus", "resunet", "deeplabv3"])
+def test_parameters_of_every_architecture_lie_in_parts_of_the_same_names(name):
+    model = small(name)
+    table = parameter_table(model, depth=2)
+    assert {"body.encoder", "body.decoder", "body.segmentation_head"} == set(table["block"]) - {"body.bridge"}
+    assert table["parameters"].sum() == parameter_count(model)
+
+
+def test_feature_sizes_of_the_grid_of_a_unetplusplus():
+    model = small("unetplusplus")
+    # One row a size, from deepest to finest, and in it from left to right; then the block that doubles to the image's size.
+    rows = [[f"body.decoder.blocks.x_{start}_{row}" for start in range(row, -1, -1)] for row in range(4)]
+    blocks = [block for row in rows for block in row] + ["body.decoder.blocks.x_0_4"]
+    assert len(blocks) == len(model.body.decoder.blocks)
+    table = feature_sizes(model, torch.rand(1, 1, 64, 96), blocks)
+    # Inside the grid as wide as the encoder (128, 64 and 64 at these sizes), at the end of a row as wide as the decoder.
+    assert table.drop(columns="block").to_numpy().tolist() == [
+        *[[16, 4, 6]],
+        *[[128, 8, 12], [16, 8, 12]],
+        *[[64, 16, 24], [64, 16, 24], [8, 16, 24]],
+        *[[64, 32, 48], [64, 32, 48], [64, 32, 48], [8, 32, 48]],
+        [8, 64, 96],
+    ]
+
+
+def test_feature_sizes_of_the_resunet():
+    blocks = [*(f"body.encoder.{i}" for i in range(3)), "body.bridge", *(f"body.decoder.{i}" for i in range(3))]
+    table = feature_sizes(small("resunet"), torch.rand(2, 1, 32, 48), blocks)
+    assert table.drop(columns="block").to_numpy().tolist() == [
+        *[[4, 32, 48], [8, 16, 24], [12, 8, 12]],
+        [16, 4, 6],
+        *[[12, 8, 12], [8, 16, 24], [4, 32, 48]],
+    ]
+
+
+def test_feature_sizes_of_deeplab_stop_at_its_output_stride():
+    blocks = [
+        *(f"body.encoder.layer{i}" for i in range(1, 5)),
+        "body.decoder.aspp.convs.4",
+        "body.decoder",
+        "body.segmentation_head",
+    ]
+    table = feature_sizes(small("deeplabv3"), torch.rand(1, 1, 64, 96), blocks)
+    assert table.drop(columns="block").to_numpy().tolist() == [
+        *[[64, 16, 24], [128, 8, 12], [256, 4, 6], [512, 4, 6]],
+        *[[8, 4, 6], [8, 4, 6], [4, 64, 96]],
+    ]
+
+
 def test_feature_sizes_refuse_blocks_without_one_map():
     model, images = unet(), torch.rand(1, 1, 64, 64)
     with pytest.raises(ValueError, match="no block body.nothing"):
@@ -106,6 +165,24 @@ def test_theoretical_field_holds_every_pixel_that_changes_the_output():
             other[0, 0, row, column] += 10
             changed[row, column] = not torch.equal(model(other)[0, :, 16, 16], before)
     assert (rows, columns) == tuple(np.ptp(np.flatnonzero(changed.any(axis=a))) + 1 for a in (1, 0))
+
+
+def test_theoretical_fields_of_the_architectures():
+    # By hand, from the output pixel 0 downwards, as first and last pixel that is reached (two 3x3 convolutions add 2 on either
+    # side; doubling: floor(p / 2)): 2 -> [-2, 2], [-1, 1]; [-3, 3], [-2, 1]; [-4, 3], [-2, 1]; the bridge [-3, 2], then stride
+    # 2 (2p - 1 to 2p + 1): [-7, 5]; [-8, 6], [-17, 13]; [-18, 14], [-37, 29]; [-39, 31].
+    assert theoretical_receptive_field(small("resunet")) == (71, 71)
+    # The grid adds paths, but none that is longer than the one through the deepest features.
+    assert theoretical_receptive_field(small("unetplusplus")) == theoretical_receptive_field(unet())
+    # One branch takes the mean over the whole image.
+    assert theoretical_receptive_field(small("deeplabv3")) == (math.inf, math.inf)
+
+
+@pytest.mark.parametrize("name", ["unetplusplus", "resunet", "deeplabv3"])
+def test_effective_fields_of_the_architectures(name):
+    field = effective_receptive_field(small(name), torch.rand(2, 1, 64, 96), center=(32, 64))
+    assert field.shape == (64, 96) and field.sum() == pytest.approx(1)
+    assert field[:, 48:].sum() > field[:, :48].sum()
 
 
 def test_pooling_over_the_whole_image_has_no_limit():
