@@ -33,7 +33,7 @@ class Profile:
         patients: number of phantom patients generated when there is no real data.
         phantom_size: "small" (coarse voxels, few slices) or "full" (hospital voxel sizes).
         slice_size: rows, columns of the 2D slices that networks see.
-        encoder, decoder_channels: the U-Net's parts.
+        networks: options of each architecture (see models.build_model), by its name.
         epochs, batch_size, learning_rate, optimizer, schedule: of every 2D network (see training.config.TrainConfig).
         level_epochs, level_learning_rate, level_augment: of a twenty-class network, which starts from the four-class one.
         samples_per_epoch: slices drawn a training epoch; None means all of them.
@@ -47,8 +47,7 @@ class Profile:
     patients: int
     phantom_size: str
     slice_size: tuple[int, int]
-    encoder: str
-    decoder_channels: tuple[int, ...]
+    networks: dict[str, dict[str, object]]
     epochs: int
     level_epochs: int
     level_learning_rate: float
@@ -69,8 +68,12 @@ PROFILES: dict[str, Profile] = {
         patients=6,
         phantom_size="small",
         slice_size=(64, 64),
-        encoder="resnet18",
-        decoder_channels=(32, 24, 16, 12, 8),
+        networks={
+            "unet": {"encoder": "resnet18", "decoder_channels": [32, 24, 16, 12, 8]},
+            "unetplusplus": {"encoder": "resnet18", "decoder_channels": [32, 24, 16, 12, 8]},
+            "resunet": {"widths": [16, 24, 32, 48]},
+            "deeplabv3": {"encoder": "resnet18", "output_stride": 16, "aspp_channels": 32},
+        },
         epochs=3,
         level_epochs=3,
         level_learning_rate=4e-3,
@@ -89,8 +92,12 @@ PROFILES: dict[str, Profile] = {
         patients=24,
         phantom_size="full",
         slice_size=(160, 128),
-        encoder="resnet18",
-        decoder_channels=(128, 64, 32, 16, 16),
+        networks={
+            "unet": {"encoder": "resnet18", "decoder_channels": [128, 64, 32, 16, 16]},
+            "unetplusplus": {"encoder": "resnet18", "decoder_channels": [128, 64, 32, 16, 16]},
+            "resunet": {"widths": [16, 32, 64, 128]},
+            "deeplabv3": {"encoder": "resnet18", "output_stride": 16, "aspp_channels": 128},
+        },
         epochs=7,
         level_epochs=20,
         level_learning_rate=5e-3,
@@ -110,8 +117,12 @@ PROFILES: dict[str, Profile] = {
         patients=218,
         phantom_size="full",
         slice_size=(128, 128),
-        encoder="resnet34",
-        decoder_channels=(256, 128, 64, 32, 16),
+        networks={
+            "unet": {"encoder": "resnet34", "decoder_channels": [256, 128, 64, 32, 16]},
+            "unetplusplus": {"encoder": "resnet34", "decoder_channels": [256, 128, 64, 32, 16]},
+            "resunet": {"widths": [64, 128, 256, 512]},
+            "deeplabv3": {"encoder": "resnet34", "output_stride": 8, "aspp_channels": 256},
+        },
         epochs=50,
         level_epochs=50,
         level_learning_rate=1e-3,

@@ -144,7 +144,7 @@ class Workspace:
             split: who trains; the default split when None.
             size: rows, columns of its slices; the profile's when None.
             tag: added to the run's name, to keep variants apart.
-            options: of the architecture; the profile's encoder and decoder when None.
+            options: of the architecture; the profile's when None.
             start_from: a run whose weights this one starts with, wherever name and shape agree (all but the last layer when the
                 schemes differ); None starts at random.
             changes: fields of TrainConfig, ``augment``, ``slice_gap_mm`` or ``crop_columns``, that differ from the profile (whose
@@ -170,7 +170,7 @@ class Workspace:
             }
         )
         if options is None:
-            options = {"encoder": profile.encoder, "decoder_channels": list(profile.decoder_channels)}
+            options = profile.networks.get(architecture, {})
         seed_everything(seed)
         model = build_model(architecture, in_channels=1, n_classes=scheme_.n_classes, **options)
         self._check_settings(scheme, size or profile.slice_size, columns, model.stride)

@@ -12,6 +12,7 @@ import torch
 
 from spider_utils import runtime
 from spider_utils.errors import KitError
+from spider_utils.models import available_models, build_model
 
 
 def test_profiles_are_found_by_name():
@@ -23,8 +24,11 @@ def test_profiles_are_found_by_name():
 
 
 @pytest.mark.parametrize("profile", runtime.PROFILES.values(), ids=lambda p: p.name)
-def test_slice_sizes_fit_a_network_of_stride_32(profile):
-    assert all(side % 32 == 0 for side in profile.slice_size)
+def test_profiles_have_options_for_every_architecture(profile):
+    assert sorted(profile.networks) == available_models()
+    for architecture, options in profile.networks.items():
+        model = build_model(architecture, 1, 4, **options)
+        assert all(side % model.stride == 0 for side in (*profile.slice_size, profile.crop_columns or 0))
 
 
 def test_the_paper_profile_is_the_sources():

@@ -14,6 +14,7 @@ from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.slices import thin_out
 from spider_utils.errors import KitError
 from spider_utils.files import read_json
+from spider_utils.models import available_models
 from spider_utils.runtime import PROFILES
 from spider_utils.workflow import Workspace, find_run
 
@@ -120,6 +121,15 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_made(workspace: Wo
     with pytest.raises(KitError, match=message):
         workspace.train(tag="wrong", **settings)
     assert sorted(p for p in workspace.home.rglob("*") if p.is_dir()) == before
+
+
+@pytest.mark.parametrize("architecture", available_models())
+def test_every_architecture_is_trained_scored_and_taken_up_again(workspace: Workspace, architecture: str) -> None:
+    run = workspace.train_levels(architecture, tag="each")
+    assert run.card["architecture"] == architecture and run.card["options"].items() >= TINY.networks[architecture].items()
+    scores = workspace.evaluate(run)
+    assert scores["dice"].notna().any() and set(workspace.predictions(run)) == set(scores["case"])
+    assert workspace.train_levels(architecture, tag="each").folder == run.folder
 
 
 def test_levels_are_refused_before_the_first_stage_is_trained(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
