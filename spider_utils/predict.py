@@ -61,7 +61,6 @@ class Predictor:
             ) from error
         return cls(model.eval(), grid, scheme, chosen)
 
-    @torch.inference_mode()
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
         """Class probabilities of a few slices, in their own pixels.
 
@@ -72,9 +71,20 @@ class Predictor:
         Returns:
             float32 (n, classes, rows, columns), summing to 1 over classes.
         """
-        fitted = torch.from_numpy(self.grid.fit(slices, spacing_mm))[:, None].to(self.device).float() / 255
-        probabilities = torch.softmax(self.model(fitted).float(), dim=1).cpu().numpy()
-        return self.grid.unfit(probabilities, slices.shape[1:], spacing_mm)
+        return self.grid.unfit(self.grid_probabilities(self.grid.fit(slices, spacing_mm)), slices.shape[1:], spacing_mm)
+
+    @torch.inference_mode()
+    def grid_probabilities(self, slices: np.ndarray) -> np.ndarray:
+        """Class probabilities of a few slices that have the network's own size, as those of a slice store.
+
+        Args:
+            slices: uint8 (n, rows, columns) on ``grid``.
+
+        Returns:
+            float32 (n, classes, rows, columns), summing to 1 over classes.
+        """
+        images = torch.from_numpy(slices)[:, None].to(self.device).float() / 255
+        return torch.softmax(self.model(images).float(), dim=1).cpu().numpy()
 
     def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
         """Segment a volume.

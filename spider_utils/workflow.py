@@ -22,11 +22,11 @@ from spider_utils.data.splits import Split, make_split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.statistics import summarise
-from spider_utils.files import atomic_path, fingerprint, read_json, sha256_of, write_csv, write_json
+from spider_utils.files import atomic_path, fingerprint, read_json, require_free_space, sha256_of, write_csv, write_json
 from spider_utils.labels import convert, get_scheme
 from spider_utils.locks import file_lock, make_once
 from spider_utils.models import build_model
-from spider_utils.predict import Predictor
+from spider_utils.predict import SLICES_AT_ONCE, Predictor
 from spider_utils.runtime import Profile, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
@@ -300,6 +300,45 @@ class Workspace:
         """Predicted masks (slice, row, column) by case, as left by ``evaluate``."""
         with np.load(Path(run.folder) / f"predictions-{subset}.npz", allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
+
+    def probabilities(
+        self, run: RunResult, split: Split | None = None, subset: str = "val"
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A run's class probabilities on the slices of a subset, for ensembles; computed once and kept in the run's folder.
+
+        Args:
+            run: a finished training.
+            split: the split that it was trained with; the default split when None.
+            subset: "val" (to choose weights on) or "test" (to report).
+
+        Returns:
+            Probabilities float16 (slices, classes, rows, columns) of the slice store's size, memory-mapped; truth uint8 (slices,
+            rows, columns) in the run's scheme; the case of each slice (slices,). Two runs of one size have the same slices.
+
+        Raises:
+            KitError: the run was trained with another split.
+        """
+        split = split or self.split()
+        check_split(run, split)
+        folder, (rows_px, columns_px) = Path(run.folder), run.card["size"]
+        store = self.store((rows_px, columns_px))
+        rows = split.rows(subset, store.table)
+        path, key_path = folder / f"probabilities-{subset}.npy", folder / f"probabilities-{subset}.json"
+        key = fingerprint([run.card, sha256_of(folder / "model.safetensors"), subset, store.fingerprint])
+        if not (path.is_file() and key_path.is_file() and read_json(key_path).get("key") == key):
+            predictor = Predictor.load(folder)
+            shape = (len(rows), get_scheme(predictor.scheme).n_classes, rows_px, columns_px)
+            require_free_space(folder, 2 * int(np.prod(shape)), f"probabilities of {len(rows)} slices")
+            with atomic_path(path) as partial:
+                kept = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+                for start in range(0, len(rows), SLICES_AT_ONCE):
+                    part = rows[start : start + SLICES_AT_ONCE]
+                    kept[start : start + len(part)] = predictor.grid_probabilities(np.array(store.images[part]))
+                kept.flush()
+                del kept
+            write_json(key_path, {"key": key})
+        truth = store.lookup(run.card["scheme"])[0][store.masks[rows]]
+        return np.load(path, mmap_mode="r"), truth, store.table["case"].to_numpy()[rows]
 
     def add_result(self, run: RunResult, scores: pd.DataFrame) -> pd.DataFrame:
         """Add a run's summary (mean, interval, n by class and metric) to the results table, replacing its earlier rows."""

@@ -6,12 +6,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.slices import thin_out
+from spider_utils.ensemble import best_pair_weight
 from spider_utils.errors import KitError
 from spider_utils.files import read_json
 from spider_utils.models import available_models
@@ -130,6 +133,26 @@ def test_every_architecture_is_trained_scored_and_taken_up_again(workspace: Work
     scores = workspace.evaluate(run)
     assert scores["dice"].notna().any() and set(workspace.predictions(run)) == set(scores["case"])
     assert workspace.train_levels(architecture, tag="each").folder == run.folder
+
+
+def test_probabilities_are_kept_and_fit_the_networks_labels(workspace: Workspace) -> None:
+    run = workspace.train(tag="kept")
+    probabilities, truth, cases = workspace.probabilities(run)
+    store, split = workspace.store(), workspace.split()
+    rows = split.rows("val", store.table)
+    assert probabilities.dtype == np.float16 and probabilities.shape == (len(rows), 4, 32, 32)
+    assert truth.shape == (len(rows), 32, 32) and cases.tolist() == store.table["case"].iloc[rows].tolist()
+    with torch.inference_mode():
+        logits = run.load_model()(torch.from_numpy(np.array(store.images[rows]))[:, None].float() / 255)
+    np.testing.assert_allclose(probabilities, logits.softmax(dim=1).numpy(), atol=1e-3)
+    before = stamps(run.folder)
+    workspace.probabilities(run)
+    assert stamps(run.folder) == before, "computed once"
+    other = workspace.train("resunet", tag="kept")
+    found = best_pair_weight(probabilities, workspace.probabilities(other)[0], truth, volumes=cases)
+    assert found.score >= max(found.at([0.0, 1.0]))
+    with pytest.raises(KitError, match="another split"):
+        workspace.probabilities(run, workspace.split(fold=1))
 
 
 def test_levels_are_refused_before_the_first_stage_is_trained(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
