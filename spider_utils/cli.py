@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from spider_utils.errors import KitError
+from spider_utils.models import available_models
 
 app = typer.Typer(
     help="Lumbar-spine MRI segmentation: data, course, training, prediction, evaluation.",
@@ -172,7 +173,7 @@ def run_one_notebook(
 
 @app.command("train")
 def train(
-    model: Annotated[str, typer.Option(help="Architecture.")] = "unet",
+    model: Annotated[str, typer.Option(help=f"Architecture: {', '.join(available_models())}.")] = "unet",
     scheme: Annotated[str, typer.Option(help="Label scheme to learn: structures4 or levels20.")] = "structures4",
     profile: Profile = ProfileName.quick,
     data: Data = DataKind.phantom,
