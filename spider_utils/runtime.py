@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,7 +47,7 @@ class Profile:
     patients: int
     phantom_size: str
     slice_size: tuple[int, int]
-    networks: dict[str, dict[str, object]]
+    networks: dict[str, dict[str, object]] = field(hash=False)
     epochs: int
     level_epochs: int
     level_learning_rate: float

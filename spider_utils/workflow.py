@@ -324,7 +324,7 @@ class Workspace:
         store = self.store((rows_px, columns_px))
         rows = split.rows(subset, store.table)
         path, key_path = folder / f"probabilities-{subset}.npy", folder / f"probabilities-{subset}.json"
-        key = fingerprint([run.card, sha256_of(folder / "model.safetensors"), subset, store.fingerprint])
+        key = fingerprint([SCORES_VERSION, run.card, sha256_of(folder / "model.safetensors"), subset, store.fingerprint])
         if not (path.is_file() and key_path.is_file() and read_json(key_path).get("key") == key):
             predictor = Predictor.load(folder)
             shape = (len(rows), get_scheme(predictor.scheme).n_classes, rows_px, columns_px)

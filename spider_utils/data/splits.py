@@ -52,8 +52,10 @@ class Split:
         """Row numbers of ``table`` (of a slice store, or of cases) that belong to ``subset``.
 
         Raises:
-            KitError: the table holds a patient (or slice) that this split does not know.
+            KitError: no such subset, or the table holds a patient (or slice) that this split does not know.
         """
+        if subset not in SUBSETS:
+            raise KitError(f"unknown subset '{subset}'. Known are: {', '.join(SUBSETS)}")
         keys = ["patient"] if self.by_patient else ["case", "slice"]
         merged = table[keys].merge(self.table[[*keys, "subset"]], on=keys, how="left")
         if merged["subset"].isna().any():

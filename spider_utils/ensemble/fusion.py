@@ -11,30 +11,37 @@ import torch
 
 from spider_utils.ensemble.pixels import check_maps, chunks, top_class
 
+_PENALTY = 1e-5  # keeps the weights finite where the drawn pixels can be told apart without error
 _SMALLEST = 1e-4  # probability below which a stacking model makes no difference: float16 holds little below
 
 
-def label_map(probabilities: Sequence[np.ndarray], weights: Sequence[float] | np.ndarray) -> np.ndarray:
+def label_map(probabilities: Sequence[np.ndarray], weights: Sequence[float] | np.ndarray, votes: bool = False) -> np.ndarray:
     """The class on top of a weighted average.
 
     Args:
         probabilities: of each model, (slices, classes, rows, columns) float, summing to 1; may be memory-mapped.
-        weights: (models,), or (models, classes) for weights of each class.
+        weights: (models,), or (models, classes) for weights of each class; not negative.
+        votes: average each model's top class, as 1, instead of its probabilities.
 
     Returns:
         uint8 (slices, rows, columns); the lower class where two tie.
 
     Raises:
-        ValueError: shapes that do not fit, or probabilities that are none.
+        ValueError: shapes that do not fit, or probabilities or weights that are none.
     """
     weights = np.asarray(weights, dtype=np.float64)
     if len(weights) != len(probabilities):
         raise ValueError(f"{len(weights)} weights for {len(probabilities)} models")
+    if not (weights >= 0).all() or not np.isfinite(weights).all() or not weights.any():
+        raise ValueError(f"weights must be finite, not negative, and not all 0: {weights.tolist()}")
     shape = probabilities[0].shape
     labels = np.zeros((shape[0], *shape[2:]), np.uint8)
     check_maps(probabilities, labels, None)
     columns = weights.reshape(len(weights), -1, 1, 1)
+    classes = np.arange(shape[1])[:, None, None]
     for part, blocks in chunks(probabilities):
+        if votes:
+            blocks = [top_class(block)[:, None] == classes for block in blocks]
         labels[part] = top_class(sum(block * column for block, column in zip(blocks, columns, strict=True)))
     return labels
 
@@ -46,11 +53,16 @@ def as_published(score_a: float, score_b: float, step: float = 0.05) -> pd.DataF
 
     Args:
         score_a, score_b: Dice or IoU of the two models.
-        step: of the weights.
+        step: of the weights; 1 must be a multiple of it.
 
     Returns:
         One row a weight, from 1 to 0: weight (share of model a), score.
+
+    Raises:
+        ValueError: a step that does not divide 1.
     """
+    if not 0 < step <= 1 or abs(1 / step - round(1 / step)) > 1e-9:
+        raise ValueError(f"step must divide 1, as 0.05 does, not {step}")
     weight = np.linspace(1, 0, round(1 / step) + 1)
     return pd.DataFrame({"weight": weight, "score": weight * score_a + (1 - weight) * score_b})
 
@@ -69,11 +81,11 @@ class Stacking:
 
     @classmethod
     def fit(cls, probabilities: Sequence[np.ndarray], truth: np.ndarray, max_pixels: int = 200_000, seed: int = 0) -> Stacking:
-        """Fit by maximum likelihood, from the equal average as the first guess.
+        """Fit by the cross-entropy of drawn pixels, held near the equal average by a small squared penalty on the distance to it.
 
         Args:
             probabilities, truth: as for best_weights; of validation patients.
-            max_pixels: as many pixels are drawn at random.
+            max_pixels: as many pixels are drawn at random, or all when there are fewer.
             seed: of the draw.
 
         Raises:
@@ -81,27 +93,28 @@ class Stacking:
         """
         check_maps(probabilities, truth, None)
         n_models, n_classes = len(probabilities), probabilities[0].shape[1]
-        random, share = np.random.default_rng(seed), min(1.0, max_pixels / truth.size)
+        chosen = np.zeros(truth.size, bool)
+        chosen[np.random.default_rng(seed).choice(truth.size, min(max_pixels, truth.size), replace=False)] = True
+        chosen = chosen.reshape(truth.shape)
         features, targets = [], []
         for part, blocks in chunks(probabilities):
-            drawn = random.random(truth[part].shape) < share
+            drawn = chosen[part]
             features.append(_features([np.moveaxis(block, 1, -1)[drawn] for block in blocks]))
             targets.append(torch.from_numpy(truth[part][drawn].astype(np.int64)))
         inputs, target = torch.cat(features), torch.cat(targets)
-        layer = torch.nn.Linear(n_models * n_classes, n_classes)
-        with torch.no_grad():
-            layer.weight.copy_(torch.eye(n_classes).repeat(1, n_models) / n_models)
-            layer.bias.zero_()
-        optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+        average = torch.eye(n_classes).repeat(1, n_models) / n_models
+        weight, bias = average.clone().requires_grad_(), torch.zeros(n_classes, requires_grad=True)
+        optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(layer(inputs), target)
+            loss = torch.nn.functional.cross_entropy(inputs @ weight.T + bias, target)
+            loss = loss + _PENALTY * ((weight - average).square().sum() + bias.square().sum())
             loss.backward()
             return loss
 
         optimizer.step(closure)
-        return cls(layer.weight.detach().numpy(), layer.bias.detach().numpy())
+        return cls(weight.detach().numpy(), bias.detach().numpy())
 
     def label_map(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         """uint8 (slices, rows, columns), as the function of this name."""

@@ -58,8 +58,12 @@ def find_crossings(start: np.ndarray, end: np.ndarray) -> Crossings:
         # Of several lines that meet there, the steepest is on top afterwards.
         steepest = np.where(meets == nearest[:, None], rise, -np.inf).argmax(axis=1)
         goes_on = nearest <= 1
+        lowest = (meets == nearest[:, None])[goes_on].argmax(axis=1)
         moving, nearest, steepest = moving[goes_on], nearest[goes_on], steepest[goes_on]
-        parts.append((nearest, moving, label[moving], steepest))
+        # A third class that only touches the top has the pixel for that one place, if it is the lowest of those that tie.
+        touches = lowest < np.minimum(label[moving], steepest)
+        parts.append((nearest[touches], moving[touches], label[moving][touches], lowest[touches]))
+        parts.append((nearest, moving, np.where(touches, lowest, label[moving]), steepest))
         label[moving], here[moving] = steepest, nearest
         moving = moving[steepest != last[moving]]
     if not parts:
@@ -101,8 +105,8 @@ def score_curve(
         classes: indices of the classes whose mean is taken.
 
     Returns:
-        One row a piece of constant score, in order: low, high (on the line, 0 to 1), score. A piece with low == high is a tie
-        at a single place.
+        One row a piece of constant score, in order: low, high (on the line, 0 to 1), score. Where a tie decides the score of a
+        single place, that is a piece of its own, with low == high; other pieces may be open at their ends.
     """
     start = counts.score(metric, classes)
     late = crossings.new > crossings.old  # at the crossing itself the lower index wins, so these change just after it
@@ -112,18 +116,25 @@ def score_curve(
     late, truth, volume = (array[keep][order] for array in (late, truth, volume))
     if not len(at):
         return pd.DataFrame({"low": [0.0], "high": [1.0], "score": [start]})
-    change = _score_changes(old, new, truth, volume, counts, metric, classes)
+    scores = _scores_after(old, new, truth, volume, counts, metric, classes)
     # Crossings of one place and kind happen together: only the score after the last of them exists.
     ends = np.flatnonzero(np.append((at[1:] != at[:-1]) | (late[1:] != late[:-1]), True))
-    low = np.concatenate([[0.0], at[ends]])
-    high = np.append(low[1:], 1.0)
-    return pd.DataFrame({"low": low, "high": high, "score": start + np.concatenate([[0.0], np.cumsum(change)[ends]])})
+    at, late, scores = at[ends], late[ends], scores[ends]
+    following = np.append(at[1:], 1.0)
+    # Early crossings hold at their very place, which is a piece, and from there on, unless late ones take over.
+    twice = ~late & (following > at)
+    piece = np.repeat(np.arange(len(at)), 1 + twice)
+    low, high = at[piece], following[piece]
+    is_first = np.diff(piece, prepend=-1) > 0
+    high[is_first & twice[piece]] = low[is_first & twice[piece]]
+    low, high = np.append(0.0, low), np.append(at[0], high)
+    return pd.DataFrame({"low": low, "high": high, "score": np.append(start, scores[piece])})
 
 
-def _score_changes(
+def _scores_after(
     old: np.ndarray, new: np.ndarray, truth: np.ndarray, volume: np.ndarray, counts: Counts, metric: str, classes: np.ndarray
 ) -> np.ndarray:
-    """By how much each crossing, in order, changes the score."""
+    """The score after each crossing, in order."""
     n_volumes, n_classes = counts.tp.shape
     number = np.arange(len(old))
     # Every crossing touches two counters (volume, class): one loses the pixel, the other gains it.
@@ -155,8 +166,7 @@ def _score_changes(
     in_order = np.argsort(by_volume)
     volumes_before = (~np.isnan(values)).any(axis=1).sum()
     all_means = np.cumsum((mean_after - mean_before)[in_order]) + _mean(np.nansum(values, 1), (~np.isnan(values)).sum(1)).sum()
-    scores = all_means / (volumes_before + np.cumsum(appears[in_order]))
-    return np.diff(scores, prepend=counts.score(metric, classes))
+    return all_means / (volumes_before + np.cumsum(appears[in_order]))
 
 
 def _running(cell: np.ndarray, step: np.ndarray, base: np.ndarray) -> np.ndarray:

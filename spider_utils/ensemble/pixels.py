@@ -52,7 +52,7 @@ def chunks(probabilities: Sequence[np.ndarray]) -> Iterator[tuple[slice, list[np
     at_once = max(1, CHUNK_VALUES // (len(probabilities) * probabilities[0][0].size))
     for start in range(0, len(probabilities[0]), at_once):
         part = slice(start, start + at_once)
-        blocks = [np.asarray(one[part], dtype=np.float32) for one in probabilities]
+        blocks = [np.array(one[part], dtype=np.float32, order="C") for one in probabilities]  # torch wants memory of its own
         for number, block in enumerate(blocks):
             values = torch.from_numpy(block)  # looks through large arrays on all cores
             low, high = values.sum(dim=1).aminmax()  # NaN and infinity do not sum to 1 either
@@ -74,8 +74,9 @@ class Disputed:
     """Pixels whose label depends on the weights, and the counts of all others.
 
     Attributes:
-        scores: (pixels, models, classes), every model's probabilities, or votes; in a temporary file, mapped into memory.
-        truth, volume: int64 (pixels,), true class and row of the volume.
+        scores: float16 or float32 (pixels, models, classes), every model's probabilities, or votes; in a temporary file, mapped
+            into memory.
+        truth, volume: int32 (pixels,), true class and row of the volume.
         agreed: counts of the pixels that are not here; its ``true`` counts all pixels.
     """
 
@@ -120,29 +121,29 @@ def find_disputed(
     confusion = np.zeros(n_volumes * n_classes * n_classes, np.int64)
     true = np.zeros(n_volumes * n_classes, np.int64)
     kept: list[tuple[np.ndarray, np.ndarray]] = []
-    n_kept, dtype = 0, np.result_type(*(one.dtype for one in probabilities))
-    store = tempfile.TemporaryFile()
-    for part, blocks in chunks(probabilities):
-        labels = [top_class(block) for block in blocks]
-        same = np.logical_and.reduce([label == labels[0] for label in labels[1:]])
-        if by_class:
-            same &= _beats_all(blocks, labels[0])
-        volume = np.broadcast_to(rows[part, None, None], same.shape)
-        target = truth[part].astype(np.int64)
-        true += np.bincount((volume * n_classes + target).reshape(-1), minlength=len(true))
-        cells = (volume[same] * n_classes + target[same]) * n_classes + labels[0][same]
-        confusion += np.bincount(cells, minlength=len(confusion))
-        where = np.nonzero(~same)
-        if votes:
-            scores = np.stack([np.eye(n_classes, dtype=dtype)[label[where]] for label in labels], axis=1)
-        else:
-            scores = np.stack([block[where[0], :, where[1], where[2]] for block in blocks], axis=1).astype(dtype)
-        store.write(scores.tobytes())
-        kept.append((target[where], volume[where]))
-        n_kept += len(scores)
-    store.flush()
-    shape = (n_kept, n_models, n_classes)
-    scores = np.memmap(store, dtype, "r", shape=shape) if n_kept else np.zeros(shape, dtype)
+    n_kept, dtype = 0, np.float16 if all(one.dtype == np.float16 for one in probabilities) else np.float32
+    with tempfile.TemporaryFile() as store:
+        for part, blocks in chunks(probabilities):
+            labels = [top_class(block) for block in blocks]
+            same = np.logical_and.reduce([label == labels[0] for label in labels[1:]])
+            if by_class:
+                same &= _beats_all(blocks, labels[0])
+            volume = np.broadcast_to(rows[part, None, None], same.shape)
+            target = truth[part].astype(np.int64)
+            true += np.bincount((volume * n_classes + target).reshape(-1), minlength=len(true))
+            cells = (volume[same] * n_classes + target[same]) * n_classes + labels[0][same]
+            confusion += np.bincount(cells, minlength=len(confusion))
+            where = np.nonzero(~same)
+            if votes:
+                scores = np.stack([np.eye(n_classes, dtype=dtype)[label[where]] for label in labels], axis=1)
+            else:
+                scores = np.stack([block[where[0], :, where[1], where[2]] for block in blocks], axis=1).astype(dtype)
+            store.write(scores.tobytes())
+            kept.append((target[where].astype(np.int32), volume[where].astype(np.int32)))
+            n_kept += len(scores)
+        store.flush()
+        shape = (n_kept, n_models, n_classes)
+        scores = np.memmap(store, dtype, "r", shape=shape) if n_kept else np.zeros(shape, dtype)
     confusion = confusion.reshape(n_volumes, n_classes, n_classes)
     agreed = Counts(np.diagonal(confusion, axis1=1, axis2=2).copy(), confusion.sum(axis=1), true.reshape(n_volumes, n_classes))
     return Disputed(scores, *(np.concatenate([one[k] for one in kept]) for k in range(2)), agreed)

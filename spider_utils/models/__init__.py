@@ -63,7 +63,7 @@ def build_model(name: str, in_channels: int, n_classes: int, **options: Any) -> 
         "architecture": name,
         "in_channels": int(in_channels),
         "n_classes": int(n_classes),
-        "options": {option: list(value) if isinstance(value, tuple) else value for option, value in chosen.items()},
+        "options": {option: list(value) if isinstance(value, tuple | list) else value for option, value in chosen.items()},
         "initial_weights": model.initial_weights,
     }
     return model

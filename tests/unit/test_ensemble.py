@@ -72,9 +72,22 @@ def test_ties_go_to_the_lower_class_as_argmax_has_them():
         parts = [random.multinomial(4, [1 / 3] * 3, (2, 4, 4)).transpose(0, 3, 1, 2) / 4 for _ in range(2)]
         truth = random.integers(0, 3, (2, 4, 4)).astype(np.uint8)
         found = best_pair_weight(*parts, truth)
-        grid = np.append(random.uniform(0, 1, 30), [0, 1])
+        grid = np.append(random.uniform(0, 1, 30), [0, 0.25, 0.5, 0.75, 1])
         expected = [brute_force(parts, (w, 1 - w), truth) for w in grid]
         np.testing.assert_allclose(found.at(grid), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((0.75, 0.25), (0.25, 0.75)), ((0.25, 0.5, 0.0, 0.25), (0.25, 0.0, 0.5, 0.25))],
+    ids=["two classes", "a third one touches"],
+)
+def test_at_a_tie_the_lowest_class_has_the_pixel(a, b):
+    parts = [np.array(one).reshape(1, -1, 1, 1) for one in (a, b)]
+    found = best_pair_weight(*parts, np.zeros((1, 1, 1), np.uint8), classes=[0])
+    for w in (0.0, 0.4, 0.5, 0.6, 1.0):
+        assert found.at(w) == brute_force(parts, (w, 1 - w), np.zeros((1, 1, 1), np.uint8), classes=[0]), w
+    assert found.score == 1.0
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -102,6 +115,8 @@ def test_models_that_agree_leave_every_weight_open():
     (a, _), truth = maps(0)
     found = best_pair_weight(a, a, truth)
     assert found.interval == (0.0, 1.0) and found.weight == 0.5 and len(found.curve) == 1
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        found.at(1.001)
 
 
 def test_only_pixels_in_dispute_are_kept():
@@ -139,9 +154,18 @@ def test_weights_of_each_class_are_never_worse_than_common_ones(n_models):
     common, own = best_weights(models, truth), best_weights(models, truth, rule="by class")
     assert own.weights.shape == (n_models, 4) and own.score >= common.score - 1e-12
     np.testing.assert_allclose(own.weights.sum(axis=0), 1)
-    labels = label_map([model.astype(np.float64) for model in models], own.weights)
-    table = measure_case(truth, labels, None, [1, 2, 3], 1.0)
-    assert table["dice"].mean() == pytest.approx(own.score, abs=1e-3), "float32 averages may differ in a pixel"
+    with pytest.raises(ValueError, match="weights must be finite"):
+        label_map(models, -own.weights)
+
+
+@pytest.mark.parametrize("rule", ["probabilities", "votes", "by class"])
+@pytest.mark.parametrize("n_models", [2, 4])
+def test_the_returned_weights_have_the_returned_score(rule, n_models):
+    for seed in range(8):
+        models, truth = maps(seed, n_models, shape=(2, 4, 7, 7), dtype=np.float16 if seed % 2 else np.float32)
+        found = best_weights(models, truth, rule=rule, restarts=2)
+        table = measure_case(truth, found.label_map(models), None, [1, 2, 3], 1.0)
+        assert table["dice"].mean() == pytest.approx(found.score, abs=1e-12)
 
 
 def test_votes_of_two_models_know_three_answers():
@@ -154,8 +178,18 @@ def test_votes_of_two_models_know_three_answers():
     assert brute_force(votes, found.weights, truth) == pytest.approx(found.score, abs=1e-12)
 
 
-def test_memory_mapped_half_precision_in_chunks(tmp_path, monkeypatch):
-    (a, b), truth = maps(6, dtype=np.float16)
+def test_views_and_double_precision_are_read_as_single(recwarn):
+    (a, b), truth = maps(6)
+    plain = best_pair_weight(a, b, truth)
+    flipped = best_pair_weight(a[..., ::-1].copy()[..., ::-1], b.astype(np.float64), truth)
+    assert (flipped.weight, flipped.score) == (plain.weight, plain.score)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.filterwarnings("error")
+def test_memory_maps_are_read_in_chunks(tmp_path, monkeypatch, dtype):
+    (a, b), truth = maps(6, dtype=dtype)
     paths = []
     for name, array in (("a", a), ("b", b)):
         np.save(tmp_path / name, array)
@@ -171,6 +205,8 @@ def test_the_published_rule_is_a_straight_line_whose_best_is_an_end():
     assert len(table) == 21 and table["weight"].iloc[[0, -1]].tolist() == [1.0, 0.0]
     assert table.loc[table["score"].idxmax(), "weight"] == 1.0
     np.testing.assert_allclose(np.diff(table["score"], 2), 0, atol=1e-12)
+    with pytest.raises(ValueError, match="step must divide 1"):
+        as_published(0.9, 0.8, step=0.3)
     # The printed listing (SOURCES, `medfusion`): w 0.80 -> Dice 0.9671, 0.05 -> 0.8948.
     np.testing.assert_allclose(table.set_index(table["weight"].round(2))["score"].loc[[0.8, 0.05]], [0.9668, 0.8948], atol=5e-4)
 

@@ -145,3 +145,9 @@ def test_changed_files_are_refused(tmp_path):
             Split.load(path)
     with pytest.raises(DataError, match="none.csv: is not a split"):
         Split.load(tmp_path / "none.csv")
+
+
+def test_an_unknown_subset_is_refused():
+    table = slices_of(range(10))
+    with pytest.raises(KitError, match="unknown subset 'validation'. Known are: train, val, test"):
+        make_split(table, "kfold5").rows("validation", table)
