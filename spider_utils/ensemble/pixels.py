@@ -12,6 +12,7 @@ import torch
 from spider_utils.ensemble.lines import Counts
 
 CHUNK_VALUES = 1 << 24  # probabilities of all models held in memory at a time: 64 MB as float32
+BLOCK_VALUES = 1 << 17  # scores of disputed pixels worked on at a time: 1 MB as float64, which caches hold
 SUM_TOLERANCE = 0.02  # float16 maps of 20 classes miss 1 by up to about 0.01
 
 
@@ -52,7 +53,7 @@ def chunks(probabilities: Sequence[np.ndarray]) -> Iterator[tuple[slice, list[np
     at_once = max(1, CHUNK_VALUES // (len(probabilities) * probabilities[0][0].size))
     for start in range(0, len(probabilities[0]), at_once):
         part = slice(start, start + at_once)
-        blocks = [np.array(one[part], dtype=np.float32, order="C") for one in probabilities]  # torch wants memory of its own
+        blocks = [np.require(one[part], np.float32, ["C", "W"]) for one in probabilities]  # as torch wants it; copied if it must
         for number, block in enumerate(blocks):
             values = torch.from_numpy(block)  # looks through large arrays on all cores
             low, high = values.sum(dim=1).aminmax()  # NaN and infinity do not sum to 1 either
@@ -87,7 +88,7 @@ class Disputed:
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Some pixels at a time: which, and their scores as float64."""
-        at_once = max(1, CHUNK_VALUES // (2 * self.scores[0].size)) if len(self.scores) else 1
+        at_once = max(1, BLOCK_VALUES // self.scores[0].size) if len(self.scores) else 1
         for start in range(0, len(self.scores), at_once):
             part = slice(start, start + at_once)
             yield part, self.scores[part].astype(np.float64)

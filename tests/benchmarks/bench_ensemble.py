@@ -16,7 +16,10 @@ CLASSES = 20
 
 
 def made_up_maps(n_models: int, slices: int, rows: int, columns: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Class probabilities that differ in about one pixel of twelve between two models, and a truth of bands and background."""
+    """Class probabilities, and a truth of bands and background.
+
+    Two models put different classes on top in 4 % of the pixels; pairs of the kit's trained networks do so in 1 to 7 %.
+    """
     random = np.random.default_rng(0)
     truth = np.zeros((slices, rows, columns), np.uint8)
     middle = slice(columns // 3, columns // 2)
@@ -24,7 +27,7 @@ def made_up_maps(n_models: int, slices: int, rows: int, columns: int) -> tuple[l
     logits = 5 * np.eye(CLASSES, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
     models = []
     for _ in range(n_models):
-        noisy = logits + random.normal(0, 1.4, logits.shape).astype(np.float32)
+        noisy = logits + random.normal(0, 1.2, logits.shape).astype(np.float32)
         exponentials = np.exp(noisy - noisy.max(axis=1, keepdims=True))
         models.append(exponentials / exponentials.sum(axis=1, keepdims=True))
     return models, truth
