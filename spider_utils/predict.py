@@ -20,6 +20,7 @@ from spider_utils.data.volumes import (
 )
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
+from spider_utils.models.network import top_class
 from spider_utils.runtime import pick_device, progress
 from spider_utils.training.checkpoints import load_model
 
@@ -104,7 +105,7 @@ class Predictor:
         for start in starts:
             chunk = slice(start, start + SLICES_AT_ONCE)
             probabilities = self.slice_probabilities(scaled[chunk], volume.spacing[1:])
-            mask[chunk] = torch.from_numpy(probabilities).max(dim=1).indices.numpy()  # the same as argmax, in a sixth of the time
+            mask[chunk] = top_class(probabilities)
         return volume.with_array(mask)
 
 

@@ -264,11 +264,11 @@ class Workspace:
         split = split or self.split()
         check_split(run, split)
         folder = Path(run.folder)
-        path, key_path = folder / f"metrics-{subset}.csv", folder / f"metrics-{subset}.json"
+        path = folder / f"metrics-{subset}.csv"
         weights = sha256_of(folder / "model.safetensors")
         # The series themselves are scored, not the smaller slices that the run's card knows: hence their state.
         key = fingerprint([SCORES_VERSION, run.card, TOLERANCE_MM, weights, subset, self.source.state()])
-        if path.is_file() and key_path.is_file() and read_json(key_path).get("key") == key:
+        if _is_kept(path, key):
             return pd.read_csv(path)
         predictor = Predictor.load(folder)
         classes = {value: name for value, name in get_scheme(predictor.scheme).names.items() if value}
@@ -293,7 +293,7 @@ class Workspace:
         with atomic_path(folder / f"predictions-{subset}.npz") as partial:
             _save_masks(partial, masks)
         write_csv(path, scores)
-        write_json(key_path, {"key": key})
+        _keep(path, key)
         return scores
 
     def predictions(self, run: RunResult, subset: str = "test") -> dict[str, np.ndarray]:
@@ -323,9 +323,9 @@ class Workspace:
         folder, (rows_px, columns_px) = Path(run.folder), run.card["size"]
         store = self.store((rows_px, columns_px))
         rows = split.rows(subset, store.table)
-        path, key_path = folder / f"probabilities-{subset}.npy", folder / f"probabilities-{subset}.json"
+        path = folder / f"probabilities-{subset}.npy"
         key = fingerprint([SCORES_VERSION, run.card, sha256_of(folder / "model.safetensors"), subset, store.fingerprint])
-        if not (path.is_file() and key_path.is_file() and read_json(key_path).get("key") == key):
+        if not _is_kept(path, key):
             predictor = Predictor.load(folder)
             shape = (len(rows), get_scheme(predictor.scheme).n_classes, rows_px, columns_px)
             require_free_space(folder, 2 * int(np.prod(shape)), f"probabilities of {len(rows)} slices")
@@ -336,7 +336,7 @@ class Workspace:
                     kept[start : start + len(part)] = predictor.grid_probabilities(np.array(store.images[part]))
                 kept.flush()
                 del kept
-            write_json(key_path, {"key": key})
+            _keep(path, key)
         truth = store.lookup(run.card["scheme"])[0][store.masks[rows]]
         return np.load(path, mmap_mode="r"), truth, store.table["case"].to_numpy()[rows]
 
@@ -352,6 +352,16 @@ class Workspace:
                 summary = pd.concat([old[old["run"] != Path(run.folder).name], summary], ignore_index=True)
             write_csv(self.results_path, summary)
         return summary
+
+
+def _is_kept(path: Path, key: str) -> bool:
+    """Whether ``path`` was made from what ``key`` stands for; the key lies beside it as JSON of the same name."""
+    beside = path.with_suffix(".json")
+    return path.is_file() and beside.is_file() and read_json(beside).get("key") == key
+
+
+def _keep(path: Path, key: str) -> None:
+    write_json(path.with_suffix(".json"), {"key": key})
 
 
 def _save_masks(path: Path, masks: dict[str, np.ndarray]) -> None:

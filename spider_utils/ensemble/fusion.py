@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from spider_utils.ensemble.pixels import check_maps, chunks, top_class
+from spider_utils.ensemble.pixels import check_maps, chunks
+from spider_utils.models.network import top_class
 
 _PENALTY = 1e-5  # keeps the weights finite where the drawn pixels can be told apart without error
 _SMALLEST = 1e-4  # probability below which a stacking model makes no difference: float16 holds little below

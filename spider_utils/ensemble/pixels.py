@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from spider_utils.ensemble.lines import Counts
+from spider_utils.models.network import top_class
 
 CHUNK_VALUES = 1 << 24  # probabilities of all models held in memory at a time: 64 MB as float32
 BLOCK_VALUES = 1 << 17  # scores of disputed pixels worked on at a time: 1 MB as float64, which caches hold
@@ -63,11 +64,6 @@ def chunks(probabilities: Sequence[np.ndarray]) -> Iterator[tuple[slice, list[np
                     "negative, and sum to 1 in every pixel; give the softmax, not scores or labels"
                 )
         yield part, blocks
-
-
-def top_class(block: np.ndarray) -> np.ndarray:
-    """argmax over classes of (slices, classes, rows, columns), the lower class on a tie: int64 (slices, rows, columns)."""
-    return torch.from_numpy(block).max(dim=1).indices.numpy()  # many times faster than either argmax
 
 
 @dataclass(frozen=True)

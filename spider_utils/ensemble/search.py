@@ -211,17 +211,14 @@ Move = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 def _climb(problem: _Problem, weights: np.ndarray, moves: list[Move], score: float = -np.inf) -> tuple[np.ndarray, float]:
     """Go to the best place of line after line, until none leads to a better score."""
-    idle = 0  # lines in a row that led nowhere
-    for move in cycle(moves):
-        start, end = move(weights)
+    turns, settled = cycle(moves), 0  # lines in a row that the weights are best on
+    while settled < len(moves):
+        start, end = next(turns)(weights)
         found = problem.line(start, end)
+        settled += 1
         if found.score > score + SAME:
-            weights, score = found.weight * end + (1 - found.weight) * start, found.score
-            idle = 0
-        idle += 1
-        if idle >= len(moves):
-            return weights, score
-    raise ValueError("no line to search along")
+            weights, score, settled = found.weight * end + (1 - found.weight) * start, found.score, 1
+    return weights, score
 
 
 def _exchange(weights: np.ndarray, pair: tuple[int, int], column: int) -> tuple[np.ndarray, np.ndarray]:

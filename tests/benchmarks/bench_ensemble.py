@@ -9,7 +9,7 @@ import numpy as np
 
 from spider_utils.ensemble import best_pair_weight, best_weights
 from spider_utils.ensemble.lines import Counts
-from spider_utils.ensemble.pixels import top_class
+from spider_utils.models.network import top_class
 from tests.benchmarks.timing import Row, compare
 
 CLASSES = 20
