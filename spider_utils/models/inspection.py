@@ -1,17 +1,21 @@
-"""Look into a network: where its parameters are, how large its features are, and how much of an image it sees."""
+"""Look into a network: its parameters, the sizes of its features, what it costs, and how much of an image it sees."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from spider_utils.models import parameter_count
 from spider_utils.models.network import SegmentationNetwork
 
 _FIRST_INPUT, _LARGEST_INPUT = 1024, 2048  # pixels; a receptive field beyond the second is called unlimited
@@ -84,6 +88,44 @@ def feature_sizes(model: nn.Module, images: torch.Tensor, blocks: Sequence[str])
         raise ValueError(f"the network does not use its block {', '.join(unused)} for these images")
     rows = [(name, *found[name]) for name in blocks]
     return pd.DataFrame(rows, columns=["block", "channels", "rows", "columns"])
+
+
+def cost_table(models: Mapping[str, nn.Module], size: tuple[int, int], batch_size: int = 8, repeats: int = 3) -> pd.DataFrame:
+    """What networks cost: parameters, work and time for one slice.
+
+    Args:
+        models: networks that take one channel, by name; they stay as they are.
+        size: rows, columns of a slice.
+        batch_size: slices at once.
+        repeats: times measured, after one run that does not count.
+
+    Returns:
+        One row a network: network, parameters (trainable), gflops (multiplications and additions of one slice forward, in units
+        of 1e9, exact), predict_ms and train_ms (milliseconds a slice on the CPU in float32, medians: forward, and forward and
+        backward). Times depend on the machine and on what else it does.
+    """
+    images, rows = torch.rand(batch_size, 1, *size), []
+    for name, model in models.items():
+        model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        with _evaluating(model), torch.no_grad():
+            counter = FlopCounterMode(display=False)
+            with counter:
+                model(images[:1])
+            predict_s = _median_seconds(lambda model=model: model(images), repeats)
+        model.train()
+        train_s = _median_seconds(lambda model=model: model(images).square().mean().backward(), repeats)
+        times = [1e3 * seconds / batch_size for seconds in (predict_s, train_s)]
+        rows.append((name, parameter_count(model), counter.get_total_flops() / 1e9, *times))
+    return pd.DataFrame(rows, columns=["network", "parameters", "gflops", "predict_ms", "train_ms"])
+
+
+def _median_seconds(action: Callable[[], object], repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
 
 
 # -------------------------------------------------------------------------------------------------------- receptive fields

@@ -83,7 +83,7 @@ def course_style() -> object:
     return matplotlib.style.context(STYLE, after_reset=True)
 
 
-def _styled(function: Callable[P, R]) -> Callable[P, R]:
+def styled(function: Callable[P, R]) -> Callable[P, R]:
     """Run a drawing function in the course's style."""
 
     @functools.wraps(function)
@@ -110,7 +110,8 @@ class CourseFigure(Figure):
         display({kind: picture, "text/plain": self.caption}, metadata={kind: {"alt": self.caption}}, raw=True)
 
 
-def _new_figure(height_in: float, caption: str) -> CourseFigure:
+def new_figure(height_in: float, caption: str) -> CourseFigure:
+    """An empty figure of the course's width."""
     figure = CourseFigure(figsize=(WIDTH_IN, height_in), layout="constrained")
     figure.caption = caption
     return figure
@@ -171,7 +172,7 @@ def window_of(array: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-@_styled
+@styled
 def show_slice(
     ax: Axes,
     image: np.ndarray,
@@ -364,7 +365,7 @@ def _height_over_width(shape: Sequence[int], spacing_mm: Sequence[float] | None)
     return rows * row_mm / (columns * column_mm)
 
 
-@_styled
+@styled
 def contact_sheet(
     slices: Sequence[tuple[np.ndarray, np.ndarray | None, Sequence[float] | None, str]],
     scheme: str = "structures4",
@@ -393,7 +394,7 @@ def contact_sheet(
     columns = min(columns, len(slices))
     rows = -(-len(slices) // columns)
     tallest = max(_height_over_width(np.shape(image), spacing) for image, _, spacing, _ in slices)
-    figure = _new_figure(rows * (WIDTH_IN / columns * min(tallest, 2.5) + 0.3) + 0.4, f"{len(slices)} slices.")
+    figure = new_figure(rows * (WIDTH_IN / columns * min(tallest, 2.5) + 0.3) + 0.4, f"{len(slices)} slices.")
     values = _values_in([mask for _, mask, _, _ in slices])
     name_labels = share_colors(scheme, values) if name_labels is None else name_labels
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -410,7 +411,7 @@ def contact_sheet(
     return figure
 
 
-@_styled
+@styled
 def three_planes(
     volume: Volume,
     mask: Volume | None = None,
@@ -448,7 +449,7 @@ def three_planes(
     widths = np.maximum(widths, 0.35 * widths.max())
     height = tall / widths.sum() * WIDTH_IN
     caption = f"Sagittal, coronal and axial plane through voxel {tuple(int(p) for p in point)}."
-    figure = _new_figure(min(max(height, 2.5), 9.0) + 0.7, caption)
+    figure = new_figure(min(max(height, 2.5), 9.0) + 0.7, caption)
     axes = figure.subplots(1, 3, width_ratios=widths)
     values = [] if mask is None else _values_in([plane.cut(mask.array, point[plane.axis]) for plane, _ in cuts])
     for ax, (plane, picture), spacing_mm in zip(axes, cuts, spacings, strict=True):
@@ -486,7 +487,7 @@ def error_map(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     ).astype(np.uint8)
 
 
-@_styled
+@styled
 def overlay_comparison(
     image: np.ndarray,
     truth: np.ndarray,
@@ -511,7 +512,7 @@ def overlay_comparison(
         ValueError: see ``show_slice``.
     """
     errors = error_map(truth, prediction)
-    figure = _new_figure(WIDTH_IN / 4 * _height_over_width(np.shape(image), spacing_mm) + (1.3 if title else 1.0), title)
+    figure = new_figure(WIDTH_IN / 4 * _height_over_width(np.shape(image), spacing_mm) + (1.3 if title else 1.0), title)
     axes = figure.subplots(1, 4)
     values = _values_in([truth, prediction])
     options = {"outline": outline, "opacity": opacity, "name_labels": share_colors(scheme, values)}
@@ -530,7 +531,7 @@ def overlay_comparison(
     return figure
 
 
-@_styled
+@styled
 def receptive_field_on_slice(
     image: np.ndarray,
     spacing_mm: Sequence[float],
@@ -552,7 +553,7 @@ def receptive_field_on_slice(
     """
     rows, columns = np.shape(image)[:2]
     center = center or (rows // 2, columns // 2)
-    figure = _new_figure(min(WIDTH_IN * 0.6 * _height_over_width((rows, columns), spacing_mm), 7.0) + 0.5, title)
+    figure = new_figure(min(WIDTH_IN * 0.6 * _height_over_width((rows, columns), spacing_mm), 7.0) + 0.5, title)
     ax = figure.subplots()
     show_slice(ax, image, None, spacing_mm=spacing_mm, title=title)
     for number, (name, size) in enumerate(boxes_mm.items()):
@@ -582,7 +583,7 @@ def _need(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
         raise ValueError(f"{what} needs the column(s) {', '.join(missing)}; the table has {', '.join(map(str, table.columns))}")
 
 
-@_styled
+@styled
 def training_curves(history: pd.DataFrame, title: str = "") -> CourseFigure:
     """Loss, validation mean IoU and learning rate by epoch; the best epoch is marked.
 
@@ -599,7 +600,7 @@ def training_curves(history: pd.DataFrame, title: str = "") -> CourseFigure:
     panels += [([c], label, scale) for c, label, scale in _CURVES if c in history]
     if not panels or history.empty:
         raise ValueError("training_curves needs at least one epoch and one of: a column that ends in loss, " + _CURVES[0][0])
-    figure = _new_figure(3.2, title)
+    figure = new_figure(3.2, title)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     best = None
     if "val_mean_iou" in history and history["val_mean_iou"].notna().any():
@@ -634,7 +635,7 @@ _METRIC_LABELS = {
 }  # fmt: skip
 
 
-@_styled
+@styled
 def metric_distribution(table: pd.DataFrame, metric: str = "dice", by: str = "name", title: str = "") -> CourseFigure:
     """One point a patient, and the mean with its 95 % interval, class by class.
 
@@ -651,7 +652,7 @@ def metric_distribution(table: pd.DataFrame, metric: str = "dice", by: str = "na
     """
     _need(table, ["patient", by, metric], "metric_distribution")
     groups = list(dict.fromkeys(table[by]))
-    figure = _new_figure(0.42 * len(groups) + 1.3, title)
+    figure = new_figure(0.42 * len(groups) + 1.3, title)
     ax = figure.subplots()
     for line, group in enumerate(groups):
         rows = table[table[by] == group]
@@ -676,7 +677,7 @@ def metric_distribution(table: pd.DataFrame, metric: str = "dice", by: str = "na
     return figure
 
 
-@_styled
+@styled
 def bar_with_intervals(
     table: pd.DataFrame,
     label: str = "name",
@@ -701,7 +702,7 @@ def bar_with_intervals(
     labels = list(dict.fromkeys(table[label]))
     groups = list(dict.fromkeys(table[group])) if group else [None]
     height = 0.8 / len(groups)
-    figure = _new_figure(max(0.24 * len(groups), 0.4) * len(labels) + 1.3, title)
+    figure = new_figure(max(0.24 * len(groups), 0.4) * len(labels) + 1.3, title)
     ax = figure.subplots()
     for number, one in enumerate(groups):
         rows = (table if one is None else table[table[group] == one]).set_index(label).reindex(labels)
@@ -724,7 +725,7 @@ def bar_with_intervals(
     return figure
 
 
-@_styled
+@styled
 def intensity_histogram(
     images: Mapping[str, np.ndarray], xlabel: str = "intensity", bins: int = 100, title: str = ""
 ) -> CourseFigure:
@@ -745,7 +746,7 @@ def intensity_histogram(
     if all(np.asarray(image).dtype.kind in "iu" for image in images.values()):
         # Bins that hold differing numbers of integers would draw a comb.
         edges = np.arange(low, high + 1 + (step := max(1, round((high - low) / bins))), step) - 0.5
-    figure = _new_figure(3.4, title)
+    figure = new_figure(3.4, title)
     ax = figure.subplots()
     for number, (name, image) in enumerate(images.items()):
         counts, _ = np.histogram(image, bins=edges)
@@ -760,7 +761,7 @@ def intensity_histogram(
     return figure
 
 
-@_styled
+@styled
 def split_diagram(split: Split, table: pd.DataFrame, title: str = "") -> CourseFigure:
     """Who is in which subset: a column a patient, a line a sequence, coloured by subset.
 
@@ -786,7 +787,7 @@ def split_diagram(split: Split, table: pd.DataFrame, title: str = "") -> CourseF
     order = sorted(main.index, key=lambda patient: (int(main.loc[patient].to_numpy().argmax()), patient))
     place = {patient: x for x, patient in enumerate(order)}
     sequences = sorted(rows["sequence"].unique())
-    figure = _new_figure(0.55 * len(sequences) + 1.7, title)
+    figure = new_figure(0.55 * len(sequences) + 1.7, title)
     ax = figure.subplots()
     width = 0.9 if len(order) <= 60 else 1.0  # gaps thinner than a pixel would come and go
     for line, sequence in enumerate(sequences):
@@ -833,7 +834,7 @@ _FINDINGS = {  # column of the table -> what is written under it
 }
 
 
-@_styled
+@styled
 def gradings_heatmap(gradings: pd.DataFrame, title: str = "") -> CourseFigure:
     """Radiological gradings by level: number of discs of each Pfirrmann grade, and share of discs with each finding.
 
@@ -851,7 +852,7 @@ def gradings_heatmap(gradings: pd.DataFrame, title: str = "") -> CourseFigure:
     grades = pd.crosstab(discs["IVD label"], discs["Pfirrman grade"]).reindex(index=levels, columns=range(1, 6), fill_value=0)
     findings = grouped[list(_FINDINGS)].agg(lambda column: 100 * (column > 0).mean()).reindex(levels)
     names = [f"{disc_name(int(level))}  (n = {len(grouped.get_group(level))})" for level in levels]
-    figure = _new_figure(0.38 * len(levels) + 2.2, title)
+    figure = new_figure(0.38 * len(levels) + 2.2, title)
     left, right = figure.subplots(1, 2, width_ratios=(5, 7), sharey=True)
     _draw_heatmap(left, grades.to_numpy(dtype=float), "number of discs by Pfirrmann grade", range(1, 6))
     _draw_heatmap(right, findings.to_numpy(dtype=float), "discs with the finding (%)", list(_FINDINGS.values()))
