@@ -7,11 +7,15 @@ AFTER = {
     "02_preprocessing": ["00_start_here"],
     "03_augmentation": ["00_start_here"],
     "04_unet": ["00_start_here"],
+    "05_unetplusplus": ["04_unet"],
+    "06_resunet": ["04_unet"],
+    "07_deeplabv3": ["04_unet"],
+    "11_ensemble_weight_search": ["05_unetplusplus", "06_resunet", "07_deeplabv3"],
     "12_evaluation": ["04_unet"],
 }
 # These make data or train, which is fastest alone on all cores. They go first, because others wait for what they make; the
 # rest mostly reads and draws, on one core each, side by side.
-ALL_CORES = {"00_start_here", "04_unet"}
+ALL_CORES = {"00_start_here", "04_unet", "05_unetplusplus", "06_resunet", "07_deeplabv3"}
 OUT = config["out"]
 PACKAGE = sorted(map(str, Path("spider_utils").rglob("*.py")))
 

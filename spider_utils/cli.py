@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make, fetch, check and export data.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+medfusion_app = typer.Typer(help="The source medfusion: its protocol and its table.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(medfusion_app, name="medfusion")
 
 
 class ProfileName(StrEnum):
@@ -230,6 +232,76 @@ def train(
     scores = workspace.evaluate(run, chosen)
     workspace.add_result(run, scores)
     print(format_summary(summarise(scores)))
+    print(run.folder)
+
+
+@medfusion_app.command("table")
+def medfusion_table(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs of one slice size; the profile's four when left out.")
+    ] = None,
+    profile: Profile = ProfileName.quick,
+    data: Data = DataKind.phantom,
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV to write; by default build/<profile>-<data>/medfusion_table2.csv.")
+    ] = None,
+) -> None:
+    """Networks, pairs and all together: weights from validation patients, scores of test patients, beside the printed Table 2.
+
+    Example: spider-kit medfusion table --profile smoke
+    """
+    from spider_utils.files import write_csv
+    from spider_utils.medfusion import FusionStudy
+    from spider_utils.training.runs import RunResult
+    from spider_utils.workflow import Workspace, find_run
+
+    workspace = Workspace.open(profile.value, data.value, root)
+    if runs:
+        opened = [RunResult.open(find_run(name)) for name in runs]
+        named = {run.card["architecture"]: run for run in opened}
+        if len(named) < len(opened):
+            raise typer.BadParameter("give one run an architecture")
+        made_with = opened[0].card["split"]
+        split = workspace.split(made_with["name"], made_with["seed"], made_with["fold"])
+        study = FusionStudy(workspace, named, split)
+    else:
+        study = FusionStudy.train(workspace)
+    table, path = study.table2(), out or workspace.build / "medfusion_table2.csv"
+    print(table.to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
+    print(f"\nensembles minus {study.best_single} alone, the best on validation patients; [low, high] 95 % over patients:")
+    print(study.against_best_single().to_string(index=False, float_format="{:.4f}".format))
+    write_csv(path, table)
+    print(path)
+
+
+@medfusion_app.command("protocol")
+def medfusion_protocol(
+    model: Annotated[str, typer.Option(help=f"Architecture: {', '.join(available_models())}.")] = "unet",
+    split: Annotated[
+        str,
+        typer.Option(help="leaky-seed70-5-25 (images at random, as printed), seed70-5-25 (by patient), leaky-kfold5 or kfold5."),
+    ] = "leaky-seed70-5-25",
+    fold: Annotated[int, typer.Option(help="Fold of kfold5, 0 to 4.")] = 0,
+    scheme: Annotated[str | None, typer.Option(help="levels20 when left out, structures4 for data without levels.")] = None,
+    profile: Profile = ProfileName.paper,
+    data: Data = DataKind.phantom,
+    root: Root = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="The profile's when left out.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the weights and the order of images.")] = 0,
+) -> None:
+    """Train as the source describes: one slice a series, enlarged by copies, split at random or, for comparison, by patient.
+
+    Example: spider-kit medfusion protocol --profile smoke --split seed70-5-25
+    """
+    from spider_utils.evaluation.statistics import format_summary, summarise
+    from spider_utils.workflow import Workspace
+
+    workspace = Workspace.open(profile.value, data.value, root)
+    chosen = workspace.split(split, fold=fold, enlarged=True)
+    changes: dict[str, object] = {"seed": seed} | ({"epochs": epochs} if epochs else {})
+    run = workspace.train_as_published(model, chosen, scheme, **changes)
+    print(format_summary(summarise(workspace.evaluate_slices(run, chosen, by_slice=True))))
     print(run.folder)
 
 

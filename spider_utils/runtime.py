@@ -33,12 +33,15 @@ class Profile:
         patients: number of phantom patients generated when there is no real data.
         phantom_size: "small" (coarse voxels, few slices) or "full" (hospital voxel sizes).
         slice_size: rows, columns of the 2D slices that networks see.
+        in_channels: of every 2D network; gray goes to each of them.
         networks: options of each architecture (see models.build_model), by its name.
         epochs, batch_size, learning_rate, optimizer, schedule: of every 2D network (see training.config.TrainConfig).
         level_epochs, level_learning_rate, level_augment: of a twenty-class network, which starts from the four-class one.
         samples_per_epoch: slices drawn a training epoch; None means all of them.
         augment: name of the augmentation pipeline used in training.
         slice_gap_mm: training slices of a series lie at least about this far apart (see data.slices.thin_out).
+        enlarge_to: images of the set that `medfusion` makes of one slice a series (see data.enlarge).
+        enlarged_epochs: epochs on that set.
         crop_columns: width of the strips that training slices of ``slice_size`` are cut to (see data.augment.crop_columns);
             None trains on whole slices.
     """
@@ -47,6 +50,7 @@ class Profile:
     patients: int
     phantom_size: str
     slice_size: tuple[int, int]
+    in_channels: int
     networks: dict[str, dict[str, object]] = field(hash=False)
     epochs: int
     level_epochs: int
@@ -59,6 +63,8 @@ class Profile:
     samples_per_epoch: int | None
     augment: str
     slice_gap_mm: float
+    enlarge_to: int
+    enlarged_epochs: int
     crop_columns: int | None
 
 
@@ -68,6 +74,7 @@ PROFILES: dict[str, Profile] = {
         patients=6,
         phantom_size="small",
         slice_size=(64, 64),
+        in_channels=1,
         networks={
             "unet": {"encoder": "resnet18", "decoder_channels": [32, 24, 16, 12, 8]},
             "unetplusplus": {"encoder": "resnet18", "decoder_channels": [32, 24, 16, 12, 8]},
@@ -85,6 +92,8 @@ PROFILES: dict[str, Profile] = {
         samples_per_epoch=96,
         augment="light",
         slice_gap_mm=3.0,
+        enlarge_to=64,
+        enlarged_epochs=3,
         crop_columns=None,
     ),
     "quick": Profile(
@@ -92,12 +101,13 @@ PROFILES: dict[str, Profile] = {
         patients=24,
         phantom_size="full",
         slice_size=(160, 128),
+        in_channels=1,
         networks={
             "unet": {"encoder": "resnet18", "decoder_channels": [128, 64, 32, 16, 16]},
             # With ResNet-18's 64 channels at half size, a step of this one costs three times as much (notebook 05).
             "unetplusplus": {"encoder": "tu-regnetx_002", "decoder_channels": [128, 64, 32, 16, 16]},
             "resunet": {"widths": [16, 32, 64, 128]},
-            "deeplabv3": {"encoder": "tu-regnetx_002", "output_stride": 8, "aspp_channels": 64},
+            "deeplabv3": {"encoder": "tu-resnet10t", "output_stride": 8, "aspp_channels": 64},
         },
         epochs=7,
         level_epochs=20,
@@ -110,14 +120,18 @@ PROFILES: dict[str, Profile] = {
         samples_per_epoch=512,
         augment="light",
         slice_gap_mm=3.0,
+        enlarge_to=384,
+        enlarged_epochs=12,
         crop_columns=64,
     ),
-    # `medfusion`, training section: 128x128, Adam 1e-3, 50 epochs, batch 64, learning rate reduced on plateau.
+    # `medfusion`, sections 4.2, 4.3 and 5.2: 128x128, gray as RGB, 3535 images made of 447, Adam 1e-3, 50 epochs, batch 64,
+    # learning rate reduced on plateau. Its encoders are not said.
     "paper": Profile(
         name="paper",
         patients=218,
         phantom_size="full",
         slice_size=(128, 128),
+        in_channels=3,
         networks={
             "unet": {"encoder": "resnet34", "decoder_channels": [256, 128, 64, 32, 16]},
             "unetplusplus": {"encoder": "resnet34", "decoder_channels": [256, 128, 64, 32, 16]},
@@ -135,6 +149,8 @@ PROFILES: dict[str, Profile] = {
         samples_per_epoch=None,
         augment="standard",
         slice_gap_mm=0.0,
+        enlarge_to=3535,
+        enlarged_epochs=50,
         crop_columns=None,
     ),
 }

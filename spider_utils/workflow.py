@@ -15,17 +15,20 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.data.augment import make_augment
+from spider_utils.data.enlarge import enlarge_store
 from spider_utils.data.phantom import GENERATOR_VERSION, generate_dataset
 from spider_utils.data.slices import SliceDataset, SliceStore, build_store, thin_out
 from spider_utils.data.sources import KINDS, Source, open_source
-from spider_utils.data.splits import Split, make_split
+from spider_utils.data.splits import LEAKY, Split, make_split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.metrics import measure_case
+from spider_utils.evaluation.slices import score_slices
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.files import atomic_path, fingerprint, read_json, require_free_space, sha256_of, write_csv, write_json
 from spider_utils.labels import convert, get_scheme
 from spider_utils.locks import file_lock, make_once
 from spider_utils.models import build_model
+from spider_utils.models.network import top_class
 from spider_utils.predict import SLICES_AT_ONCE, Predictor
 from spider_utils.runtime import Profile, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
@@ -119,10 +122,23 @@ class Workspace:
         size = size or self.profile.slice_size
         return build_store(self.source, self.home / "data" / "stores" / f"{self.name}-{size[0]}x{size[1]}", size)
 
-    def split(self, name: str = DEFAULT_SPLIT, seed: int = 0, fold: int = 0) -> Split:
-        """A split of this data's patients (of its slices for "leaky-slices"), also written to build/ as CSV."""
-        split = make_split(self.store().table if name == "leaky-slices" else self.source.cases, name, seed, fold)
-        split.save(self.build / "splits" / f"{name}-seed{seed}-fold{fold}.csv")
+    def enlarged_store(self) -> SliceStore:
+        """The profile's version of `medfusion`'s images: one slice a series and augmented copies (see data.enlarge)."""
+        n_images, size = self.profile.enlarge_to, self.profile.slice_size
+        folder = self.home / "data" / "stores" / f"{self.name}-{size[0]}x{size[1]}-enlarged{n_images}"
+        return enlarge_store(self.store(), n_images, "medfusion", folder)
+
+    def store_of(self, run: RunResult) -> SliceStore:
+        """The slices that a run was trained on."""
+        return self.enlarged_store() if "enlarged_to" in run.card else self.store(tuple(run.card["size"]))
+
+    def split(self, name: str = DEFAULT_SPLIT, seed: int = 0, fold: int = 0, enlarged: bool = False) -> Split:
+        """A split of this data's patients, also written to build/ as CSV; a leaky one parts slices (or the enlarged set's)."""
+        leaky = name.startswith(LEAKY)
+        table = (self.enlarged_store() if enlarged else self.store()).table if leaky else self.source.cases
+        split = make_split(table, name, seed, fold)
+        parts = [name, f"seed{seed}", f"fold{fold}", *(["enlarged"] if leaky and enlarged else [])]
+        split.save(self.build / "splits" / f"{'-'.join(parts)}.csv")
         return split
 
     def train(
@@ -134,6 +150,7 @@ class Workspace:
         tag: str = "",
         options: dict | None = None,
         start_from: RunResult | None = None,
+        enlarged: bool = False,
         **changes: object,
     ) -> RunResult:
         """The trained model of this profile; trained now when there is no finished run with these settings.
@@ -147,6 +164,7 @@ class Workspace:
             options: of the architecture; the profile's when None.
             start_from: a run whose weights this one starts with, wherever name and shape agree (all but the last layer when the
                 schemes differ); None starts at random.
+            enlarged: train on the profile's enlarged set, as it is, instead of on slices (see ``train_as_published``).
             changes: fields of TrainConfig, ``augment``, ``slice_gap_mm`` or ``crop_columns``, that differ from the profile (whose
                 ``crop_columns`` belongs to its own slice size: with another ``size``, or 0, whole slices are served).
 
@@ -172,9 +190,9 @@ class Workspace:
         if options is None:
             options = profile.networks.get(architecture, {})
         seed_everything(seed)
-        model = build_model(architecture, in_channels=1, n_classes=scheme_.n_classes, **options)
+        model = build_model(architecture, in_channels=profile.in_channels, n_classes=scheme_.n_classes, **options)
         self._check_settings(scheme, size or profile.slice_size, columns, model.stride)
-        store, split = self.store(size), split or self.split()
+        store, split = self.enlarged_store() if enlarged else self.store(size), split or self.split()
         card = {
             "scheme": scheme,
             "size": list(store.grid.__dict__.values()),
@@ -184,6 +202,8 @@ class Workspace:
             "slice_gap_mm": gap_mm,
             "crop_columns": columns,
         }
+        if enlarged:
+            card["enlarged_to"] = profile.enlarge_to
         if start_from is not None:
             check_split(start_from, split)
             card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
@@ -200,6 +220,37 @@ class Workspace:
             copy_matching_weights(start_from.load_model(), model, class_of)
         # A run is made from settings alone and can be made again: other settings replace it.
         return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
+
+    def train_as_published(
+        self, architecture: str = "unet", split: Split | None = None, scheme: str | None = None, **changes: object
+    ) -> RunResult:
+        """A network trained as `medfusion` describes it (sections 4.2, 4.3, 5.2), on the profile's enlarged set.
+
+        One slice a series, enlarged by augmented copies, then split at random, in twenty classes from random weights. Nothing
+        says that the source kept patients apart.
+
+        Args:
+            architecture: name in models.available_models().
+            split: a split of the enlarged set; its images 70/5/25 at random, as printed, when None.
+            scheme: levels20 when None, structures4 where the data hold no levels.
+            changes: as for ``train``.
+        """
+        split = split or self.split("leaky-seed70-5-25", enlarged=True)
+        published = {
+            "split": split,
+            "tag": "-".join(["as-published", split.name, *([f"fold{split.fold}"] if "kfold" in split.name else [])]),
+            "enlarged": True,
+            "epochs": self.profile.enlarged_epochs,
+            "samples_per_epoch": None,
+            "augment": "none",  # the copies are in the set
+            "slice_gap_mm": 0,
+            "crop_columns": 0,
+        }
+        return self.train(
+            architecture,
+            scheme or ("levels20" if self.source.scheme == "spider" else "structures4"),
+            **{**published, **changes},
+        )
 
     def _check_settings(self, scheme: str, size: tuple[int, int], crop_columns: int | None, stride: int) -> None:
         """Refuse what cannot be trained before anything is made for it."""
@@ -263,6 +314,8 @@ class Workspace:
         """
         split = split or self.split()
         check_split(run, split)
+        if "enlarged_to" in run.card and not split.by_patient:
+            raise KitError(f"run '{Path(run.folder).name}' was tested on single images of series: score it with evaluate_slices")
         folder = Path(run.folder)
         path = folder / f"metrics-{subset}.csv"
         weights = sha256_of(folder / "model.safetensors")
@@ -303,7 +356,7 @@ class Workspace:
 
     def probabilities(
         self, run: RunResult, split: Split | None = None, subset: str = "val"
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
         """A run's class probabilities on the slices of a subset, for ensembles; computed once and kept in the run's folder.
 
         Args:
@@ -313,21 +366,20 @@ class Workspace:
 
         Returns:
             Probabilities float16 (slices, classes, rows, columns) of the slice store's size, memory-mapped; truth uint8 (slices,
-            rows, columns) in the run's scheme; the case of each slice (slices,). Two runs of one size have the same slices.
+            rows, columns) in the run's scheme; the slices' rows of the store's table. Two runs of one size have the same slices.
 
         Raises:
             KitError: the run was trained with another split.
         """
         split = split or self.split()
         check_split(run, split)
-        folder, (rows_px, columns_px) = Path(run.folder), run.card["size"]
-        store = self.store((rows_px, columns_px))
+        folder, store = Path(run.folder), self.store_of(run)
         rows = split.rows(subset, store.table)
         path = folder / f"probabilities-{subset}.npy"
         key = fingerprint([SCORES_VERSION, run.card, sha256_of(folder / "model.safetensors"), subset, store.fingerprint])
         if not _is_kept(path, key):
             predictor = Predictor.load(folder)
-            shape = (len(rows), get_scheme(predictor.scheme).n_classes, rows_px, columns_px)
+            shape = (len(rows), get_scheme(predictor.scheme).n_classes, *store.images.shape[1:])
             require_free_space(folder, 2 * int(np.prod(shape)), f"probabilities of {len(rows)} slices")
             with atomic_path(path) as partial:
                 kept = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
@@ -338,7 +390,24 @@ class Workspace:
                 del kept
             _keep(path, key)
         truth = store.lookup(run.card["scheme"])[0][store.masks[rows]]
-        return np.load(path, mmap_mode="r"), truth, store.table["case"].to_numpy()[rows]
+        return np.load(path, mmap_mode="r"), truth, store.table.iloc[rows].reset_index(drop=True)
+
+    def evaluate_slices(
+        self, run: RunResult, split: Split | None = None, subset: str = "test", by_slice: bool = False
+    ) -> pd.DataFrame:
+        """Scores of a run on the slices that it was made for, in their own grid and without distances.
+
+        Args:
+            run, split, subset: as for ``probabilities``.
+            by_slice: score each slice by itself instead of all slices of a series together.
+
+        Returns:
+            Rows of measure_case with case and patient (see evaluation.slices.score_slices).
+        """
+        probabilities, truth, table = self.probabilities(run, split, subset)
+        labels = np.concatenate([top_class(np.float32(probabilities[i : i + 64])) for i in range(0, len(probabilities), 64)])
+        classes = {value: name for value, name in get_scheme(run.card["scheme"]).names.items() if value}
+        return score_slices(truth, labels, table, classes, by_slice)
 
     def add_result(self, run: RunResult, scores: pd.DataFrame) -> pd.DataFrame:
         """Add a run's summary (mean, interval, n by class and metric) to the results table, replacing its earlier rows."""
@@ -396,7 +465,7 @@ def find_run(name: str | None) -> Path:
         key=lambda p: (p / "model.safetensors").stat().st_mtime,
     )
     if name is None:
-        finished = [p for p in finished if read_json(p / "model.json").get("split", {}).get("name") != "leaky-slices"]
+        finished = [p for p in finished if not read_json(p / "model.json").get("split", {}).get("name", "").startswith(LEAKY)]
         if not finished:
             raise KitError(f"no trained model in {runs}: run `make course` or `spider-kit train` first, or give --model FOLDER")
         return finished[-1]

@@ -117,7 +117,7 @@ class SliceStore:
             the store), native_rows, native_columns, slice_mm, row_mm, column_mm (native spacing), labels (number of different
             labels), labelled (share of labelled pixels).
         scheme: label scheme of the masks.
-        fingerprint: changes when a slice, as it is stored here, or a setting changes.
+        fingerprint: changes when a slice, as it is stored here, changes.
     """
 
     def __init__(self, folder: Path, card: dict, images: np.ndarray, masks: np.ndarray, table: pd.DataFrame):
@@ -197,11 +197,12 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
     """
     series = list(source.cases.itertuples(index=False))  # says first what is unpaired
     folder, key = Path(folder), store_key(source, size)
-    make_once(folder, lambda: _is_store(folder, key), lambda: _write_store(source, series, folder, size, key))
+    make_once(folder, lambda: is_store(folder, key), lambda: _write_store(source, series, folder, size, key))
     return SliceStore.open(folder)
 
 
-def _is_store(folder: Path, key: str) -> bool:
+def is_store(folder: Path, key: str) -> bool:
+    """Whether ``folder`` holds a whole store that was made from what ``key`` stands for."""
     return (folder / "store.json").is_file() and read_json(folder / "store.json").get("key") == key
 
 
@@ -212,7 +213,25 @@ def _write_store(source: Source, series: list[Any], folder: Path, size: tuple[in
     with ThreadPoolExecutor(cpu_count()) as pool:  # reading and inflating files run beside each other
         cut = list(progress(pool.map(lambda row: _cut(source, grid, row), series), desc="cutting slices", total=len(series)))
     images, masks, rows = (list(parts) for parts in zip(*cut, strict=True))
-    total = sum(map(len, images))
+    write_store(folder, images, masks, pd.concat(rows, ignore_index=True), source.kind, scheme.name, key)
+
+
+def write_store(
+    folder: Path, images: list[np.ndarray], masks: list[np.ndarray], table: pd.DataFrame, kind: str, scheme: str, key: str
+) -> None:
+    """Write slices as a store, beside first and then renamed.
+
+    Args:
+        folder: of the store.
+        images, masks: uint8 arrays (n, rows, columns), one after the other; masks in ``scheme``.
+        table: a row a slice, see SliceStore.
+        kind: of the source that they come from.
+        key: what the store was made from; it is made anew when that changes.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    total, size = len(table), images[0].shape[1:]
     require_free_space(folder.parent, 2 * total * size[0] * size[1] + 10_000_000, "the slice store")
     digest, counts = hashlib.sha256(), np.zeros(256, np.int64)
     with atomic_folder(folder, marker="store.json") as partial:
@@ -226,12 +245,11 @@ def _write_store(source: Source, series: list[Any], folder: Path, size: tuple[in
                 if name == "masks":
                     counts += np.bincount(array.reshape(-1), minlength=256)
             out.flush()
-        table = pd.concat(rows, ignore_index=True)
         write_csv(partial / "table.csv", table)
         card = {
             "version": STORE_VERSION,
-            "kind": source.kind,
-            "scheme": scheme.name,
+            "kind": kind,
+            "scheme": scheme,
             "size": list(size),
             "percentiles": PERCENTILES,
             "key": key,

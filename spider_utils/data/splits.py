@@ -1,7 +1,7 @@
 """Who trains, who validates, who tests: by patient, so that no picture of a test patient was ever seen in training.
 
 A patient's T1, T2 and T2_SPACE series show the same anatomy; neighbouring slices of one series are nearly the same picture. Only
-``leaky-slices`` parts them, for the lesson that shows what such a leak is worth.
+the splits whose name begins with "leaky-" part them, for the lessons that show what such a leak is worth.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import pandas as pd
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_path, fingerprint
 
-SPLITS = ("official", "seed70-5-25", "kfold5", "leaky-slices")
+LEAKY = "leaky-"
+SPLITS = ("official", "seed70-5-25", "kfold5", "leaky-slices", "leaky-seed70-5-25", "leaky-kfold5")
 SUBSETS = ("train", "val", "test")
 
 
@@ -26,7 +27,7 @@ class Split:
     Attributes:
         name: one of SPLITS.
         seed, fold: what it was made with.
-        table: patient, subset; for ``leaky-slices`` also case and slice.
+        table: patient, subset; when leaky also case and slice.
     """
 
     name: str
@@ -41,8 +42,8 @@ class Split:
 
     @property
     def by_patient(self) -> bool:
-        """False only for ``leaky-slices``."""
-        return self.name != "leaky-slices"
+        """False for the leaky splits, which part the slices of a patient."""
+        return not self.name.startswith(LEAKY)
 
     def patients(self, subset: str) -> list[int]:
         """Patients in ``train``, ``val`` or ``test``, ascending."""
@@ -106,19 +107,20 @@ class Split:
         return split
 
 
-def _chunks(patients: list[int], sizes: list[int]) -> dict[int, str]:
+def _chunks(members: list[int], sizes: list[int]) -> dict[int, str]:
     ends = np.cumsum(sizes)
-    return {p: SUBSETS[int(np.searchsorted(ends, i, side="right"))] for i, p in enumerate(patients)}
+    return {p: SUBSETS[int(np.searchsorted(ends, i, side="right"))] for i, p in enumerate(members)}
 
 
 def make_split(table: pd.DataFrame, name: str, seed: int = 0, fold: int = 0) -> Split:
-    """Assign the patients (or, for the leak lesson, the slices) of a table to train, val and test.
+    """Assign the patients (or, for the leak lessons, the slices) of a table to train, val and test.
 
     Args:
-        table: has patient; for "official" also subset ("training"/"validation"); for "leaky-slices" case and slice.
+        table: has patient; for "official" also subset ("training"/"validation"); for leaky splits case and slice.
         name: "official": SPIDER's validation patients are the test set, an eighth of its training patients validates.
-            "seed70-5-25": the ratio of `medfusion` (section 3), by patient. "kfold5": fold ``fold`` of five tests, an eighth of
-            the rest validates. "leaky-slices": 70/10/20 of all slices at random, patients on both sides.
+            "seed70-5-25": the ratio of `medfusion` (section 5.2), by patient. "kfold5": fold ``fold`` of five tests, an eighth of
+            the rest validates. "leaky-slices": 70/10/20 of all slices at random, patients on both sides. "leaky-seed70-5-25" and
+            "leaky-kfold5": as those without "leaky-", but of slices instead of patients.
         seed: of the shuffling.
         fold: 0..4, for kfold5.
 
@@ -128,11 +130,12 @@ def make_split(table: pd.DataFrame, name: str, seed: int = 0, fold: int = 0) -> 
     if name not in SPLITS:
         raise KitError(f"unknown split '{name}'. Known are: {', '.join(SPLITS)}")
     random = np.random.default_rng(np.random.SeedSequence([seed, 20240611]))
-    patients = np.array(sorted(table["patient"].unique()))
     if name == "leaky-slices":
         subset = random.choice(SUBSETS, size=len(table), p=[0.7, 0.1, 0.2])
         return Split(name, seed, fold, table[["patient", "case", "slice"]].assign(subset=subset).reset_index(drop=True)).check()
-    shuffled = random.permutation(patients).tolist()
+    leaky = name.startswith(LEAKY)
+    members = np.arange(len(table)) if leaky else np.array(sorted(table["patient"].unique()))
+    shuffled = random.permutation(members).tolist()
     n = len(shuffled)
     if name == "official":
         held_out = set(table.loc[table["subset"] == "validation", "patient"])
@@ -144,7 +147,7 @@ def make_split(table: pd.DataFrame, name: str, seed: int = 0, fold: int = 0) -> 
         rest = [p for p in shuffled if p not in held_out]
         n_val = max(1, round(len(rest) / 8))
         subsets = dict.fromkeys(held_out, "test") | _chunks(rest, [len(rest) - n_val, n_val, 0])
-    elif name == "seed70-5-25":
+    elif name.removeprefix(LEAKY) == "seed70-5-25":
         n_val, n_test = max(1, round(0.05 * n)), max(1, round(0.25 * n))
         subsets = _chunks(shuffled, [n - n_val - n_test, n_val, n_test])
     else:
@@ -156,5 +159,5 @@ def make_split(table: pd.DataFrame, name: str, seed: int = 0, fold: int = 0) -> 
         # Another eighth of the rest validates in each fold, so that no patient always trains.
         rest = rest[fold * n_val :] + rest[: fold * n_val]
         subsets = dict.fromkeys(test, "test") | _chunks(rest, [len(rest) - n_val, n_val, 0])
-    assigned = pd.DataFrame({"patient": patients, "subset": [subsets[p] for p in patients]})
-    return Split(name, seed, fold, assigned).check()
+    who = table[["patient", "case", "slice"]].reset_index(drop=True) if leaky else pd.DataFrame({"patient": members})
+    return Split(name, seed, fold, who.assign(subset=[subsets[member] for member in members])).check()

@@ -22,8 +22,8 @@ class DeepLabV3(SegmentationNetwork):
     whole image, look at the result at several scales (atrous spatial pyramid pooling, section 3.3). Their mixture becomes
     class scores, which are enlarged to the image's size by bilinear interpolation: there are no skip connections.
 
-    As the library has it, and unlike the paper: each encoder stage has one dilation throughout instead of a multi-grid
-    (section 3.2.1), a 3x3 convolution follows the mixture, and there is ``dropout``.
+    As the libraries have it, and unlike the paper: there is no multi-grid of dilations inside an encoder stage (section
+    3.2.1), a 3x3 convolution follows the mixture, and there is ``dropout``.
 
     Args:
         in_channels: channels of the input image.

@@ -36,15 +36,18 @@ class SegmentationNetwork(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, n_classes, height, width)`` of float images ``(batch, in_channels, height, width)``.
 
+        Gray images ``(batch, 1, height, width)`` go to every channel of a network that has several, as a gray picture turned
+        into RGB does (`medfusion`, section 4.2).
+
         Raises:
             ValueError: wrong number of dimensions or channels, or a height or width that the stride does not divide;
                 the message says what to pad to.
         """
         self._check(images)
-        return self.body(images)
+        return self.body(images.expand(-1, self.in_channels, -1, -1))
 
     def _check(self, images: torch.Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
+        if images.ndim != 4 or images.shape[1] not in (1, self.in_channels):
             raise ValueError(f"images must have shape (batch, {self.in_channels}, height, width), not {tuple(images.shape)}")
         wrong = [
             f"{side} must be divisible by {self.stride}; pad to {-(-size // self.stride) * self.stride} (it is {size})"

@@ -165,7 +165,7 @@ class _Run:
         )
         self.n_samples = min(config.samples_per_epoch or len(train_set), len(train_set))
         self.steps_per_epoch = max(1, self.n_samples // config.batch_size)
-        self.progress = _Progress(amp=choose_amp(config.amp, device))
+        self.progress = _Progress(amp=choose_amp(config.amp, device, self.model))
         self._start_or_resume()
 
     # -- state on disk

@@ -16,7 +16,18 @@ from tests.notebooks.conftest import CHECKOUT, NOTEBOOKS, kit, make_home
 
 pytestmark = pytest.mark.notebooks
 NAMES = [path.stem for path in NOTEBOOKS]
-EXPECTED = ["00_start_here", "01_data_exploration", "02_preprocessing", "03_augmentation", "04_unet", "12_evaluation"]
+EXPECTED = [
+    "00_start_here",
+    "01_data_exploration",
+    "02_preprocessing",
+    "03_augmentation",
+    "04_unet",
+    "05_unetplusplus",
+    "06_resunet",
+    "07_deeplabv3",
+    "11_ensemble_weight_search",
+    "12_evaluation",
+]
 
 
 def test_all_notebooks_are_there() -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from spider_utils.models import build_model, parameter_count
 from spider_utils.models.inspection import (
     central_box,
+    cost_table,
     effective_receptive_field,
     feature_sizes,
     parameter_table,
@@ -24,6 +25,15 @@ def _seed():
 
 def unet():
     return build_model("unet", 1, 4, encoder="resnet18", decoder_channels=(16, 16, 8, 8, 8))
+
+
+def test_costs_can_be_worked_out_by_hand():
+    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.Conv2d(8, 4, 1))
+    table = cost_table({"small": model, "unet": unet()}, (32, 64), batch_size=2, repeats=1).set_index("network")
+    assert table.at["small", "parameters"] == 8 * 9 + 4 * 8 + 4
+    assert table.at["small", "gflops"] == pytest.approx(2 * 32 * 64 * (8 * 9 + 4 * 8) / 1e9)
+    assert (table[["predict_ms", "train_ms"]] > 0).all(axis=None)
+    assert model[0].weight.grad is None and model.training, "networks stay as they are"
 
 
 def test_parameters_by_block_add_up():

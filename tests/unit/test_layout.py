@@ -32,6 +32,7 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "predict": 5,
     "workflow": 6,
     "course": 6,
+    "medfusion": 6,
     "view": 6,
     "cli": 7,
 }

@@ -81,6 +81,12 @@ class TestModelContract:
         with pytest.raises(ValueError, match=rf"height .*pad to {2 * stride} .*width .*pad to {stride} "):
             model(both)
 
+    def test_gray_goes_to_every_channel(self, name):
+        model = build_model(name, in_channels=3, n_classes=N_CLASSES).eval()
+        gray = images(model)[:, :1]
+        with torch.no_grad():
+            torch.testing.assert_close(model(gray), model(gray.repeat(1, 3, 1, 1)))
+
     @pytest.mark.parametrize("shape", [(1, 64, 64), (1, 3, 64, 64), (1, 1, 1, 64, 64)])
     def test_wrong_dimensions_or_channels_are_refused(self, name, shape):
         model = build_model(name, in_channels=1, n_classes=N_CLASSES)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spider_utils.data.splits import SPLITS, SUBSETS, Split, make_split
+from spider_utils.data.splits import LEAKY, SPLITS, SUBSETS, Split, make_split
 from spider_utils.errors import DataError, KitError
 
 seeds, folds = st.integers(0, 2**31), st.integers(0, 4)
@@ -28,7 +28,7 @@ def slices_of(patients, per_series: int = 4) -> pd.DataFrame:
     )
 
 
-@given(cohorts, st.sampled_from([name for name in SPLITS if name != "leaky-slices"]), seeds, folds)
+@given(cohorts, st.sampled_from([name for name in SPLITS if not name.startswith(LEAKY)]), seeds, folds)
 def test_no_patient_is_ever_in_two_subsets(patients, name, seed, fold):
     table = slices_of(patients)
     split = make_split(table, name, seed, fold)
@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_split_in_any_order_of_rows(patients, name,
     table = slices_of(patients, per_series=12)
     split = make_split(table, name, seed)
     assert make_split(table, name, seed).fingerprint == split.fingerprint
-    if name != "leaky-slices":
+    if split.by_patient:
         order = list(range(len(table)))
         random.shuffle(order)
         assert make_split(table.iloc[order], name, seed).fingerprint == split.fingerprint
@@ -91,6 +91,21 @@ def test_leaky_slices_really_share_patients():
     rows = [split.rows(subset, table) for subset in SUBSETS]
     assert sorted(np.concatenate(rows)) == list(range(400))  # but no slice is on two sides
     assert [len(r) / 400 for r in rows] == pytest.approx([0.7, 0.1, 0.2], abs=0.06)
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("leaky-seed70-5-25", [280, 20, 100]), ("leaky-kfold5", [280, 40, 80])])
+def test_leaky_twins_split_slices_in_the_same_ratio(name, sizes):
+    table = slices_of(range(1, 21), per_series=10)
+    split = make_split(table, name, seed=3)
+    rows = [split.rows(subset, table) for subset in SUBSETS]
+    assert [len(r) for r in rows] == sizes and sorted(np.concatenate(rows)) == list(range(400))
+    assert not split.by_patient and set(split.patients("train")) & set(split.patients("test"))
+
+
+def test_leaky_folds_test_every_slice_exactly_once():
+    table = slices_of(range(1, 11), per_series=10)
+    tested = [make_split(table, "leaky-kfold5", 0, fold).rows("test", table) for fold in range(5)]
+    assert sorted(np.concatenate(tested)) == list(range(200))
 
 
 def test_too_few_patients_bad_folds_and_names_are_refused():

@@ -609,6 +609,17 @@ def test_auto_takes_what_the_hardware_has(monkeypatch):
         precision.choose_amp("fp16", "cpu")
 
 
+def test_a_network_that_bf16_trains_wrongly_on_cpus_stays_in_float32(monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    wrong = build_model("deeplabv3", 1, 4, encoder="mobilenet_v2")
+    assert precision.choose_amp("auto", "cpu", wrong) == "off" and precision.choose_amp("auto", "cuda", wrong) == "bf16"
+    for fine in (build_model("deeplabv3", 1, 4), build_model("unet", 1, 4, encoder="mobilenet_v2")):
+        assert precision.choose_amp("auto", "cpu", fine) == "bf16"
+    with pytest.raises(KitError, match="gives wrong gradients on a CPU"):
+        precision.choose_amp("bf16", "cpu", wrong)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_bfloat16_trains_and_resumes(tmp_path, optimizer):
     config = replace(CONFIG, amp="bf16", optimizer=optimizer, weight_decay=0.01, channels_last=False)

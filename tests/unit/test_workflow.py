@@ -137,11 +137,12 @@ def test_every_architecture_is_trained_scored_and_taken_up_again(workspace: Work
 
 def test_probabilities_are_kept_and_fit_the_networks_labels(workspace: Workspace) -> None:
     run = workspace.train(tag="kept")
-    probabilities, truth, cases = workspace.probabilities(run)
+    probabilities, truth, table = workspace.probabilities(run)
     store, split = workspace.store(), workspace.split()
     rows = split.rows("val", store.table)
     assert probabilities.dtype == np.float16 and probabilities.shape == (len(rows), 4, 32, 32)
-    assert truth.shape == (len(rows), 32, 32) and cases.tolist() == store.table["case"].iloc[rows].tolist()
+    assert truth.shape == (len(rows), 32, 32)
+    pd.testing.assert_frame_equal(table, store.table.iloc[rows].reset_index(drop=True))
     with torch.inference_mode():
         logits = run.load_model()(torch.from_numpy(np.array(store.images[rows]))[:, None].float() / 255)
     np.testing.assert_allclose(probabilities, logits.softmax(dim=1).numpy(), atol=1e-3)
@@ -149,10 +150,42 @@ def test_probabilities_are_kept_and_fit_the_networks_labels(workspace: Workspace
     workspace.probabilities(run)
     assert stamps(run.folder) == before, "computed once"
     other = workspace.train("resunet", tag="kept")
-    found = best_pair_weight(probabilities, workspace.probabilities(other)[0], truth, volumes=cases)
+    found = best_pair_weight(probabilities, workspace.probabilities(other)[0], truth, volumes=table["case"].to_numpy())
     assert found.score >= max(found.at([0.0, 1.0]))
     with pytest.raises(KitError, match="another split"):
         workspace.probabilities(run, workspace.split(fold=1))
+
+
+def test_slices_are_scored_as_the_network_labels_them(workspace: Workspace) -> None:
+    run = workspace.train(tag="kept")
+    probabilities, truth, table = workspace.probabilities(run, subset="test")
+    scores = workspace.evaluate_slices(run)
+    assert scores["case"].unique().tolist() == pd.unique(table["case"]).tolist() and set(scores["unit"]) == {"volume"}
+    by_slice = workspace.evaluate_slices(run, by_slice=True)
+    assert set(by_slice["unit"]) == {"slice"} and by_slice["case"].nunique() == len(table)
+    labels = np.array(probabilities, np.float32).argmax(axis=1)
+    for value in (1, 2, 3):
+        rows = scores[scores["class"] == value]
+        assert (
+            rows["tp"].sum() == ((labels == value) & (truth == value)).sum() == by_slice[by_slice["class"] == value]["tp"].sum()
+        )
+
+
+def test_the_sources_protocol_splits_images_or_patients(workspace: Workspace) -> None:
+    store = workspace.enlarged_store()
+    assert len(store) == TINY.enlarge_to
+    run = workspace.train_as_published()
+    assert run.card["n_classes"] == 20 and run.card["enlarged_to"] == TINY.enlarge_to
+    assert run.card["split"]["name"] == "leaky-seed70-5-25" and run.card["augment"] == "none"
+    leaky = workspace.split("leaky-seed70-5-25", enlarged=True)
+    scores = workspace.evaluate_slices(run, leaky, by_slice=True)
+    assert scores["case"].nunique() == len(leaky.rows("test", store.table)) == 16
+    with pytest.raises(KitError, match="single images of series: score it with evaluate_slices"):
+        workspace.evaluate(run, leaky)
+    patients = workspace.split("seed70-5-25", enlarged=True)
+    other = workspace.train_as_published(split=patients, scheme="structures4")
+    assert other.folder != run.folder and other.card["n_classes"] == 4
+    assert set(workspace.evaluate_slices(other, patients)["patient"]) == set(patients.patients("test"))
 
 
 def test_levels_are_refused_before_the_first_stage_is_trained(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,237 @@
+"""MedFusionNet (`medfusion`): four networks, every pair of them, all four, and its Table 2 beside what is measured here.
+
+Weights are chosen on validation patients and every result is of test patients. All networks are scored on the slice store's grid,
+where their probabilities meet, so numbers differ a little from those in the series' own grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from spider_utils.data.manifest import manifest_folder
+from spider_utils.data.splits import Split
+from spider_utils.ensemble import EnsembleWeights, PairWeight, Stacking, best_pair_weight, best_weights, label_map
+from spider_utils.errors import KitError
+from spider_utils.evaluation.slices import score_slices
+from spider_utils.evaluation.statistics import compare, summarise
+from spider_utils.labels import get_scheme
+from spider_utils.training.runs import RunResult
+from spider_utils.workflow import Workspace
+
+TITLES = {"unet": "U-Net", "unetplusplus": "U-Net++", "resunet": "ResUNet", "deeplabv3": "DeepLabV3"}
+"""The source's four networks, in its order."""
+GRID = np.linspace(0, 1, 21)
+"""The weights that the source tries."""
+OTHER_WAYS = {"all four": "probabilities", "all four, votes": "votes", "all four, weights by class": "by class"}
+
+
+def printed(table: str) -> pd.DataFrame:
+    """What the source prints: "table2" (model, iou, dice) or "weights" (weight of U-Net++ beside ResUNet, iou, dice).
+
+    Raises:
+        KitError: another name.
+    """
+    path = manifest_folder() / "published" / f"medfusion_{table}.csv"
+    if not path.is_file():
+        raise KitError(f"'{table}' is not known. Known are: table2, weights")
+    return pd.read_csv(path, comment="#")
+
+
+def highest_mean_dice(mean_iou: float | np.ndarray) -> float | np.ndarray:
+    """The highest mean Dice that can go with a mean IoU over the same items.
+
+    For one region Dice = 2 IoU / (1 + IoU), which bends downward; so the mean of Dice is at most that of the mean (Jensen).
+    """
+    return 2 * mean_iou / (1 + mean_iou)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What several networks say of the same slices.
+
+    Attributes:
+        probabilities: by network, float16 (slices, classes, rows, columns), memory-mapped.
+        truth: uint8 (slices, rows, columns).
+        table: the slices' rows of the store's table.
+    """
+
+    probabilities: Mapping[str, np.ndarray]
+    truth: np.ndarray
+    table: pd.DataFrame
+
+    @property
+    def volumes(self) -> np.ndarray:
+        """The series of each slice (slices,)."""
+        return self.table["case"].to_numpy()
+
+    def of(self, names: Sequence[str]) -> list[np.ndarray]:
+        """The probabilities of some networks, in this order."""
+        return [self.probabilities[name] for name in names]
+
+
+@dataclass(frozen=True)
+class FusionStudy:
+    """Trained networks and the ensembles that can be made of them.
+
+    Attributes:
+        workspace: where runs and data are.
+        runs: the trained networks by name; the same scheme, slice size and split for all.
+        split: what they were trained with; the default split when None.
+    """
+
+    workspace: Workspace
+    runs: Mapping[str, RunResult]
+    split: Split | None = None
+
+    @classmethod
+    def train(cls, workspace: Workspace) -> FusionStudy:
+        """The source's four networks with four classes in the workspace's profile, trained now where they are missing."""
+        return cls(workspace, {name: workspace.train(name) for name in TITLES})
+
+    def __post_init__(self) -> None:
+        kinds = {(run.card["scheme"], tuple(run.card["size"])) for run in self.runs.values()}
+        if len(self.runs) < 2 or len(kinds) > 1:
+            raise KitError(
+                f"an ensemble needs two or more runs of one label scheme and slice size, not {len(self.runs)}: {kinds}"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """The networks, in order."""
+        return list(self.runs)
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Foreground classes."""
+        scheme = next(iter(self.runs.values())).card["scheme"]
+        return {value: name for value, name in get_scheme(scheme).names.items() if value}
+
+    def maps(self, subset: str) -> Maps:
+        """Probabilities of all networks on the slices of "val" or "test"."""
+        found = {name: self.workspace.probabilities(run, self.split, subset) for name, run in self.runs.items()}
+        _, truth, table = next(iter(found.values()))
+        return Maps({name: probabilities for name, (probabilities, _, _) in found.items()}, truth, table)
+
+    @cached_property
+    def val(self) -> Maps:
+        """On validation patients, where weights are chosen."""
+        return self.maps("val")
+
+    @cached_property
+    def test(self) -> Maps:
+        """On test patients, where results are reported."""
+        return self.maps("test")
+
+    def score(self, labels: np.ndarray) -> pd.DataFrame:
+        """Scores of label maps of the test slices, by series (see score_slices)."""
+        return score_slices(self.test.truth, labels, self.test.table, self.classes)
+
+    # ------------------------------------------------------------------------------------------------ weights, validation
+
+    @cached_property
+    def pairs(self) -> dict[str, PairWeight]:
+        """Best weight of the first of every two networks, by "<first>+<second>": mean Dice of validation volumes."""
+        return {
+            f"{a}+{b}": best_pair_weight(*self.val.of((a, b)), self.val.truth, volumes=self.val.volumes)
+            for a, b in combinations(self.names, 2)
+        }
+
+    @cached_property
+    def mixtures(self) -> dict[str, EnsembleWeights]:
+        """The best weights of all networks, by the rules of OTHER_WAYS, on validation patients."""
+        return {
+            name: best_weights(self.val.of(self.names), self.val.truth, volumes=self.val.volumes, rule=rule)
+            for name, rule in OTHER_WAYS.items()
+        }
+
+    def pair_table(self) -> pd.DataFrame:
+        """One row a pair, on validation patients: the exact optimum and the weights that share it, the grid's, each alone."""
+        rows = []
+        for name, best in self.pairs.items():
+            grid = best.at(GRID)
+            rows.append(
+                {
+                    "pair": name, "weight": best.weight, "from": best.interval[0], "to": best.interval[1], "exact": best.score,
+                    "grid": grid.max(), "grid_weight": GRID[grid.argmax()],
+                    "first_alone": best.at(1.0), "second_alone": best.at(0.0), "pieces": len(best.curve),
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    @property
+    def medfusionnet(self) -> str:
+        """The pair that is best on validation patients."""
+        return max(self.pairs, key=lambda name: self.pairs[name].score)
+
+    # ------------------------------------------------------------------------------------------------------ results, test
+
+    @cached_property
+    def singles(self) -> dict[str, pd.DataFrame]:
+        """Test scores of each network alone."""
+        return {name: self.workspace.evaluate_slices(run, self.split) for name, run in self.runs.items()}
+
+    @cached_property
+    def fused(self) -> dict[str, pd.DataFrame]:
+        """Test scores of every ensemble: pairs, all networks by several rules, and stacking."""
+        maps = self.test.of(self.names)
+        scores = {}
+        for name, best in self.pairs.items():
+            scores[name] = self.score(label_map(self.test.of(name.split("+")), (best.weight, 1 - best.weight)))
+        for name, mixture in self.mixtures.items():
+            scores[name] = self.score(mixture.label_map(maps))
+        stacking = Stacking.fit(self.val.of(self.names), self.val.truth)
+        return scores | {"all four, stacking": self.score(stacking.label_map(maps))}
+
+    @property
+    def best_single(self) -> str:
+        """The network that is best alone on validation patients."""
+        alone = {name.split("+")[side]: float(best.at(1.0 - side)) for name, best in self.pairs.items() for side in (0, 1)}
+        return max(alone, key=alone.__getitem__)
+
+    def against_best_single(self) -> pd.DataFrame:
+        """One row an ensemble: mean Dice of test volumes minus that of ``best_single``, with a 95 % interval over patients."""
+        rows = []
+        for name, scores in self.fused.items():
+            found = compare(scores, self.singles[self.best_single]).set_index("name").loc["foreground mean"]
+            columns = ["mean_a", "mean_b", "difference", "low", "high", "n", "patients"]
+            rows.append({"ensemble": name, **found[columns]})
+        return pd.DataFrame(rows).rename(columns={"mean_a": "dice", "mean_b": "best_single"})
+
+    def table2(self) -> pd.DataFrame:
+        """The source's Table 2, each row beside what is measured here on test patients.
+
+        Returns:
+            One row a network or pair, in the source's order: model, weight (of the first of a pair, chosen on validation
+            patients), printed_iou, printed_dice, possible (whether that Dice can be a mean over the same items as that IoU,
+            rounded as printed), iou and dice (mean over test volumes of the mean over foreground classes), low and high (95 %
+            interval of dice, bootstrap over patients), volumes, patients.
+        """
+        scores, rows = self.singles | self.fused, []
+        for row in printed("table2").itertuples():
+            if row.model not in scores:
+                continue
+            summary = summarise(scores[row.model])
+            foreground = summary[summary["name"] == "foreground mean"].set_index("metric")
+            dice, iou = foreground.loc["dice"], foreground.loc["iou"]
+            rows.append(
+                {
+                    "model": row.model,
+                    "weight": self.pairs[row.model].weight if row.model in self.pairs else np.nan,
+                    "printed_iou": row.iou, "printed_dice": row.dice,
+                    "possible": row.dice - 0.0005 <= highest_mean_dice(row.iou + 0.0005),
+                    "iou": iou["mean"], "dice": dice["mean"], "low": dice["low"], "high": dice["high"],
+                    "volumes": dice["n"], "patients": dice["patients"],
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+
+def title_of(model: str) -> str:
+    """ "unet+resunet" -> "U-Net + ResUNet"; other names as they are."""
+    return " + ".join(TITLES.get(part, part) for part in model.split("+"))
