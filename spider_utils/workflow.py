@@ -454,7 +454,8 @@ def find_run(name: str | None) -> Path:
     """The folder of a finished run.
 
     Args:
-        name: a folder, or a name under runs/; None takes the newest finished run that was split by patient.
+        name: a folder, or a name under runs/; None takes the newest finished run that was split by patient or, where others
+            learned the same scheme from the same slices and split, the best of these on validation patients.
 
     Raises:
         KitError: there is none; the message lists those there are.
@@ -465,10 +466,14 @@ def find_run(name: str | None) -> Path:
         key=lambda p: (p / "model.safetensors").stat().st_mtime,
     )
     if name is None:
-        finished = [p for p in finished if not read_json(p / "model.json").get("split", {}).get("name", "").startswith(LEAKY)]
-        if not finished:
+        cards = {path: read_json(path / "model.json") for path in finished}
+        by_patient = [p for p, card in cards.items() if not card.get("split", {}).get("name", "").startswith(LEAKY)]
+        if not by_patient:
             raise KitError(f"no trained model in {runs}: run `make course` or `spider-kit train` first, or give --model FOLDER")
-        return finished[-1]
+        same = ("scheme", "size", "data", "split", "enlarged_to")
+        task = {path: [cards[path].get(key) for key in same] for path in by_patient}
+        rivals = [path for path in by_patient if task[path] == task[by_patient[-1]]]
+        return max(reversed(rivals), key=lambda path: RunResult.open(path).history["val_mean_iou"].max())
     for folder in (Path(name), runs / name):
         if (folder / "model.safetensors").is_file():
             return folder

@@ -19,6 +19,7 @@ from spider_utils.errors import KitError
 from spider_utils.files import read_json
 from spider_utils.models import available_models
 from spider_utils.runtime import PROFILES
+from spider_utils.training.runs import RunResult
 from spider_utils.workflow import Workspace, find_run
 
 TINY = replace(PROFILES["smoke"], patients=10, slice_size=(32, 32), epochs=1, level_epochs=1, samples_per_epoch=16)
@@ -233,8 +234,15 @@ def test_results_table_replaces_rows_of_the_same_run(workspace: Workspace) -> No
     assert pd.read_csv(workspace.results_path)["run"].nunique() == 2
 
 
-def test_newest_run_by_patient_is_the_default_model(workspace: Workspace) -> None:
-    workspace.train(tag="kept")
+def test_best_run_of_the_newest_kind_is_the_default_model(workspace: Workspace) -> None:
+    runs = [workspace.train(tag="kept"), workspace.train("resunet", tag="kept"), workspace.train(tag="rival", seed=3)]
+    os.utime(runs[1].folder / "model.safetensors")
+    best = max((run for run in map(RunResult.open, (workspace.home / "runs").glob("*structures4*"))
+                if run.card["split"] == runs[0].card["split"] and "enlarged_to" not in run.card),
+               key=lambda run: run.history["val_mean_iou"].max())  # fmt: skip
+    assert find_run(None) == best.folder
+    os.utime(workspace.train_levels(tag="small2").folder / "model.safetensors")
+    assert "levels20" in find_run(None).name, "networks of another scheme are no rivals"
     workspace.train(split=workspace.split("leaky-slices"), tag="leaky")
     assert "leaky" not in find_run(None).name
     assert find_run("smoke-phantom-unet-structures4-leaky").name.endswith("leaky")
