@@ -678,6 +678,33 @@ def metric_distribution(table: pd.DataFrame, metric: str = "dice", by: str = "na
 
 
 @styled
+def paired_lines(table: pd.DataFrame, ylabel: str, title: str = "") -> CourseFigure:
+    """A line a patient from one model to the other: who gains and who loses.
+
+    Args:
+        table: one row a patient (index), one column a model.
+        ylabel: what the values are.
+        title: above the figure.
+
+    Raises:
+        ValueError: there is no row, or fewer than two columns.
+    """
+    if table.empty or table.shape[1] < 2:
+        raise ValueError(f"paired_lines needs patients (rows) and two or more models (columns), not a table of {table.shape}")
+    figure = new_figure(3.6, title)
+    ax = figure.subplots()
+    few = len(table) <= 12  # more names would not fit, and more colours could not be told apart
+    for number, (patient, values) in enumerate(table.iterrows()):
+        look = {"color": PALETTE[number % len(PALETTE)], "linestyle": LINE_STYLES[number // len(PALETTE) % 4]} if few else {}
+        ax.plot(table.columns, values, marker="o", label=str(patient), **({"color": PALETTE[4], "alpha": 0.7} | look))
+    ax.set(ylabel=ylabel, xlim=(-0.3, table.shape[1] - 0.7), title=title)
+    if few:
+        figure.legend(loc="outside right center", title="patient")
+    figure.caption = f"{title}: {ylabel} with {' and '.join(map(str, table.columns))}, a line a patient.".removeprefix(": ")
+    return figure
+
+
+@styled
 def bar_with_intervals(
     table: pd.DataFrame,
     label: str = "name",

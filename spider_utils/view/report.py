@@ -138,6 +138,11 @@ class NetworkReport:
         names = {"mean_a": self.title, "mean_b": other.title}
         return compare(self.scores, other.scores)[columns].rename(columns=names).round(3)
 
+    def paired_figure(self, other: NetworkReport) -> plots.CourseFigure:
+        """Mean Dice of each test patient with the other network and with this one, joined by a line."""
+        dice = {one.title: one.scores.groupby("patient")["dice"].mean() for one in (other, self)}
+        return plots.paired_lines(pd.DataFrame(dice), "mean Dice of a patient's volumes", f"{other.title} and {self.title}")
+
     # ------------------------------------------------------------------------------------------------- errors as pictures
 
     @cached_property

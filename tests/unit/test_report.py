@@ -58,6 +58,10 @@ def test_a_network_compared_with_itself_does_not_differ(report: NetworkReport) -
     found = report.compared_with(replace(report, title="the same"))
     assert {"U-Net", "the same"} < set(found.columns)
     assert (found["difference"] == 0).all() and (found[["low", "high"]] == 0).all(axis=None)
+    lines = report.paired_figure(replace(report, title="the same")).get_axes()[0].lines
+    dice = report.scores.groupby("patient")["dice"].mean()
+    assert [line.get_label() for line in lines] == [str(patient) for patient in dice.index]
+    np.testing.assert_allclose([line.get_ydata() for line in lines], np.column_stack([dice, dice]))
 
 
 def test_slices_are_ranked_by_their_own_dice(report: NetworkReport) -> None:
