@@ -244,7 +244,7 @@ def medfusion_table(
     data: Data = DataKind.phantom,
     root: Root = None,
     out: Annotated[
-        Path | None, typer.Option(help="CSV to write; by default build/<profile>-<data>/medfusion_table2.csv.")
+        Path | None, typer.Option(help="Folder for table2.csv and its figure; build/<profile>-<data>/medfusion when left out.")
     ] = None,
 ) -> None:
     """Networks, pairs and all together: weights from validation patients, scores of test patients, beside the printed Table 2.
@@ -254,6 +254,8 @@ def medfusion_table(
     from spider_utils.files import write_csv
     from spider_utils.medfusion import FusionStudy
     from spider_utils.training.runs import RunResult
+    from spider_utils.view.fusion_plots import printed_beside_measured
+    from spider_utils.view.plots import save_figure
     from spider_utils.workflow import Workspace, find_run
 
     workspace = Workspace.open(profile.value, data.value, root)
@@ -267,12 +269,14 @@ def medfusion_table(
         study = FusionStudy(workspace, named, split)
     else:
         study = FusionStudy.train(workspace)
-    table, path = study.table2(), out or workspace.build / "medfusion_table2.csv"
+    table, folder = study.table2(), out or workspace.build / "medfusion"
     print(table.to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
     print(f"\nensembles minus {study.best_single} alone, the best on validation patients; [low, high] 95 % over patients:")
     print(study.against_best_single().to_string(index=False, float_format="{:.4f}".format))
-    write_csv(path, table)
-    print(path)
+    write_csv(folder / "table2.csv", table)
+    title = f"MedFusionNet's Table 2: printed, and measured on {workspace.data}"
+    figure = printed_beside_measured(table, title)
+    print(folder / "table2.csv", save_figure(figure, folder / "table2", figure.caption), sep="\n")
 
 
 @medfusion_app.command("protocol")

@@ -28,7 +28,8 @@ TITLES = {"unet": "U-Net", "unetplusplus": "U-Net++", "resunet": "ResUNet", "dee
 """The source's four networks, in its order."""
 GRID = np.linspace(0, 1, 21)
 """The weights that the source tries."""
-OTHER_WAYS = {"all four": "probabilities", "all four, votes": "votes", "all four, weights by class": "by class"}
+ALL = "all networks"
+OTHER_WAYS = {ALL: "probabilities", f"{ALL}, votes": "votes", f"{ALL}, weights by class": "by class"}
 
 
 def printed(table: str) -> pd.DataFrame:
@@ -186,7 +187,7 @@ class FusionStudy:
         for name, mixture in self.mixtures.items():
             scores[name] = self.score(mixture.label_map(maps))
         stacking = Stacking.fit(self.val.of(self.names), self.val.truth)
-        return scores | {"all four, stacking": self.score(stacking.label_map(maps))}
+        return scores | {f"{ALL}, stacking": self.score(stacking.label_map(maps))}
 
     @property
     def best_single(self) -> str:

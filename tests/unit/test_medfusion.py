@@ -88,12 +88,12 @@ def _alone(table: pd.DataFrame, name: str) -> list[float]:
 
 
 def test_every_ensemble_is_scored_on_test_patients(study):
-    assert set(study.fused) == {*study.pairs, *OTHER_WAYS, "all four, stacking"}
+    assert set(study.fused) == {*study.pairs, *OTHER_WAYS, "all networks, stacking"}
     against = study.against_best_single().set_index("ensemble")
     assert set(against.index) == set(study.fused)
     np.testing.assert_allclose(against["dice"] - against["best_single"], against["difference"])
     assert (against["low"] <= against["difference"]).all() and (against["difference"] <= against["high"]).all()
-    assert against.at["all four", "difference"] > 0, "independent noise averages out"
+    assert against.at["all networks", "difference"] > 0, "independent noise averages out"
     assert (against["patients"] == 6).all()
 
 
@@ -114,7 +114,7 @@ def test_runs_that_do_not_fit_together_are_refused(study):
 
 
 def test_titles():
-    assert title_of("unet+unetplusplus") == "U-Net + U-Net++" and title_of("all four") == "all four"
+    assert title_of("unet+unetplusplus") == "U-Net + U-Net++" and title_of("all networks") == "all networks"
 
 
 def test_curves_show_the_exact_line_the_grid_and_the_best(study):
