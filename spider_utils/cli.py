@@ -204,7 +204,7 @@ def train(
     """
     from spider_utils.data.splits import Split
     from spider_utils.evaluation.statistics import format_summary, summarise
-    from spider_utils.workflow import Workspace
+    from spider_utils.workflow import Workspace, describe_settings
 
     if (rows is None) != (columns is None):
         raise typer.BadParameter("give --rows and --columns together")
@@ -223,11 +223,8 @@ def train(
     size = (rows, columns) if rows else None
     chosen = Split.load(split) if split.endswith(".csv") else workspace.split(split, fold=fold)
     # Named after what differs from the defaults, so that the course's own run is found, not trained again.
-    part = f"fold{chosen.fold}" if chosen.name == "kfold5" else chosen.name
-    named = {part: part != "fold0", f"seed{seed}": seed != 0, f"{rows}x{columns}": rows is not None}
-    parts = [text for text, differs in named.items() if differs]
-    parts += [f"{name.replace('_', '')}{value}" for name, value in changes.items()]
-    settings = {"split": chosen, "size": size, "tag": "-".join(parts), "seed": seed, **changes}
+    tag = describe_settings(chosen, seed, size=size, **changes)
+    settings = {"split": chosen, "size": size, "tag": tag, "seed": seed, **changes}
     run = workspace.train_levels(model, **settings) if scheme == "levels20" else workspace.train(model, scheme, **settings)
     scores = workspace.evaluate(run, chosen)
     workspace.add_result(run, scores)
@@ -264,9 +261,7 @@ def medfusion_table(
         named = {run.card["architecture"]: run for run in opened}
         if len(named) < len(opened):
             raise typer.BadParameter("give one run an architecture")
-        made_with = opened[0].card["split"]
-        split = workspace.split(made_with["name"], made_with["seed"], made_with["fold"])
-        study = FusionStudy(workspace, named, split)
+        study = FusionStudy(workspace, named, workspace.split_of(opened[0]))
     else:
         study = FusionStudy.train(workspace)
     table, folder = study.table2(), out or workspace.build / "medfusion"
@@ -284,7 +279,7 @@ def medfusion_protocol(
     model: Annotated[str, typer.Option(help=f"Architecture: {', '.join(available_models())}.")] = "unet",
     split: Annotated[
         str,
-        typer.Option(help="leaky-seed70-5-25 (images at random, as printed), seed70-5-25 (by patient), leaky-kfold5 or kfold5."),
+        typer.Option(help="leaky-seed70-5-25 (images at random), seed70-5-25 (by patient), leaky-kfold5 or kfold5."),
     ] = "leaky-seed70-5-25",
     fold: Annotated[int, typer.Option(help="Fold of kfold5, 0 to 4.")] = 0,
     scheme: Annotated[str | None, typer.Option(help="levels20 when left out, structures4 for data without levels.")] = None,
@@ -294,7 +289,9 @@ def medfusion_protocol(
     epochs: Annotated[int | None, typer.Option(min=1, help="The profile's when left out.")] = None,
     seed: Annotated[int, typer.Option(help="Of the weights and the order of images.")] = 0,
 ) -> None:
-    """Train as the source describes: one slice a series, enlarged by copies, split at random or, for comparison, by patient.
+    """Train as the source describes: one slice a series, enlarged by copies, split at random or, to compare, by patient.
+
+    Four of these, one an architecture, can be laid beside the printed table with `spider-kit medfusion table RUN RUN RUN RUN`.
 
     Example: spider-kit medfusion protocol --profile smoke --split seed70-5-25
     """
@@ -302,7 +299,7 @@ def medfusion_protocol(
     from spider_utils.workflow import Workspace
 
     workspace = Workspace.open(profile.value, data.value, root)
-    chosen = workspace.split(split, fold=fold, enlarged=True)
+    chosen = workspace.split(split, fold=fold, store=workspace.enlarged_store())
     changes: dict[str, object] = {"seed": seed} | ({"epochs": epochs} if epochs else {})
     run = workspace.train_as_published(model, chosen, scheme, **changes)
     print(format_summary(summarise(workspace.evaluate_slices(run, chosen, by_slice=True))))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -60,16 +61,13 @@ class Maps:
         probabilities: by network, float16 (slices, classes, rows, columns), memory-mapped.
         truth: uint8 (slices, rows, columns).
         table: the slices' rows of the store's table.
+        volumes: what each slice is scored together with (slices,): its series, or itself alone.
     """
 
     probabilities: Mapping[str, np.ndarray]
     truth: np.ndarray
     table: pd.DataFrame
-
-    @property
-    def volumes(self) -> np.ndarray:
-        """The series of each slice (slices,)."""
-        return self.table["case"].to_numpy()
+    volumes: np.ndarray
 
     def of(self, names: Sequence[str]) -> list[np.ndarray]:
         """The probabilities of some networks, in this order."""
@@ -96,16 +94,24 @@ class FusionStudy:
         return cls(workspace, {name: workspace.train(name) for name in TITLES})
 
     def __post_init__(self) -> None:
-        kinds = {(run.card["scheme"], tuple(run.card["size"])) for run in self.runs.values()}
-        if len(self.runs) < 2 or len(kinds) > 1:
+        same = ("scheme", "size", "data", "split", "enlarged_to")
+        kinds = [[run.card.get(key) for key in same] for run in self.runs.values()]
+        if len(kinds) < 2 or any(kind != kinds[0] for kind in kinds):
             raise KitError(
-                f"an ensemble needs two or more runs of one label scheme and slice size, not {len(self.runs)}: {kinds}"
+                "an ensemble needs two or more runs with the same label scheme, slices and split, not "
+                + ", ".join(Path(run.folder).name for run in self.runs.values())
             )
 
     @property
     def names(self) -> list[str]:
-        """The networks, in order."""
-        return list(self.runs)
+        """The networks, in the source's order."""
+        order = list(TITLES)
+        return sorted(self.runs, key=lambda name: order.index(name) if name in order else len(order))
+
+    @property
+    def by_slice(self) -> bool:
+        """Whether images count one by one: in `medfusion`'s kind of set the images of a series are copies of one slice."""
+        return "enlarged_to" in self.runs[self.names[0]].card
 
     @property
     def classes(self) -> dict[int, str]:
@@ -115,9 +121,10 @@ class FusionStudy:
 
     def maps(self, subset: str) -> Maps:
         """Probabilities of all networks on the slices of "val" or "test"."""
-        found = {name: self.workspace.probabilities(run, self.split, subset) for name, run in self.runs.items()}
+        found = {name: self.workspace.probabilities(self.runs[name], self.split, subset) for name in self.names}
         _, truth, table = next(iter(found.values()))
-        return Maps({name: probabilities for name, (probabilities, _, _) in found.items()}, truth, table)
+        volumes = np.arange(len(table)) if self.by_slice else table["case"].to_numpy()
+        return Maps({name: probabilities for name, (probabilities, _, _) in found.items()}, truth, table, volumes)
 
     @cached_property
     def val(self) -> Maps:
@@ -130,8 +137,8 @@ class FusionStudy:
         return self.maps("test")
 
     def score(self, labels: np.ndarray) -> pd.DataFrame:
-        """Scores of label maps of the test slices, by series (see score_slices)."""
-        return score_slices(self.test.truth, labels, self.test.table, self.classes)
+        """Scores of label maps of the test slices (see score_slices)."""
+        return score_slices(self.test.truth, labels, self.test.table, self.classes, self.by_slice)
 
     # ------------------------------------------------------------------------------------------------ weights, validation
 
@@ -175,7 +182,7 @@ class FusionStudy:
     @cached_property
     def singles(self) -> dict[str, pd.DataFrame]:
         """Test scores of each network alone."""
-        return {name: self.workspace.evaluate_slices(run, self.split) for name, run in self.runs.items()}
+        return {name: self.workspace.evaluate_slices(self.runs[name], self.split, by_slice=self.by_slice) for name in self.names}
 
     @cached_property
     def fused(self) -> dict[str, pd.DataFrame]:
@@ -211,7 +218,7 @@ class FusionStudy:
             One row a network or pair, in the source's order: model, weight (of the first of a pair, chosen on validation
             patients), printed_iou, printed_dice, possible (whether that Dice can be a mean over the same items as that IoU,
             rounded as printed), iou and dice (mean over test volumes of the mean over foreground classes), low and high (95 %
-            interval of dice, bootstrap over patients), volumes, patients.
+            interval of dice, bootstrap over patients), n, unit, patients.
         """
         scores, rows = self.singles | self.fused, []
         for row in printed("table2").itertuples():
@@ -227,7 +234,7 @@ class FusionStudy:
                     "printed_iou": row.iou, "printed_dice": row.dice,
                     "possible": row.dice - 0.0005 <= highest_mean_dice(row.iou + 0.0005),
                     "iou": iou["mean"], "dice": dice["mean"], "low": dice["low"], "high": dice["high"],
-                    "volumes": dice["n"], "patients": dice["patients"],
+                    "n": dice["n"], "unit": dice["unit"], "patients": dice["patients"],
                 }
             )  # fmt: skip
         return pd.DataFrame(rows)

@@ -33,6 +33,7 @@ from spider_utils.predict import SLICES_AT_ONCE, Predictor
 from spider_utils.runtime import Profile, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
+from spider_utils.training.runs import RUN_FILE
 
 PHANTOM_SEED = 2024
 DEFAULT_SPLIT = "kfold5"
@@ -117,28 +118,56 @@ class Workspace:
         make_once(folder, is_there, lambda: generate_dataset(folder, show_progress=True, **wanted))
         return open_source("phantom", folder)
 
-    def store(self, size: tuple[int, int] | None = None) -> SliceStore:
-        """The slices of every series, of the profile's size unless another is given."""
+    def store(self, size: tuple[int, int] | None = None, enlarged_to: int | None = None) -> SliceStore:
+        """The slices of every series, of the profile's size unless another is given.
+
+        Args:
+            size: rows, columns.
+            enlarged_to: give `medfusion`'s kind of set instead: one slice a series, enlarged by copies to so many images (see
+                data.enlarge).
+        """
         size = size or self.profile.slice_size
-        return build_store(self.source, self.home / "data" / "stores" / f"{self.name}-{size[0]}x{size[1]}", size)
+        folder = self.home / "data" / "stores" / f"{self.name}-{size[0]}x{size[1]}"
+        store = build_store(self.source, folder, size)
+        if enlarged_to is None:
+            return store
+        return enlarge_store(store, enlarged_to, "medfusion", folder.with_name(f"{folder.name}-enlarged{enlarged_to}"))
 
     def enlarged_store(self) -> SliceStore:
-        """The profile's version of `medfusion`'s images: one slice a series and augmented copies (see data.enlarge)."""
-        n_images, size = self.profile.enlarge_to, self.profile.slice_size
-        folder = self.home / "data" / "stores" / f"{self.name}-{size[0]}x{size[1]}-enlarged{n_images}"
-        return enlarge_store(self.store(), n_images, "medfusion", folder)
+        """`medfusion`'s kind of set in the profile's size."""
+        return self.store(enlarged_to=self.profile.enlarge_to)
 
     def store_of(self, run: RunResult) -> SliceStore:
-        """The slices that a run was trained on."""
-        return self.enlarged_store() if "enlarged_to" in run.card else self.store(tuple(run.card["size"]))
+        """The slices that a run was trained on.
 
-    def split(self, name: str = DEFAULT_SPLIT, seed: int = 0, fold: int = 0, enlarged: bool = False) -> Split:
-        """A split of this data's patients, also written to build/ as CSV; a leaky one parts slices (or the enlarged set's)."""
-        leaky = name.startswith(LEAKY)
-        table = (self.enlarged_store() if enlarged else self.store()).table if leaky else self.source.cases
+        Raises:
+            KitError: the data are not those that it was trained on.
+        """
+        store = self.store(tuple(run.card["size"]), run.card.get("enlarged_to"))
+        if store.fingerprint != run.card["data"]["fingerprint"]:
+            raise KitError(f"run '{Path(run.folder).name}' was trained on other data than {store!r}: give those, or train again")
+        return store
+
+    def split(self, name: str = DEFAULT_SPLIT, seed: int = 0, fold: int = 0, store: SliceStore | None = None) -> Split:
+        """A split of this data's patients, also written to build/ as CSV; a leaky one parts the slices of ``store``."""
+        if not name.startswith(LEAKY):
+            table, parts = self.source.cases, []
+        else:
+            store = store or self.store()
+            table, parts = store.table, [store.folder.name.removeprefix(f"{self.name}-")]
         split = make_split(table, name, seed, fold)
-        parts = [name, f"seed{seed}", f"fold{fold}", *(["enlarged"] if leaky and enlarged else [])]
-        split.save(self.build / "splits" / f"{'-'.join(parts)}.csv")
+        split.save(self.build / "splits" / f"{'-'.join([name, f'seed{seed}', f'fold{fold}', *parts])}.csv")
+        return split
+
+    def split_of(self, run: RunResult) -> Split:
+        """The split that a run was trained with, made again.
+
+        Raises:
+            KitError: it cannot be: it came from a file, or the data are others.
+        """
+        made_with = run.card["split"]
+        split = self.split(made_with["name"], made_with["seed"], made_with["fold"], self.store_of(run))
+        check_split(run, split)
         return split
 
     def train(
@@ -150,7 +179,7 @@ class Workspace:
         tag: str = "",
         options: dict | None = None,
         start_from: RunResult | None = None,
-        enlarged: bool = False,
+        enlarged_to: int | None = None,
         **changes: object,
     ) -> RunResult:
         """The trained model of this profile; trained now when there is no finished run with these settings.
@@ -164,7 +193,8 @@ class Workspace:
             options: of the architecture; the profile's when None.
             start_from: a run whose weights this one starts with, wherever name and shape agree (all but the last layer when the
                 schemes differ); None starts at random.
-            enlarged: train on the profile's enlarged set, as it is, instead of on slices (see ``train_as_published``).
+            enlarged_to: train on `medfusion`'s kind of set of so many images instead of on all slices (see
+                ``train_as_published``); nothing of it is left out.
             changes: fields of TrainConfig, ``augment``, ``slice_gap_mm`` or ``crop_columns``, that differ from the profile (whose
                 ``crop_columns`` belongs to its own slice size: with another ``size``, or 0, whole slices are served).
 
@@ -192,7 +222,7 @@ class Workspace:
         seed_everything(seed)
         model = build_model(architecture, in_channels=profile.in_channels, n_classes=scheme_.n_classes, **options)
         self._check_settings(scheme, size or profile.slice_size, columns, model.stride)
-        store, split = self.enlarged_store() if enlarged else self.store(size), split or self.split()
+        store, split = self.store(size, enlarged_to), split or self.split()
         card = {
             "scheme": scheme,
             "size": list(store.grid.__dict__.values()),
@@ -202,12 +232,14 @@ class Workspace:
             "slice_gap_mm": gap_mm,
             "crop_columns": columns,
         }
-        if enlarged:
-            card["enlarged_to"] = profile.enlarge_to
+        if enlarged_to is not None:
+            card["enlarged_to"] = enlarged_to
         if start_from is not None:
             check_split(start_from, split)
             card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
-        rows = thin_out(store.table, split.rows("train", store.table), gap_mm)
+        rows = split.rows("train", store.table)
+        if enlarged_to is None:
+            rows = thin_out(store.table, rows, gap_mm)
         train_set = SliceDataset(store, rows, scheme, make_augment(augment), columns, seed)
         if train_set.report.dropped:
             print(f"labels of the store that {scheme} has no class for: {train_set.report}")
@@ -226,20 +258,24 @@ class Workspace:
     ) -> RunResult:
         """A network trained as `medfusion` describes it (sections 4.2, 4.3, 5.2), on the profile's enlarged set.
 
-        One slice a series, enlarged by augmented copies, then split at random, in twenty classes from random weights. Nothing
-        says that the source kept patients apart.
+        One slice a series, enlarged by augmented copies, then split, in twenty classes. The source gives the ratio 70/5/25 and
+        says nothing of patients: read here as images at random. Not said either, and the kit's choice: which slice (the middle
+        one), the loss, that proportions in mm are kept, random initial weights, and validation mean IoU as what reduces the
+        learning rate and chooses the epoch. Its log shows steps of ten in the learning rate.
 
         Args:
             architecture: name in models.available_models().
-            split: a split of the enlarged set; its images 70/5/25 at random, as printed, when None.
+            split: a split of the enlarged set; its images 70/5/25 at random when None.
             scheme: levels20 when None, structures4 where the data hold no levels.
             changes: as for ``train``.
         """
-        split = split or self.split("leaky-seed70-5-25", enlarged=True)
+        split = split or self.split("leaky-seed70-5-25", store=self.enlarged_store())
+        given = {key: value for key, value in changes.items() if key != "tag"}
         published = {
             "split": split,
-            "tag": "-".join(["as-published", split.name, *([f"fold{split.fold}"] if "kfold" in split.name else [])]),
-            "enlarged": True,
+            "tag": "-".join(part for part in ("as-published", describe_settings(split, **given)) if part),
+            "enlarged_to": self.profile.enlarge_to,
+            "plateau_factor": 0.1,
             "epochs": self.profile.enlarged_epochs,
             "samples_per_epoch": None,
             "augment": "none",  # the copies are in the set
@@ -450,6 +486,25 @@ def check_split(run: RunResult, split: Split) -> None:
         )
 
 
+def _validation_score(folder: Path) -> float:
+    """Best validation mean IoU of a run; -inf where only its weights were kept."""
+    path = folder / RUN_FILE
+    return read_json(path).get("best_val_mean_iou", -np.inf) if path.is_file() else -np.inf
+
+
+def describe_settings(split: Split, seed: int = 0, **changes: object) -> str:
+    """What differs from a default training, as part of a run's name; "" when nothing does."""
+    part = {"kfold5": f"fold{split.fold}"}.get(split.name, split.name)
+    if split.name == f"{LEAKY}kfold5":
+        part += f"-fold{split.fold}"
+    named = {part: part != "fold0", f"seed{seed}": seed != 0}
+    parts = [text for text, differs in named.items() if differs]
+    for name, value in changes.items():
+        text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{name.replace('_', '')}{value}"
+        parts += [] if value is None else [text]
+    return "-".join(parts)
+
+
 def find_run(name: str | None) -> Path:
     """The folder of a finished run.
 
@@ -473,7 +528,7 @@ def find_run(name: str | None) -> Path:
         same = ("scheme", "size", "data", "split", "enlarged_to")
         task = {path: [cards[path].get(key) for key in same] for path in by_patient}
         rivals = [path for path in by_patient if task[path] == task[by_patient[-1]]]
-        return max(reversed(rivals), key=lambda path: RunResult.open(path).history["val_mean_iou"].max())
+        return max(reversed(rivals), key=_validation_score)
     for folder in (Path(name), runs / name):
         if (folder / "model.safetensors").is_file():
             return folder

@@ -1,4 +1,4 @@
-"""The image set of `medfusion` (section 4.3): one slice a series, multiplied by augmented copies before anybody splits it."""
+"""The image set of `medfusion` (section 4.3): one slice a series, multiplied by augmented copies; only then is it split."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def enlarge_store(store: SliceStore, n_images: int, augment: str, folder: str | 
     """The middle slice of each series and augmented copies of them, as a slice store of its own.
 
     `medfusion` has 447 images and makes 3535 of them. Nothing says that copies were kept on one side of the split; as a store
-    of images they can be split either way, so that the difference can be measured.
+    of images they can be split either way, so that the difference can be measured. Every step of a pipeline happens by chance,
+    so a few copies may equal their original.
 
     Args:
         store: all slices.
@@ -50,7 +51,7 @@ def enlarge_store(store: SliceStore, n_images: int, augment: str, folder: str | 
     rows, pipeline, folder = middle_slices(store.table), make_augment(augment), Path(folder)
     if n_images < len(rows) or pipeline is None:
         raise KitError(f"{len(rows)} series cannot be enlarged to {n_images} images by augmentation '{augment}'")
-    key = fingerprint([_VERSION, store.fingerprint, n_images, augment, seed])
+    key = fingerprint([_VERSION, store.key, n_images, augment, seed])
 
     def write() -> None:
         which, copy = np.arange(n_images) % len(rows), np.arange(n_images) // len(rows)
@@ -59,7 +60,12 @@ def enlarge_store(store: SliceStore, n_images: int, augment: str, folder: str | 
             digest = hashlib.blake2b(f"{seed}:{copy[i]}:{rows[which[i]]}".encode(), digest_size=4).digest()
             images[i], masks[i] = pipeline(images[i], masks[i], int.from_bytes(digest, "big"))
         table = store.table.iloc[rows[which]].reset_index(drop=True)
-        table = table.assign(from_slice=table["slice"], slice=copy)
+        table = table.assign(
+            from_slice=table["slice"],
+            slice=copy,
+            labels=[len(np.unique(mask)) - 1 for mask in masks],
+            labelled=(masks > 0).mean(axis=(1, 2)).round(5),
+        )
         write_store(folder, [images], [masks], table, store.kind, store.scheme, key)
 
     make_once(folder, lambda: is_store(folder, key), write)

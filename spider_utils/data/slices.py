@@ -118,11 +118,12 @@ class SliceStore:
             labels), labelled (share of labelled pixels).
         scheme: label scheme of the masks.
         fingerprint: changes when a slice, as it is stored here, changes.
+        key: changes with everything that the store was made from: files, tables, settings, version.
     """
 
     def __init__(self, folder: Path, card: dict, images: np.ndarray, masks: np.ndarray, table: pd.DataFrame):
         self.folder, self.images, self.masks, self.table, self._card = folder, images, masks, table, card
-        self.scheme, self.fingerprint, self.kind = card["scheme"], card["fingerprint"], card["kind"]
+        self.scheme, self.fingerprint, self.kind, self.key = card["scheme"], card["fingerprint"], card["kind"], card["key"]
 
     @classmethod
     def open(cls, folder: str | Path) -> SliceStore:

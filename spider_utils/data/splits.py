@@ -57,6 +57,10 @@ class Split:
         """
         if subset not in SUBSETS:
             raise KitError(f"unknown subset '{subset}'. Known are: {', '.join(SUBSETS)}")
+        if not self.by_patient and len(table) != len(self.table):
+            raise KitError(
+                f"split '{self.name}' was made of {len(self.table)} slices, these are {len(table)}: make it of the same"
+            )
         keys = ["patient"] if self.by_patient else ["case", "slice"]
         merged = table[keys].merge(self.table[[*keys, "subset"]], on=keys, how="left")
         if merged["subset"].isna().any():

@@ -101,13 +101,13 @@ def cost_table(models: Mapping[str, nn.Module], size: tuple[int, int], batch_siz
 
     Returns:
         One row a network: network, parameters (trainable), gflops (multiplications and additions of one slice forward, in units
-        of 1e9, exact), predict_ms and train_ms (milliseconds a slice on the CPU in float32, medians: forward, and forward and
-        backward). Times depend on the machine and on what else it does.
+        of 1e9, counted in convolutions and matrix products, which are nearly all), predict_ms and train_ms (milliseconds a
+        slice on the CPU in float32, medians: forward, and forward and backward). Times depend on the machine and its load.
     """
     images, rows = torch.rand(batch_size, 1, *size), []
     for name, model in models.items():
-        model = copy.deepcopy(model).to(memory_format=torch.channels_last)
-        with _evaluating(model), torch.no_grad():
+        model = copy.deepcopy(model).to(memory_format=torch.channels_last).eval()
+        with torch.no_grad():
             counter = FlopCounterMode(display=False)
             with counter:
                 model(images[:1])

@@ -176,6 +176,8 @@ class _Run:
             fix = f"Delete the folder {self.partial} to train from the start."
             notes = read_training_state(state, self.model, self.optimizer, fix)
             self.progress = _Progress(**notes)
+            if self.progress.amp == "bf16":
+                choose_amp("bf16", self.device, self.model)  # raises where it would give wrong gradients
             self.plateau.load_state_dict(self.progress.plateau)
             print(f"going on after epoch {self.progress.epoch} of {self.config.epochs} in {self.partial}", flush=True)
         else:

@@ -51,7 +51,7 @@ class NetworkReport:
         return plots.training_curves(self.run.history, title=self.title)
 
     def training_facts(self) -> pd.Series:
-        """What must hold of any training: first and last train_loss, first_iou, best_iou (validation), best_epoch, epochs."""
+        """What a training is judged by: first and last train_loss, first and best val_mean_iou, best_epoch, epochs."""
         history = self.run.history
         loss, iou = history["train_loss"], history["val_mean_iou"]
         return pd.Series(
@@ -75,7 +75,7 @@ class NetworkReport:
             Images float32 (n, 1, rows, columns) in [0, 1]; truth (n, rows, columns) in the run's scheme; their rows of the slice
             store's table.
         """
-        store = self.workspace.store(tuple(self.run.card["size"]))
+        store = self.workspace.store_of(self.run)
         rows = (self.split or self.workspace.split()).rows("val", store.table)
         most = store.table.loc[rows].sort_values("labelled", ascending=False, kind="stable").index[:32]
         images = torch.from_numpy(np.array(store.images[most]))[:, None].float() / 255
@@ -136,7 +136,7 @@ class NetworkReport:
         """Paired differences of Dice, this network minus the other, class by class with intervals over patients (see compare)."""
         columns = ["name", "mean_a", "mean_b", "difference", "low", "high", "n", "patients"]
         names = {"mean_a": self.title, "mean_b": other.title}
-        return compare(self.scores, other.scores)[columns].rename(columns=names).round(3)
+        return compare(self.scores, other.scores)[columns].rename(columns=names)
 
     def paired_figure(self, other: NetworkReport) -> plots.CourseFigure:
         """Mean Dice of each test patient with the other network and with this one, joined by a line."""
@@ -153,7 +153,7 @@ class NetworkReport:
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
         """Predicted masks (slice, row, column) of the test series, by name."""
-        assert len(self.scores)  # scoring leaves them
+        _ = self.scores  # scoring leaves them
         return self.workspace.predictions(self.run)
 
     @cached_property
@@ -174,7 +174,7 @@ class NetworkReport:
                 if len(np.unique(truth)) >= 3:  # background and two structures
                     table = measure_case(truth, mask, None, classes, tolerance_mm=1.0)
                     rows.append((table["dice"].mean(), name, number))
-        return pd.DataFrame(rows, columns=["dice", "case", "slice"]).sort_values("dice", ignore_index=True)
+        return pd.DataFrame(rows, columns=["dice", "case", "slice"]).sort_values("dice", kind="stable", ignore_index=True)
 
     def slice_errors(self, which: str) -> plots.CourseFigure:
         """Image, truth, prediction and error map of the "best", "median" or "worst" slice of the ranking.

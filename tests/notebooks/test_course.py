@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
@@ -59,6 +60,20 @@ def test_second_course_does_nothing(smoke_course: tuple[Path, subprocess.Complet
     assert again.returncode == 0, again.stdout + again.stderr
     assert ">" not in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in (home / "build").rglob("*.ipynb")}
+
+
+def test_the_sources_protocol_and_table_from_the_command_line(smoke_course: tuple[Path, subprocess.CompletedProcess]) -> None:
+    home, _ = smoke_course
+    runs = []
+    for model in ("resunet", "unetplusplus"):
+        said = kit(home, "medfusion", "protocol", "--profile", "smoke", "--model", model)
+        assert said.returncode == 0, said.stdout + said.stderr
+        runs.append(Path(said.stdout.splitlines()[-1]).name)
+    said = kit(home, "medfusion", "table", "--profile", "smoke", *runs)
+    assert said.returncode == 0, said.stdout + said.stderr
+    table = pd.read_csv(home / "build" / "smoke-phantom" / "medfusion" / "table2.csv")
+    assert table["model"].tolist() == ["unetplusplus", "resunet", "unetplusplus+resunet"]
+    assert (table["unit"] == "slice").all() and (home / "build" / "smoke-phantom" / "medfusion" / "table2.png").is_file()
 
 
 def reduce_notebooks(home: Path, sources: dict[str, str]) -> None:

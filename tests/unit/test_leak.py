@@ -70,7 +70,7 @@ def make_store(folder: Path) -> SliceStore:
         [(f"{p}_t2", p, s) for p in (1, 2, 3) for s in range(4)],
         columns=["case", "patient", "slice"],
     )
-    card = {"scheme": "structures4", "fingerprint": "0", "kind": "phantom", "counts": {"1": 1, "2": 1, "3": 1}}
+    card = {"scheme": "structures4", "fingerprint": "0", "key": "0", "kind": "phantom", "counts": {"1": 1, "2": 1, "3": 1}}
     return SliceStore(folder, card, images, masks, table)
 
 

@@ -19,8 +19,8 @@ from spider_utils.view import fusion_plots
 CARD = {"scheme": "structures4", "size": [16, 12], "split": {"fingerprint": "x"}}
 
 
-def maps_of(seed: int, series: int = 6) -> Maps:
-    """Noisy probabilities of four networks; those of deeplabv3 are noisiest."""
+def maps_of(seed: int, series: int) -> Maps:
+    """Noisy probabilities of four networks, those of deeplabv3 noisiest, on two slices of each series; patients differ by seed."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, 4, (2 * series, 16, 12)).astype(np.uint8)
     right = np.eye(4, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
@@ -28,29 +28,34 @@ def maps_of(seed: int, series: int = 6) -> Maps:
     for noise, name in zip((1.0, 0.9, 0.9, 2.0), TITLES, strict=True):
         scores = np.exp(2 * right + noise * random.normal(size=right.shape))
         probabilities[name] = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float16)
-    case = [f"{i // 2 + 1}_t2" for i in range(2 * series)]
-    table = pd.DataFrame({"case": case, "patient": [i // 2 + 1 for i in range(2 * series)], "slice": [0, 1] * series})
-    return Maps(probabilities, truth, table)
+    patient = 100 * seed + np.repeat(np.arange(series), 2)
+    table = pd.DataFrame({"case": [f"{p}_t2" for p in patient], "patient": patient, "slice": [0, 1] * series})
+    return Maps(probabilities, truth, table, table["case"].to_numpy())
 
 
 class FakeWorkspace:
     """Answers as a workspace with four finished runs does."""
 
-    maps = {"val": maps_of(0), "test": maps_of(1)}
+    maps = {"val": maps_of(1, 4), "test": maps_of(2, 6)}
 
     def probabilities(self, run, split, subset="val"):
+        assert split == "the split"
         maps = self.maps[subset]
         return maps.probabilities[run.card["architecture"]], maps.truth, maps.table
 
-    def evaluate_slices(self, run, split):
+    def evaluate_slices(self, run, split, by_slice=False):
         probabilities, truth, table = self.probabilities(run, split, "test")
-        return score_slices(truth, probabilities.argmax(axis=1), table, {1: "vertebra", 2: "spinal canal", 3: "disc"})
+        return score_slices(truth, probabilities.argmax(axis=1), table, {1: "vertebra", 2: "spinal canal", 3: "disc"}, by_slice)
 
 
 @pytest.fixture(scope="module")
 def study() -> FusionStudy:
-    runs = {name: RunResult(Path(name), pd.DataFrame(), 1, CARD | {"architecture": name}) for name in TITLES}
-    return FusionStudy(FakeWorkspace(), runs)
+    return study_of(TITLES)
+
+
+def study_of(names, **card) -> FusionStudy:
+    runs = {name: RunResult(Path(name), pd.DataFrame(), 1, CARD | {"architecture": name} | card) for name in names}
+    return FusionStudy(FakeWorkspace(), runs, "the split")
 
 
 def test_what_is_printed_is_as_in_the_source():
@@ -95,6 +100,26 @@ def test_every_ensemble_is_scored_on_test_patients(study):
     assert (against["low"] <= against["difference"]).all() and (against["difference"] <= against["high"]).all()
     assert against.at["all networks", "difference"] > 0, "independent noise averages out"
     assert (against["patients"] == 6).all()
+    weight = study.pairs["unet+resunet"].weight
+    test = study.test
+    average = sum(w * test.probabilities[name].astype(float) for w, name in ((weight, "unet"), (1 - weight, "resunet")))
+    by_hand = score_slices(test.truth, average.argmax(axis=1), test.table, study.classes)
+    pd.testing.assert_frame_equal(study.fused["unet+resunet"], by_hand)
+    assert set(by_hand["patient"]) == set(range(200, 206))
+
+
+def test_the_order_of_runs_does_not_matter(study):
+    turned = study_of(["resunet", "unetplusplus"])
+    assert list(turned.pairs) == ["unetplusplus+resunet"]
+    assert turned.table2()["model"].tolist() == ["unetplusplus", "resunet", "unetplusplus+resunet"]
+    pd.testing.assert_frame_equal(turned.fused["unetplusplus+resunet"], study.fused["unetplusplus+resunet"])
+
+
+def test_copies_of_one_slice_count_one_by_one():
+    study = study_of(["unet", "resunet"], enlarged_to=12)
+    assert study.by_slice and len(set(study.val.volumes)) == 8
+    table = study.table2()
+    assert (table["n"] == 12).all() and (table["unit"] == "slice").all() and (table["patients"] == 6).all()
 
 
 def test_table_has_printed_and_measured_numbers_side_by_side(study):
@@ -103,14 +128,16 @@ def test_table_has_printed_and_measured_numbers_side_by_side(study):
     assert table.index[table["possible"]].tolist() == ["resunet", "unet+resunet"]
     assert table["weight"].isna().tolist() == [True] * 4 + [False] * 6
     assert table.at["unet", "dice"] == pytest.approx(study.singles["unet"].groupby("case")["dice"].mean().mean())
-    assert (table["iou"] < table["dice"]).all() and (table["volumes"] == 6).all()
+    assert (table["iou"] < table["dice"]).all() and (table["n"] == 6).all() and (table["unit"] == "volume").all()
 
 
 def test_runs_that_do_not_fit_together_are_refused(study):
-    odd = RunResult(Path("odd"), pd.DataFrame(), 1, CARD | {"architecture": "odd", "size": [32, 32]})
-    for runs in ({"unet": study.runs["unet"]}, {"unet": study.runs["unet"], "odd": odd}):
-        with pytest.raises(KitError, match="two or more runs of one label scheme and slice size"):
-            FusionStudy(FakeWorkspace(), runs)
+    with pytest.raises(KitError, match="two or more runs with the same label scheme, slices and split, not unet$"):
+        study_of(["unet"])
+    for change in ({"size": [32, 32]}, {"scheme": "levels20"}, {"split": {"fingerprint": "y"}}, {"enlarged_to": 40}):
+        odd = RunResult(Path("odd"), pd.DataFrame(), 1, CARD | {"architecture": "resunet"} | change)
+        with pytest.raises(KitError, match="not unet, odd"):
+            FusionStudy(FakeWorkspace(), {"unet": study.runs["unet"], "resunet": odd}, "the split")
 
 
 def test_titles():

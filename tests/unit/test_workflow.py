@@ -14,13 +14,14 @@ import torch
 
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.slices import thin_out
+from spider_utils.data.splits import make_split
 from spider_utils.ensemble import best_pair_weight
 from spider_utils.errors import KitError
 from spider_utils.files import read_json
 from spider_utils.models import available_models
 from spider_utils.runtime import PROFILES
 from spider_utils.training.runs import RunResult
-from spider_utils.workflow import Workspace, find_run
+from spider_utils.workflow import Workspace, describe_settings, find_run
 
 TINY = replace(PROFILES["smoke"], patients=10, slice_size=(32, 32), epochs=1, level_epochs=1, samples_per_epoch=16)
 
@@ -178,15 +179,35 @@ def test_the_sources_protocol_splits_images_or_patients(workspace: Workspace) ->
     run = workspace.train_as_published()
     assert run.card["n_classes"] == 20 and run.card["enlarged_to"] == TINY.enlarge_to
     assert run.card["split"]["name"] == "leaky-seed70-5-25" and run.card["augment"] == "none"
-    leaky = workspace.split("leaky-seed70-5-25", enlarged=True)
+    leaky = workspace.split("leaky-seed70-5-25", store=store)
     scores = workspace.evaluate_slices(run, leaky, by_slice=True)
     assert scores["case"].nunique() == len(leaky.rows("test", store.table)) == 16
     with pytest.raises(KitError, match="single images of series: score it with evaluate_slices"):
         workspace.evaluate(run, leaky)
-    patients = workspace.split("seed70-5-25", enlarged=True)
+    patients = workspace.split("seed70-5-25", store=store)
     other = workspace.train_as_published(split=patients, scheme="structures4")
     assert other.folder != run.folder and other.card["n_classes"] == 4
     assert set(workspace.evaluate_slices(other, patients)["patient"]) == set(patients.patients("test"))
+    assert workspace.split_of(run).fingerprint == leaky.fingerprint != workspace.split_of(other).fingerprint
+    assert workspace.train_as_published(seed=1).folder != run.folder, "another seed is another run"
+    assert read_json(run.folder / "run.json")["identity"]["train_items"] == len(leaky.rows("train", store.table))
+    # Whatever the profile's own set is, a run is scored on the one that it was trained on.
+    elsewhere = Workspace(replace(TINY, enlarge_to=40, slice_size=(64, 64)), "phantom", "", workspace.home)
+    pd.testing.assert_frame_equal(elsewhere.evaluate_slices(run, leaky, by_slice=True), scores)
+    with pytest.raises(KitError, match="made of 64 slices, these are"):
+        workspace.train(split=leaky)
+    card = run.card | {"data": {"kind": "phantom", "fingerprint": "another"}}
+    with pytest.raises(KitError, match="was trained on other data"):
+        workspace.evaluate_slices(replace(run, card=card), leaky)
+
+
+def test_a_run_is_named_after_what_differs_from_the_default() -> None:
+    table = pd.DataFrame({"patient": range(20), "case": "1_t2", "slice": range(20)})
+    names = {name: describe_settings(make_split(table, name, fold=2)) for name in ("kfold5", "leaky-kfold5", "seed70-5-25")}
+    assert names == {"kfold5": "fold2", "leaky-kfold5": "leaky-kfold5-fold2", "seed70-5-25": "seed70-5-25"}
+    split = make_split(table, "kfold5")
+    assert describe_settings(split) == ""
+    assert describe_settings(split, 3, size=(64, 32), learning_rate=0.1, epochs=None) == "seed3-64x32-learningrate0.1"
 
 
 def test_levels_are_refused_before_the_first_stage_is_trained(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
