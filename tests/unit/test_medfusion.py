@@ -20,7 +20,7 @@ CARD = {"scheme": "structures4", "size": [16, 12], "split": {"fingerprint": "x"}
 
 
 def maps_of(seed: int, series: int) -> Maps:
-    """Noisy probabilities of four networks, those of deeplabv3 noisiest, on two slices of each series; patients differ by seed."""
+    """Noisy probabilities of four networks, deeplabv3 noisiest: two slices of each series; patients differ by seed."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, 4, (2 * series, 16, 12)).astype(np.uint8)
     right = np.eye(4, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
