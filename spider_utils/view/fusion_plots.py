@@ -1,4 +1,4 @@
-"""Figures of ensembles: the score of every weight of a pair, and printed results beside measured ones."""
+"""Figures of ensembles: the score of every weight of a pair, what ensembles gain, printed results beside measured ones."""
 
 from __future__ import annotations
 
@@ -47,6 +47,38 @@ def weight_curves(pairs: Mapping[str, PairWeight], title: str = "") -> CourseFig
     if title:
         figure.suptitle(title)
     figure.caption = f"{title}: validation Dice of every weight, of {len(GRID)} weights, and the best.".removeprefix(": ")
+    return figure
+
+
+@styled
+def differences(table: pd.DataFrame, title: str = "") -> CourseFigure:
+    """What each ensemble gains or loses, with its interval; filled where the interval does not hold zero.
+
+    Args:
+        table: of FusionStudy.against_best_single.
+        title: above the figure.
+    """
+    figure = new_figure(0.36 * len(table) + 1.3, title)
+    ax = figure.subplots()
+    ax.axvline(0, color="black", linewidth=1)
+    for place, row in enumerate(table.itertuples()):
+        clear = row.low > 0 or row.high < 0
+        errors = [[row.difference - row.low], [row.high - row.difference]]
+        ax.errorbar(
+            row.difference,
+            place,
+            xerr=errors,
+            fmt="D",
+            color=PALETTE[0],
+            markerfacecolor=PALETTE[0] if clear else "white",
+            capsize=4,
+        )
+        ax.text(1.02, place, f"{row.difference:+.4f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+    ax.set_yticks(range(len(table)), [title_of(name) for name in table["ensemble"]])
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set(xlabel="difference of mean Dice, with 95 % interval (white: it holds zero)", title=title)
+    figure.caption = f"{title}: difference of mean Dice with its 95 % interval over patients.".removeprefix(": ")
     return figure
 
 

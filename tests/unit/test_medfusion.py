@@ -156,6 +156,15 @@ def test_curves_show_the_exact_line_the_grid_and_the_best(study):
         fusion_plots.weight_curves({})
 
 
+def test_differences_are_marked_where_zero_lies_outside(study):
+    table = study.against_best_single()
+    ax = fusion_plots.differences(table, "gain").get_axes()[0]
+    found = [container.lines[0] for container in ax.containers]
+    np.testing.assert_allclose([line.get_xdata()[0] for line in found], table["difference"])
+    white = [line.get_markerfacecolor() == "white" for line in found]
+    assert white == ((table["low"] <= 0) & (table["high"] >= 0)).tolist()
+
+
 def test_printed_crosses_stand_beside_measured_diamonds(study):
     figure = fusion_plots.printed_beside_measured(study.table2())
     ax = figure.get_axes()[0]
