@@ -181,7 +181,8 @@ def train(
     data: Data = DataKind.phantom,
     root: Root = None,
     split: Annotated[
-        str, typer.Option(help="official, seed70-5-25, kfold5, leaky-slices, or a CSV file that a run left under build/.")
+        str,
+        typer.Option(help="official, seed70-5-25, kfold5, leaky-slices ... or a CSV file that a run left under build/."),
     ] = "kfold5",
     fold: Annotated[int, typer.Option(help="Fold of kfold5, 0 to 4.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the weights, the order of slices and the augmentation.")] = 0,

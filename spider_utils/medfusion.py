@@ -22,6 +22,7 @@ from spider_utils.errors import KitError
 from spider_utils.evaluation.slices import score_slices
 from spider_utils.evaluation.statistics import compare, summarise
 from spider_utils.labels import get_scheme
+from spider_utils.runtime import progress
 from spider_utils.training.runs import RunResult
 from spider_utils.workflow import Workspace
 
@@ -147,7 +148,7 @@ class FusionStudy:
         """Best weight of the first of every two networks, by "<first>+<second>": mean Dice of validation volumes."""
         return {
             f"{a}+{b}": best_pair_weight(*self.val.of((a, b)), self.val.truth, volumes=self.val.volumes)
-            for a, b in combinations(self.names, 2)
+            for a, b in progress(list(combinations(self.names, 2)), desc="weights of pairs", lines=1)
         }
 
     @cached_property
@@ -155,7 +156,7 @@ class FusionStudy:
         """The best weights of all networks, by the rules of OTHER_WAYS, on validation patients."""
         return {
             name: best_weights(self.val.of(self.names), self.val.truth, volumes=self.val.volumes, rule=rule)
-            for name, rule in OTHER_WAYS.items()
+            for name, rule in progress(list(OTHER_WAYS.items()), desc="weights of all networks", lines=1)
         }
 
     def pair_table(self) -> pd.DataFrame:

@@ -419,7 +419,8 @@ class Workspace:
             require_free_space(folder, 2 * int(np.prod(shape)), f"probabilities of {len(rows)} slices")
             with atomic_path(path) as partial:
                 kept = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
-                for start in range(0, len(rows), SLICES_AT_ONCE):
+                starts = range(0, len(rows), SLICES_AT_ONCE)
+                for start in progress(starts, desc=f"{folder.name}, {subset} slices", lines=1):
                     part = rows[start : start + SLICES_AT_ONCE]
                     kept[start : start + len(part)] = predictor.grid_probabilities(np.array(store.images[part]))
                 kept.flush()
