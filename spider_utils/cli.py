@@ -258,6 +258,11 @@ def medfusion_table(
 
     workspace = Workspace.open(profile.value, data.value, root)
     if runs:
+        for name in runs:
+            if not find_run(name).name.startswith(f"{workspace.name}-"):
+                raise typer.BadParameter(
+                    f"run '{name}' was not made with --profile {profile.value} --data {data.value}: give its own"
+                )
         opened = [RunResult.open(find_run(name)) for name in runs]
         named = {run.card["architecture"]: run for run in opened}
         if len(named) < len(opened):
@@ -284,7 +289,7 @@ def medfusion_protocol(
     ] = "leaky-seed70-5-25",
     fold: Annotated[int, typer.Option(help="Fold of kfold5, 0 to 4.")] = 0,
     scheme: Annotated[str | None, typer.Option(help="levels20 when left out, structures4 for data without levels.")] = None,
-    profile: Profile = ProfileName.paper,
+    profile: Profile = ProfileName.quick,
     data: Data = DataKind.phantom,
     root: Root = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="The profile's when left out.")] = None,
@@ -304,6 +309,10 @@ def medfusion_protocol(
     changes: dict[str, object] = {"seed": seed} | ({"epochs": epochs} if epochs else {})
     run = workspace.train_as_published(model, chosen, scheme, **changes)
     print(format_summary(summarise(workspace.evaluate_slices(run, chosen, by_slice=True))))
+    if not chosen.by_patient:
+        print(
+            "Copies of test images, and other images of test patients, were in training: these scores say little of new patients."
+        )
     print(run.folder)
 
 
@@ -311,7 +320,9 @@ def medfusion_protocol(
 def predict(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image file, folder of images, or folder of one DICOM series.")],
     out: Annotated[Path, typer.Option(help="Folder for the masks; they keep the input's name and geometry.")],
-    model: Annotated[str | None, typer.Option(help="Folder or name of a run; the newest finished one when left out.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or name of a run; when left out the best run of the newest kind.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Segment an image or a folder of images.

@@ -174,7 +174,7 @@ class FusionStudy:
         return pd.DataFrame(rows)
 
     @property
-    def medfusionnet(self) -> str:
+    def best_pair(self) -> str:
         """The pair that is best on validation patients."""
         return max(self.pairs, key=lambda name: self.pairs[name].score)
 

@@ -84,7 +84,7 @@ def test_pairs_are_searched_on_validation_patients(study):
     alone = score_slices(study.val.truth, study.val.probabilities["unet"].argmax(axis=1), study.val.table, study.classes)
     assert table.at["unet+resunet", "first_alone"] == pytest.approx(alone.groupby("case")["dice"].mean().mean())
     assert study.best_single == max(TITLES, key=lambda name: max(_alone(table, name)))
-    assert study.medfusionnet == table["exact"].idxmax()
+    assert study.best_pair == table["exact"].idxmax()
 
 
 def _alone(table: pd.DataFrame, name: str) -> list[float]:
