@@ -258,12 +258,10 @@ def medfusion_table(
 
     workspace = Workspace.open(profile.value, data.value, root)
     if runs:
-        for name in runs:
-            if not find_run(name).name.startswith(f"{workspace.name}-"):
-                raise typer.BadParameter(
-                    f"run '{name}' was not made with --profile {profile.value} --data {data.value}: give its own"
-                )
-        opened = [RunResult.open(find_run(name)) for name in runs]
+        folders = [find_run(name) for name in runs]
+        if odd := next((folder.name for folder in folders if not folder.name.startswith(f"{workspace.name}-")), None):
+            raise typer.BadParameter(f"run '{odd}' was not made with --profile {profile.value} --data {data.value}: give its own")
+        opened = [RunResult.open(folder) for folder in folders]
         named = {run.card["architecture"]: run for run in opened}
         if len(named) < len(opened):
             raise typer.BadParameter("give one run an architecture")

@@ -6,6 +6,7 @@ structure's contour and interior, and a change of that structure's brightness al
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -79,6 +80,11 @@ def make_augment(name: str) -> Augment | None:
     if name not in AUGMENTS:
         raise ValueError(f"unknown augmentation '{name}'. Known are: {', '.join(AUGMENTS)}")
     return PipelineAugment(name)
+
+
+def item_seed(seed: int, epoch: int, row: int) -> int:
+    """Seed of one item's augmentation, 0..2**32-1: its own for each seed, epoch (or copy) and row, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{epoch}:{row}".encode(), digest_size=4).digest(), "big")
 
 
 class PipelineAugment:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.augment import make_augment
+from spider_utils.data.augment import item_seed, make_augment
 from spider_utils.data.slices import SliceStore, is_store, write_store
 from spider_utils.errors import KitError
 from spider_utils.files import fingerprint
@@ -57,8 +56,7 @@ def enlarge_store(store: SliceStore, n_images: int, augment: str, folder: str | 
         which, copy = np.arange(n_images) % len(rows), np.arange(n_images) // len(rows)
         images, masks = np.array(store.images[rows])[which], np.array(store.masks[rows])[which]
         for i in np.flatnonzero(copy):
-            digest = hashlib.blake2b(f"{seed}:{copy[i]}:{rows[which[i]]}".encode(), digest_size=4).digest()
-            images[i], masks[i] = pipeline(images[i], masks[i], int.from_bytes(digest, "big"))
+            images[i], masks[i] = pipeline(images[i], masks[i], item_seed(seed, copy[i], rows[which[i]]))
         table = store.table.iloc[rows[which]].reset_index(drop=True)
         table = table.assign(
             from_slice=table["slice"],

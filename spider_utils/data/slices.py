@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
-from spider_utils.data.augment import Augment, crop_columns
+from spider_utils.data.augment import Augment, crop_columns, item_seed
 from spider_utils.data.sources import Source
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, atomic_path, fingerprint, read_json, require_free_space, write_csv, write_json
@@ -341,7 +341,7 @@ class SliceDataset(Dataset):
         return len(self.rows)
 
     def _augmented(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        seed = int.from_bytes(hashlib.blake2b(f"{self.seed}:{self._epoch}:{row}".encode(), digest_size=4).digest(), "big")
+        seed = item_seed(self.seed, self._epoch, row)
         image, mask = np.array(self.store.images[row]), self._lookup[self.store.masks[row]]
         if self.augment is not None:
             image, mask = self.augment(image, mask, seed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from spider_utils.ensemble import PairWeight
 from spider_utils.medfusion import GRID, TITLES, highest_mean_dice, title_of
@@ -50,6 +51,13 @@ def weight_curves(pairs: Mapping[str, PairWeight], title: str = "") -> CourseFig
     return figure
 
 
+def _name_lines(ax: Axes, models: pd.Series) -> None:
+    """A line of the figure for each network or ensemble, the first on top."""
+    ax.set_yticks(range(len(models)), [title_of(model) for model in models])
+    ax.set_ylim(len(models) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+
+
 @styled
 def differences(table: pd.DataFrame, title: str = "") -> CourseFigure:
     """What each ensemble gains or loses, with its interval; filled where the interval does not hold zero.
@@ -74,9 +82,7 @@ def differences(table: pd.DataFrame, title: str = "") -> CourseFigure:
             capsize=4,
         )
         ax.text(1.02, place, f"{row.difference:+.4f}", transform=ax.get_yaxis_transform(), va="center", fontsize=9)
-    ax.set_yticks(range(len(table)), [title_of(name) for name in table["ensemble"]])
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.grid(axis="y", visible=False)
+    _name_lines(ax, table["ensemble"])
     ax.set(xlabel="difference of mean Dice, with 95 % interval (white: it holds zero)", title=title)
     figure.caption = f"{title}: difference of mean Dice with its 95 % interval over patients.".removeprefix(": ")
     return figure
@@ -105,10 +111,8 @@ def printed_beside_measured(table: pd.DataFrame, title: str = "") -> CourseFigur
     ax.errorbar(
         table["dice"], places, xerr=errors, fmt="D", color="black", capsize=4, markersize=5, label="measured here, 95 % interval"
     )
-    ax.set_yticks(places, [title_of(model) for model in table["model"]])
-    ax.set_ylim(len(table) - 0.5, -0.5)
+    _name_lines(ax, table["model"])
     ax.set(xlabel="mean Dice", xlim=(min(0.35, table["low"].min() - 0.05), 1.0), title=title)
-    ax.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=3)
     figure.caption = f"{title}: printed Dice, the highest that the printed IoU allows, and Dice measured here.".removeprefix(": ")
     return figure
