@@ -185,8 +185,13 @@ def project_root() -> Path:
 
 
 def cpu_count() -> int:
-    """Number of CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of CPU cores this process may use.
+
+    A job of a workflow is told its share by OMP_NUM_THREADS, which torch and numpy keep to as well.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, int(share)) if share.isdigit() and int(share) else there
 
 
 def pick_device(wanted: str = "auto") -> str:

@@ -21,7 +21,7 @@ from spider_utils.data.slices import SliceDataset, SliceStore, build_store, thin
 from spider_utils.data.sources import KINDS, Source, open_source
 from spider_utils.data.splits import LEAKY, Split, make_split
 from spider_utils.errors import KitError
-from spider_utils.evaluation.metrics import measure_case
+from spider_utils.evaluation.metrics import measure_cases
 from spider_utils.evaluation.slices import score_slices
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.files import atomic_path, fingerprint, read_json, require_free_space, sha256_of, write_csv, write_json
@@ -364,8 +364,8 @@ class Workspace:
         cases = self.source.cases
         if split.by_patient:
             cases = cases.iloc[split.rows(subset, cases)]
-        tables, masks = [], {}
-        for name in progress(cases["case"].tolist(), desc=f"scoring {subset} series"):
+        masks, pairs, about = {}, [], []
+        for name in progress(cases["case"].tolist(), desc=f"segmenting {subset} series"):
             case = self.source.load(name)
             truth = convert(case.mask.array, self.source.scheme, predictor.scheme)
             mask, spacing = predictor.predict_volume(case.image).array, case.mask.spacing
@@ -376,9 +376,10 @@ class Workspace:
                 if len(rows) == 0:
                     continue
             masks[name] = mask
-            table = measure_case(truth, mask, spacing, classes, TOLERANCE_MM)
-            tables.append(table.assign(case=name, patient=case.patient, sequence=case.sequence))
-        scores = pd.concat(tables, ignore_index=True)
+            pairs.append((truth, mask, spacing))
+            about.append({"case": name, "patient": case.patient, "sequence": case.sequence})
+        tables = progress(measure_cases(pairs, classes, TOLERANCE_MM), desc=f"scoring {subset} series", total=len(pairs), lines=1)
+        scores = pd.concat([table.assign(**facts) for table, facts in zip(tables, about, strict=True)], ignore_index=True)
         with atomic_path(folder / f"predictions-{subset}.npz") as partial:
             _save_masks(partial, masks)
         write_csv(path, scores)

@@ -18,6 +18,7 @@ from spider_utils.evaluation.metrics import (
     Surfaces,
     foreground_mean,
     measure_case,
+    measure_cases,
     region_scores,
 )
 
@@ -470,3 +471,14 @@ def test_every_axis_order_of_one_volume_scores_alike():
     for order in itertools.permutations(range(3)):
         moved = one_class(truth.transpose(order), prediction.transpose(order), [SPACING[axis] for axis in order])
         compare_rows(expected, moved)
+
+
+def test_several_cases_in_processes_score_as_one_by_one(monkeypatch):
+    generator = np.random.default_rng(0)
+    cases = [(generator.integers(0, 3, (4, 9, 8)), generator.integers(0, 3, (4, 9, 8)), (2.0, 1.0, n)) for n in (0.5, 1.0, 2.0)]
+    one_by_one = [measure_case(*case, {1: "disc", 2: "canal"}, 1.0) for case in cases]
+    monkeypatch.setattr("spider_utils.evaluation.metrics.cpu_count", lambda: 2)
+    for voxels_a_process in (1, 1 << 30):
+        monkeypatch.setattr("spider_utils.evaluation.metrics._VOXELS_A_PROCESS", voxels_a_process)
+        for found, expected in zip(measure_cases(cases, {1: "disc", 2: "canal"}, 1.0), one_by_one, strict=True):
+            pd.testing.assert_frame_equal(found, expected)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from spider_utils.data.phantom.dataset import OVERVIEW_COLUMNS, patient_plan
 from spider_utils.data.volumes import read_pair
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import sha256_of
+from tests.unit.test_processes import kill_this_process
 
 PATIENTS, SEED = 2, 5
 
@@ -56,18 +56,7 @@ def test_bytes_depend_on_the_seed_alone(dataset, tmp_path):
 
 
 def test_a_killed_process_is_one_clear_error(tmp_path, monkeypatch):
-    class Broken:
-        def __init__(self, *_, **__): ...
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_): ...
-
-        def map(self, *_):
-            raise BrokenProcessPool("a child was killed")
-
-    monkeypatch.setattr("spider_utils.data.phantom.dataset.ProcessPoolExecutor", Broken)
+    monkeypatch.setattr("spider_utils.data.phantom.dataset._make_patient", kill_this_process)
     with pytest.raises(KitError, match="lack of memory.*--jobs 1"):
         generate_dataset(tmp_path / "set", 2, jobs=2, size="small")
     assert not list(tmp_path.iterdir()), "nothing half written"

@@ -115,3 +115,11 @@ def test_progress_is_a_bar_for_a_person(monkeypatch, capsys):
     assert list(runtime.progress(range(3), "cutting")) == [0, 1, 2]
     captured = capsys.readouterr()
     assert captured.out == "" and "cutting" in captured.err
+
+
+def test_cores_are_the_share_that_a_workflow_gives(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    there = runtime.cpu_count()
+    for share, expected in {"1": 1, "100000": there, "": there, "0": there, "some": there}.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", share)
+        assert runtime.cpu_count() == expected, f"OMP_NUM_THREADS={share!r}"

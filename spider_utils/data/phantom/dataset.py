@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +12,9 @@ from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, make_anatomy
 from spider_utils.data.phantom.body import build_body
 from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, body_spacing, draw_protocols, render
 from spider_utils.data.volumes import write_volume
-from spider_utils.errors import DataError, KitError
+from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, fingerprint, require_free_space, write_csv, write_json
+from spider_utils.processes import map_in_processes
 from spider_utils.runtime import cpu_count, progress
 
 OVERVIEW_COLUMNS = tuple(
@@ -196,20 +193,9 @@ def generate_dataset(
         (folder / "images").mkdir()
         (folder / "masks").mkdir()
         tasks = [(str(folder), patient, seed, size) for patient in range(1, n_patients + 1)]
-        try:
-            with ExitStack() as stack:
-                if jobs == 1:
-                    results = map(_make_patient, tasks)
-                else:
-                    # "spawn" works alike on every system and never copies a parent's threads.
-                    pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=get_context("spawn")))
-                    results = pool.map(_make_patient, tasks)
-                done = list(progress(results, "making patients", n_patients) if show_progress else results)
-        except BrokenProcessPool as error:
-            raise KitError(
-                f"one of {jobs} processes that made patients was killed, most likely for lack of memory (up to 0.8 GB each). "
-                "Close other programs, or take fewer: spider-kit data phantom --jobs 1"
-            ) from error
+        advice = "Making a patient takes up to 0.8 GB: close other programs, or take fewer: spider-kit data phantom --jobs 1"
+        results = map_in_processes(_make_patient, tasks, jobs, advice)
+        done = list(progress(results, "making patients", n_patients) if show_progress else results)
         tables = [pd.DataFrame([row for one in done for row in one[k]]) for k in range(3)]
         for name, table in zip(("overview.csv", "radiological_gradings.csv", "phantom_truth.csv"), tables, strict=True):
             write_csv(folder / name, table, lineterminator="\n" if name.startswith("phantom") else "\r\n")

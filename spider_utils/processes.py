@@ -1,0 +1,40 @@
+"""Work on several cores: one function over many tasks, in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from spider_utils.errors import KitError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def map_in_processes(
+    function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, advice: str = "Close other programs."
+) -> Iterator[Result]:
+    """``function`` of every task, in order; with one job here, with more in that many processes.
+
+    Args:
+        function: of a module, not of a notebook: the processes import it.
+        tasks: what it is called with, one after the other; sent to the processes, as are the results.
+        jobs: number of processes, at most one a task.
+        advice: what a reader can do when a process is killed.
+
+    Raises:
+        KitError: a process was killed.
+    """
+    jobs = min(jobs, len(tasks))
+    if jobs <= 1:
+        yield from map(function, tasks)
+        return
+    try:
+        # "spawn" works alike on every system and never copies a parent's threads.
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            yield from pool.map(function, tasks)
+    except BrokenProcessPool as error:
+        raise KitError(f"one of {jobs} processes was killed, most likely for lack of memory. {advice}") from error
