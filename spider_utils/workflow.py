@@ -357,8 +357,13 @@ class Workspace:
         weights = sha256_of(folder / "model.safetensors")
         # The series themselves are scored, not the smaller slices that the run's card knows: hence their state.
         key = fingerprint([SCORES_VERSION, run.card, TOLERANCE_MM, weights, subset, self.source.state()])
-        if _is_kept(path, key):
-            return pd.read_csv(path)
+        # A notebook and a training may want them at the same time.
+        make_once(path, lambda: _is_kept(path, key), lambda: self._measure(path, split, subset, key))
+        return pd.read_csv(path)
+
+    def _measure(self, path: Path, split: Split, subset: str, key: str) -> None:
+        """Segment and score every series of a subset, and write what ``evaluate`` keeps."""
+        folder = path.parent
         predictor = Predictor.load(folder)
         classes = {value: name for value, name in get_scheme(predictor.scheme).names.items() if value}
         cases = self.source.cases
@@ -384,7 +389,6 @@ class Workspace:
             _save_masks(partial, masks)
         write_csv(path, scores)
         _keep(path, key)
-        return scores
 
     def predictions(self, run: RunResult, subset: str = "test") -> dict[str, np.ndarray]:
         """Predicted masks (slice, row, column) by case, as left by ``evaluate``."""
@@ -414,7 +418,8 @@ class Workspace:
         rows = split.rows(subset, store.table)
         path = folder / f"probabilities-{subset}.npy"
         key = fingerprint([SCORES_VERSION, run.card, sha256_of(folder / "model.safetensors"), subset, store.fingerprint])
-        if not _is_kept(path, key):
+
+        def predict() -> None:
             predictor = Predictor.load(folder)
             shape = (len(rows), get_scheme(predictor.scheme).n_classes, *store.images.shape[1:])
             require_free_space(folder, 2 * int(np.prod(shape)), f"probabilities of {len(rows)} slices")
@@ -427,6 +432,8 @@ class Workspace:
                 kept.flush()
                 del kept
             _keep(path, key)
+
+        make_once(path, lambda: _is_kept(path, key), predict)
         truth = store.lookup(run.card["scheme"])[0][store.masks[rows]]
         return np.load(path, mmap_mode="r"), truth, store.table.iloc[rows].reset_index(drop=True)
 

@@ -105,14 +105,13 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def remove_unfinished_writes(folder: Path) -> None:
-    """Delete what a kill in the middle of writing a file left behind."""
+    """Delete what a kill in the middle of writing a file left behind; only where nobody else can be writing."""
     for path in folder.glob(".partial-*"):
         path.unlink(missing_ok=True)
 
 
 def remove_training_files(folder: Path) -> None:
-    """Delete what only training needed."""
-    remove_unfinished_writes(folder)
+    """Delete what only training needed. Other processes may be writing scores into a finished run: theirs stay."""
     for path in (folder / STATE_FILE, *folder.glob("best-*.safetensors")):
         path.unlink(missing_ok=True)
 

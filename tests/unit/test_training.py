@@ -387,6 +387,14 @@ def test_resuming_keeps_plateau_and_early_stopping(tmp_path):
     assert_same_run(whole, train(tmp_path / "run", config, model=tiny(norm=False)))
 
 
+def test_finding_a_finished_run_leaves_what_others_write_into_it(tmp_path):
+    train(tmp_path / "run")
+    theirs = tmp_path / "run" / ".partial-01234567-probabilities-val.npy"
+    theirs.write_bytes(b"half")
+    train(tmp_path / "run")
+    assert theirs.read_bytes() == b"half"
+
+
 def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path, monkeypatch, unbroken):
     calls = []
 
