@@ -26,6 +26,8 @@ data_app = typer.Typer(help="Make, fetch, check and export data.", no_args_is_he
 app.add_typer(data_app, name="data")
 medfusion_app = typer.Typer(help="The source medfusion: its protocol and its table.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(medfusion_app, name="medfusion")
+ahmed_app = typer.Typer(help="The source ahmed: what its way of testing adds.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(ahmed_app, name="ahmed")
 
 
 class ProfileName(StrEnum):
@@ -195,6 +197,7 @@ def train(
         int | None, typer.Option(min=1, help="Stop after so many epochs without a better validation score; never when left out.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The profile's when left out.")] = None,
+    loss: Annotated[str | None, typer.Option(help="dice_ce, focal4_dice, focal0.4_dice, dice or ce.")] = None,
     augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
     slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
     crop_columns: Annotated[int | None, typer.Option(min=0, help="Train on strips of this width; 0: whole slices.")] = None,
@@ -216,6 +219,7 @@ def train(
         "batch_size": batch_size,
         "samples_per_epoch": samples_per_epoch,
         "learning_rate": learning_rate,
+        "loss": loss,
         "augment": augment,
         "slice_gap_mm": slice_gap_mm,
         "crop_columns": crop_columns,
@@ -312,6 +316,37 @@ def medfusion_protocol(
             "Copies of test images, and other images of test patients, were in training: these scores say little of new patients."
         )
     print(run.folder)
+
+
+@ahmed_app.command("ladder")
+def ahmed_ladder(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs of one architecture, by patient and by slice.")],
+    profile: Profile = ProfileName.quick,
+    data: Data = DataKind.phantom,
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for ladder.csv and its figure; build/<profile>-<data>/ahmed when left out.")
+    ] = None,
+) -> None:
+    """From a score on unknown patients to the printed one: what each choice in testing adds.
+
+    Example: spider-kit ahmed ladder quick-phantom-modified_unet-structures4 quick-phantom-modified_unet-structures4-leaky-kfold5
+    """
+    from spider_utils.ahmed import Ladder
+    from spider_utils.files import write_csv
+    from spider_utils.training.runs import RunResult
+    from spider_utils.view.plots import bar_with_intervals, save_figure
+    from spider_utils.workflow import Workspace, find_run
+
+    workspace = Workspace.open(profile.value, data.value, root)
+    ladder = Ladder.of(workspace, [RunResult.open(find_run(name)) for name in runs])
+    table, folder = ladder.table(), out or workspace.build / "ahmed"
+    print(table.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
+    print(f"\nsplit by slice minus by patient, on the very same slices: {ladder.leak()}")
+    write_csv(folder / "ladder.csv", table)
+    title = f"From an honest score to the printed one: {workspace.data}"
+    figure = bar_with_intervals(table, label="rung", xlabel="mean Dice (95 % interval over patients)", title=title)
+    print(folder / "ladder.csv", save_figure(figure, folder / "ladder", figure.caption), sep="\n")
 
 
 @app.command("predict")

@@ -160,6 +160,10 @@ class ConfusionMatrix:
         self.counts += _count_pairs(truth, prediction, self.n_classes)
         return self
 
+    def accuracy(self) -> float:
+        """Share of right pixels, background included; NaN before anything was seen. Mostly background, so always high."""
+        return float(np.trace(self.counts) / self.counts.sum()) if self.counts.any() else float("nan")
+
     def dice(self) -> np.ndarray:
         """Dice per class over everything seen: (n_classes,) float64, NaN for a class seen in neither mask."""
         return region_scores(*_tp_fp_fn(self.counts))["dice"]
@@ -319,12 +323,13 @@ def measure_cases(
     cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float] | None]],
     classes: Sequence[int] | Mapping[int, str],
     tolerance_mm: float,
+    source_variants: bool = False,
 ) -> Iterator[pd.DataFrame]:
     """Score several volumes or slices, side by side on all cores where that is worth it.
 
     Args:
         cases: truth, prediction and spacing_mm of each, as for `measure_case`.
-        classes, tolerance_mm: as for `measure_case`.
+        classes, tolerance_mm, source_variants: as for `measure_case`.
 
     Returns:
         The tables of `measure_case`, in the order of the cases.
@@ -334,7 +339,7 @@ def measure_cases(
         KitError: a process was killed.
     """
     jobs = min(cpu_count(), sum(truth.size for truth, _, _ in cases) // _VOXELS_A_PROCESS)
-    return map_in_processes(_measure, [(*case, classes, tolerance_mm) for case in cases], jobs)
+    return map_in_processes(_measure, [(*case, classes, tolerance_mm, source_variants) for case in cases], jobs)
 
 
 def _measure(task: tuple) -> pd.DataFrame:

@@ -99,15 +99,28 @@ def _bootstrap_ratio(
             does not hold. Groups that hold none of the classes say nothing and are not drawn.
     """
     used = (denominators > 0).any(axis=1)
-    groups = int(used.sum())
-    if groups < 2:
+    if used.sum() < 2:
         return float("nan"), float("nan")
-    times = _times_drawn(groups, n_boot, seed)
-    tops, bottoms = times @ numerators[used], times @ denominators[used]
-    held = bottoms > 0
-    ratios = np.divide(tops, bottoms, out=np.zeros_like(tops), where=held)
-    low, high = np.quantile(ratios.sum(axis=1) / held.sum(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(
+        ratio_draws(numerators[used], denominators[used], n_boot, seed), [(1 - confidence) / 2, (1 + confidence) / 2]
+    )
     return float(low), float(high)
+
+
+def ratio_draws(numerators: np.ndarray, denominators: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -> np.ndarray:
+    """Ratios of sums, averaged over classes, in each resample of whole groups: (n_boot,).
+
+    The same number of groups and the same seed give the same resamples, so two such results can be subtracted.
+
+    Args:
+        numerators, denominators: (groups, classes); a class that a resample does not hold is left out of its mean.
+        n_boot: number of resamples.
+        seed: of the draws.
+    """
+    times = _times_drawn(len(numerators), n_boot, seed)
+    tops, bottoms = times @ numerators, times @ denominators
+    held = bottoms > 0
+    return np.divide(tops, bottoms, out=np.zeros_like(tops), where=held).sum(axis=1) / held.sum(axis=1)
 
 
 def _check_bootstrap(n_boot: int, confidence: float) -> None:

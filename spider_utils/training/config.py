@@ -24,7 +24,7 @@ class TrainConfig:
         learning_rate: the highest one of the run.
         weight_decay: of the optimizer (for "adamw" decoupled, Loshchilov & Hutter 2019).
         optimizer: "adam" or "adamw".
-        loss: "ce", "dice" or "dice_ce" (see ``make_loss``).
+        loss: one of training.losses.LOSSES.
         schedule: how the learning rate goes. "plateau": times ``plateau_factor`` after more than ``plateau_patience`` epochs
             without a better validation score. "cosine": falls to 0 along half a cosine. "one_cycle": rises linearly for a
             quarter of the steps, then as "cosine" (Smith 2018; the best of these for short runs). "constant".

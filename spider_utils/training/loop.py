@@ -249,6 +249,7 @@ class _Run:
         learning_rate = self.optimizer.param_groups[0]["lr"]
         self.progress.history.append(
             {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, "val_mean_iou": score}
+            | {"val_accuracy": confusion.accuracy()}
             | dice
             | {"learning_rate": learning_rate, "seconds": seconds}
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -71,6 +73,75 @@ class DiceCrossEntropyLoss(nn.Module):
         return self.dice.from_log_probability(of_all, of_truth, truth) - of_truth.mean()
 
 
+class FocalLoss(nn.Module):
+    """Cross-entropy in which a pixel counts the less the surer the network is of its true class.
+
+    The mean over all pixels of the batch of ``-(1 - p) ** gamma * log(p)``, p the softmax probability of the true class. With
+    gamma 0 it is cross-entropy. A class without a true pixel in the batch has no term of its own.
+
+    Args:
+        gamma: focus on uncertain pixels, 0 or more.
+
+    Shape:
+        logits float ``(batch, n_classes, ...)``, truth int64 ``(batch, ...)`` -> scalar float32.
+
+    Raises:
+        ValueError: gamma is negative.
+
+    Reference:
+        Lin, Goyal, Girshick, He, Dollar. Focal loss for dense object detection. ICCV 2017. arXiv:1708.02002, section 3.2. As in
+        `ahmed`, section 4, but without its weights of classes, for which no numbers are given.
+    """
+
+    def __init__(self, gamma: float):
+        super().__init__()
+        if not gamma >= 0:
+            raise ValueError(f"gamma must be 0 or more, not {gamma}")
+        self.gamma = gamma
+
+    def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        return self.from_log_probability(log_probability(logits, truth, logits.shape[1])[1])
+
+    def from_log_probability(self, of_truth: torch.Tensor) -> torch.Tensor:
+        """The loss from the logarithm of the true class's probability."""
+        # A power below 1 has no finite slope at 0, where a pixel is certain: kept a rounding error away from it.
+        uncertainty = (-torch.expm1(of_truth)).clamp(min=torch.finfo(of_truth.dtype).eps)
+        return -(uncertainty**self.gamma * of_truth).mean()
+
+
+class FocalDiceLoss(nn.Module):
+    """``alpha`` times ``FocalLoss`` plus ``1 - alpha`` times ``DiceLoss``, the loss of `ahmed`.
+
+    The paper sets alpha 0.6 and names two values of gamma: 4.0 where it explains the focal term, 0.4 in the paragraph after it.
+    Its formula of the Dice term does not say over what it sums; here as ``DiceLoss``: by class, and absent classes left out.
+
+    Args:
+        n_classes: number of output channels.
+        alpha: share of the focal term, 0 to 1.
+        gamma: see ``FocalLoss``.
+
+    Shape:
+        logits float ``(batch, n_classes, ...)``, truth int64 ``(batch, ...)`` -> scalar float32.
+
+    Raises:
+        ValueError: alpha lies outside 0 to 1, gamma is negative, or the number of channels is not ``n_classes``.
+
+    Reference:
+        Ahmed et al. 2024. arXiv:2409.06018, section 4.
+    """
+
+    def __init__(self, n_classes: int, alpha: float = 0.6, gamma: float = 4.0):
+        super().__init__()
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
+        self.alpha, self.focal, self.dice = alpha, FocalLoss(gamma), DiceLoss(n_classes)
+
+    def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        of_all, of_truth = log_probability(logits, truth, self.dice.n_classes)  # once for both
+        focal, dice = self.focal.from_log_probability(of_truth), self.dice.from_log_probability(of_all, of_truth, truth)
+        return self.alpha * focal + (1 - self.alpha) * dice
+
+
 def log_probability(logits: torch.Tensor, truth: torch.Tensor, n_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Logarithm of the softmax in float32: of every class ``(batch, classes, ...)``, and of the true one ``(batch, ...)``.
 
@@ -87,11 +158,16 @@ LOSSES = {
     "ce": lambda n_classes: CrossEntropyLoss(),
     "dice": DiceLoss,
     "dice_ce": DiceCrossEntropyLoss,
+    "focal4_dice": partial(FocalDiceLoss, gamma=4.0),
+    "focal0.4_dice": partial(FocalDiceLoss, gamma=0.4),
 }
 
 
 def make_loss(name: str, n_classes: int) -> nn.Module:
-    """The loss called ``name``: "ce" (cross-entropy), "dice" (soft Dice) or "dice_ce" (their sum).
+    """The loss called ``name``.
+
+    "ce" is cross-entropy, "dice" soft Dice, "dice_ce" their sum; "focal4_dice" and "focal0.4_dice" are the loss of `ahmed` with
+    the two values of gamma that it names.
 
     Args:
         name: one of ``LOSSES``.

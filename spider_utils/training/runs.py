@@ -29,7 +29,8 @@ class RunResult:
     Attributes:
         folder: holds ``run.json``, ``history.csv``, ``model.safetensors`` and ``model.json``.
         history: one row an epoch: epoch, train_loss, val_loss, val_mean_iou (foreground classes that the truth holds, pooled
-            over the validation set), val_dice_<class> (pooled), learning_rate (at the end of the epoch), seconds.
+            over the validation set), val_accuracy (share of right pixels), val_dice_<class> (pooled), learning_rate (at the end
+            of the epoch), seconds.
         best_epoch: the epoch whose weights were kept, the best by val_mean_iou.
         card: what is known about the model (``model.json``).
     """

@@ -34,6 +34,7 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "workflow": 6,
     "course": 6,
     "medfusion": 6,
+    "ahmed": 6,
     "view": 6,
     "cli": 7,
 }

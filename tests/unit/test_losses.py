@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torchvision.ops import sigmoid_focal_loss
 
-from spider_utils.training.losses import LOSSES, make_loss
+from spider_utils.training.losses import LOSSES, FocalDiceLoss, FocalLoss, make_loss
 
 
 def logits_of(probabilities):
@@ -98,3 +99,53 @@ def test_bad_names_and_channels_are_refused():
     for name in ("dice", "dice_ce"):
         with pytest.raises(ValueError, match="3 channels, the loss was made for 4"):
             make_loss(name, 4)(TWO_PIXELS, torch.full_like(TRUTH, 3))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.4, 4.0])
+def test_focal_by_hand(gamma):
+    # Both pixels give their true class 0.5: (1 - 0.5) ** gamma * log 2.
+    assert FocalLoss(gamma)(TWO_PIXELS, TRUTH).item() == pytest.approx(0.5**gamma * math.log(2))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.4, 2.0, 4.0])
+def test_focal_of_two_classes_is_that_of_the_library(gamma):
+    score = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    truth = torch.randint(2, (3, 5, 7), generator=torch.Generator().manual_seed(1))
+    # The softmax of (0, score) is the sigmoid of the score.
+    logits = torch.stack([torch.zeros_like(score), score], dim=1)
+    expected = sigmoid_focal_loss(score, truth.float(), alpha=-1, gamma=gamma, reduction="mean")
+    torch.testing.assert_close(FocalLoss(gamma)(logits, truth), expected)
+
+
+def test_focal_without_focus_is_cross_entropy():
+    logits = torch.randn(2, 4, 5, 7, generator=torch.Generator().manual_seed(0))
+    truth = torch.randint(4, (2, 5, 7), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(FocalLoss(0.0)(logits, truth), torch.nn.functional.cross_entropy(logits, truth))
+
+
+@pytest.mark.parametrize(("name", "gamma"), [("focal4_dice", 4.0), ("focal0.4_dice", 0.4)])
+def test_focal_dice_by_hand(name, gamma):
+    # Focal and Dice of these two pixels as above; class 2 is absent and in neither term.
+    expected = 0.6 * 0.5**gamma * math.log(2) + 0.4 * (1 - 1 / 1.75)
+    assert make_loss(name, 3)(TWO_PIXELS, TRUTH).item() == pytest.approx(expected)
+
+
+def test_focal_looks_at_uncertain_pixels():
+    sure, unsure = logits_of([[0.9, 0.1]]), logits_of([[0.6, 0.4]])
+    truth = torch.zeros(1, 1, 1, dtype=torch.int64)
+    ratios = [FocalLoss(gamma)(unsure, truth) / FocalLoss(gamma)(sure, truth) for gamma in (0.0, 0.4, 4.0)]
+    assert ratios == sorted(ratios) and ratios[-1] > 100
+
+
+@pytest.mark.parametrize("gamma", [0.4, 4.0])
+def test_focal_of_a_certain_pixel_has_a_finite_gradient(gamma):
+    logits = torch.tensor([1000.0, 0.0]).view(1, 2, 1, 1).requires_grad_()
+    loss = FocalLoss(gamma)(logits, torch.zeros(1, 1, 1, dtype=torch.int64))
+    loss.backward()
+    assert loss.item() == 0 and logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(-0.1, 1), (1.1, 1), (0.5, -1), (0.5, math.nan), (math.nan, 1)])
+def test_focal_dice_refuses_other_numbers(alpha, gamma):
+    with pytest.raises(ValueError, match="alpha must lie|gamma must be"):
+        FocalDiceLoss(2, alpha, gamma)

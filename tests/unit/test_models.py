@@ -16,7 +16,13 @@ from spider_utils.training.checkpoints import load_model, save_model
 
 N_CLASSES = 4
 # Parameters of the default network with 1 channel and 4 classes: a change of the network must be noticed.
-PARAMETERS = {"deeplabv3": 15_893_444, "resunet": 8_215_684, "unet": 14_322_372, "unetplusplus": 15_964_612}
+PARAMETERS = {
+    "deeplabv3": 15_893_444,
+    "modified_unet": 8_033_588,
+    "resunet": 8_215_684,
+    "unet": 14_322_372,
+    "unetplusplus": 15_964_612,
+}
 WITH_ENCODER = ["deeplabv3", "unet", "unetplusplus"]
 
 
@@ -189,6 +195,8 @@ def test_unknown_model_and_options_are_refused():
         ("unetplusplus", {"decoder_channels": (16, 8, 8)}, 8),
         ("resunet", {}, 8),
         ("resunet", {"widths": (8, 16)}, 2),
+        ("modified_unet", {}, 16),
+        ("modified_unet", {"widths": (4, 8, 8), "dropout_down": (0, 0, 0), "dropout_up": (0.1,)}, 2),
         ("deeplabv3", {}, 8),
         ("deeplabv3", {"output_stride": 16}, 16),
     ],
@@ -242,6 +250,10 @@ def test_encoders_that_do_not_fit_are_refused(name, encoder, reason):
         ("resunet", {"widths": "16"}, "widths must be 2 to 7 positive whole numbers, not '16'"),
         ("resunet", {"widths": (16, -1)}, "widths must be 2 to 7 positive whole numbers"),
         ("resunet", {"encoder": "resnet18"}, "no option encoder. Its options are: widths"),
+        ("modified_unet", {"widths": (16, 32)}, "widths must be 3 to 8 positive whole numbers"),
+        ("modified_unet", {"dropout_down": (0.1,)}, r"dropout_down must be 6 rates from 0 to below 1, one a block, not \(0.1,\)"),
+        ("modified_unet", {"dropout_up": (0.1, 0.1, 0.1, 1)}, "dropout_up must be 4 rates from 0 to below 1"),
+        ("modified_unet", {"dropout_up": 0.1}, "dropout_up must be 4 rates"),
         ("deeplabv3", {"output_stride": 32}, "output_stride must be 8 or 16, not 32"),
         ("deeplabv3", {"aspp_channels": 0}, "aspp_channels must be a positive whole number"),
         ("deeplabv3", {"atrous_rates": (6, 12)}, "atrous_rates must be 3 positive whole numbers"),
@@ -275,6 +287,41 @@ def test_residual_unit_adds_its_input_to_the_pre_activated_branch():
         entered = F.relu(unit.residual[0](x)) if pre_activation else x
         branch = F.conv2d(F.relu(norm(F.conv2d(entered, first.weight, stride=2, padding=1))), second.weight, padding=1)
         torch.testing.assert_close(unit(x), branch + F.conv2d(x[:, :, ::2, ::2], unit.shortcut.weight))
+
+
+def test_modified_unet_is_the_published_one():
+    body = build_model("modified_unet", 1, 4).body
+    blocks = [*body.encoder, *body.decoder]
+    assert [block[0].out_channels for block in blocks] == [16, 32, 64, 128, 256, 512, 256, 128, 64, 32]
+    assert [block[4].in_channels for block in blocks] == [block[4].out_channels for block in blocks]
+    assert [block[0].in_channels for block in blocks] == [1, 16, 32, 64, 128, 256, 256 + 128, 128 + 64, 64 + 32, 32 + 16]
+    assert [block[3].p for block in blocks] == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1]
+    first, *others = body.upsample
+    assert [type(layer).__name__ for layer in first] == ["ConvTranspose2d", "BatchNorm2d", "LeakyReLU"]
+    assert first[0].kernel_size == (3, 3) and first[0].out_channels == 256 and first[2].negative_slope == 0.1
+    assert [(step.kernel_size, step.out_channels) for step in others] == [((2, 2), 128), ((2, 2), 64), ((2, 2), 32)]
+
+
+def test_modified_unet_has_two_blocks_at_its_coarsest_size():
+    from spider_utils.models.inspection import feature_sizes
+
+    model = build_model("modified_unet", 1, 4)
+    sizes = feature_sizes(model, torch.rand(1, 1, 64, 32), [f"body.encoder.{k}" for k in range(6)])
+    assert sizes["rows"].tolist() == [64, 32, 16, 8, 4, 4]
+    assert sizes["channels"].tolist() == [16, 32, 64, 128, 256, 512]
+
+
+def test_modified_unet_starts_from_glorots_numbers():
+    # Uniform between -limit and limit, limit = sqrt(6 / (fan in + fan out)); so the standard deviation is limit / sqrt(3).
+    body = build_model("modified_unet", 1, 4).body
+    for layer in (m for m in body.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)):
+        fans = (layer.in_channels + layer.out_channels) * layer.kernel_size[0] ** 2
+        limit = (6 / fans) ** 0.5
+        assert layer.weight.abs().max() <= limit and not layer.bias.any()
+        if layer.weight.numel() > 5000:
+            assert layer.weight.abs().max() > 0.99 * limit
+            assert layer.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.05)
+            assert abs(layer.weight.mean().item()) < 0.05 * limit
 
 
 def test_deeplab_spans_the_same_part_of_the_image_at_both_output_strides():
