@@ -1,8 +1,14 @@
 # The course as a graph: trainings, notebooks, and whose runs each notebook reads. Called by `spider-kit course`, which sets `config`.
 from pathlib import Path
 
-# Trained before the notebooks about them; the U-Net trains in its own, where a reader watches it.
-NETWORKS = ["deeplabv3", "unetplusplus", "resunet"]  # the longest first
+# Trained before the notebooks about them, the longest first; the U-Net trains in its own, where a reader watches it.
+NETWORKS = {name: f"--model {name}" for name in ("deeplabv3", "unetplusplus", "resunet")}
+MODIFIED = {
+    "modified_unet_gamma4": "--model modified_unet --loss focal4_dice",
+    "modified_unet_gamma0.4": "--model modified_unet --loss focal0.4_dice",
+    "modified_unet_leaky": "--model modified_unet --loss focal4_dice --split leaky-kfold5 --no-score",
+}
+TRAININGS = NETWORKS | MODIFIED
 AFTER = {
     "00_start_here": [],
     "01_data_exploration": ["00_start_here"],
@@ -12,19 +18,20 @@ AFTER = {
     "05_unetplusplus": ["04_unet", "unetplusplus"],
     "06_resunet": ["04_unet", "resunet"],
     "07_deeplabv3": ["04_unet", "deeplabv3"],
+    "08_modified_unet": ["00_start_here", *MODIFIED],
     "11_ensemble_weight_search": ["04_unet", *NETWORKS],
     "12_evaluation": ["04_unet"],
 }
 # Making data and training are fastest with all cores, and others wait for what they make: first, and alone. Trainings of which
 # there are several go side by side with half of the cores each; what mostly reads and draws fills up what is left.
 ALL_CORES = {"00_start_here", "04_unet"}
-FIRST = ["00_start_here", "04_unet", *NETWORKS, "11_ensemble_weight_search"]
+FIRST = ["00_start_here", "04_unet", *TRAININGS, "08_modified_unet", "11_ensemble_weight_search"]
 OUT = config["out"]
 PACKAGE = sorted(map(str, Path("spider_utils").rglob("*.py")))
 
 
 def made_by(name):
-    return f"{OUT}/training/{name}.txt" if name in NETWORKS else f"{OUT}/notebooks/{name}.ipynb"
+    return f"{OUT}/training/{name}.txt" if name in TRAININGS else f"{OUT}/notebooks/{name}.ipynb"
 
 
 def priority_of(name):
@@ -37,26 +44,27 @@ rule all:
         [made_by(name) for name in AFTER],
 
 
-for network in NETWORKS:
+for training, options in TRAININGS.items():
 
     rule:
         name:
-            f"train_{network}"
+            f"train_{training}"
         input:
             after=made_by("00_start_here"),
             package=PACKAGE,
         output:
-            made_by(network),
+            made_by(training),
         threads: max(1, workflow.cores // 2)
-        priority: priority_of(network)
+        priority: priority_of(training)
         params:
-            network=network,
+            training=training,
+            options=options,
             profile=config["profile"],
             data=config["data"],
             root=config["root"],
             state=config["state"],  # not for the command: another state of the data trains again
         shell:
-            "echo '> training {params.network} ...' && spider-kit train --model {params.network} --profile {params.profile} "
+            "echo '> training {params.training} ...' && spider-kit train {params.options} --profile {params.profile} "
             "--data {params.data} --root={params.root:q} > {output:q}"
 
 

@@ -15,18 +15,36 @@ import pandas as pd
 
 from spider_utils.data.manifest import manifest_folder
 from spider_utils.data.slices import SliceStore
+from spider_utils.data.splits import Split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.metrics import measure_cases, region_scores
 from spider_utils.evaluation.statistics import Interval, ratio_draws
 from spider_utils.labels import convert, get_scheme
 from spider_utils.models.network import top_class
 from spider_utils.training.runs import RunResult
-from spider_utils.workflow import TOLERANCE_MM, Workspace
+from spider_utils.workflow import TOLERANCE_MM, Workspace, describe_settings
 
 SCHEME = "structures4"
 _N = get_scheme(SCHEME).n_classes
 LOSSES = {4.0: "focal4_dice", 0.4: "focal0.4_dice"}
 """The paper's loss with each gamma that it names."""
+
+
+def train(workspace: Workspace, gamma: float = 4.0, split: Split | None = None, seed: int = 0, **changes: object) -> RunResult:
+    """The paper's network with its loss, trained in the workspace's profile; found where it was trained before.
+
+    The run has the name that ``spider-kit train --model modified_unet --loss ...`` gives it.
+
+    Args:
+        workspace: profile and data.
+        gamma: 4.0 or 0.4, the two that the paper names.
+        split: the default split when None.
+        seed: of the weights, the order of slices, dropout and augmentation.
+        changes: as for Workspace.train.
+    """
+    split, settings = split or workspace.split(), {"loss": LOSSES[gamma], **changes}
+    tag = describe_settings(split, seed, **settings)
+    return workspace.train("modified_unet", split=split, seed=seed, tag=tag, **settings)
 
 
 def printed_table2() -> pd.DataFrame:

@@ -201,6 +201,7 @@ def train(
     augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
     slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
     crop_columns: Annotated[int | None, typer.Option(min=0, help="Train on strips of this width; 0: whole slices.")] = None,
+    score: Annotated[bool, typer.Option(help="Score the test patients' series afterwards.")] = True,
 ) -> None:
     """Train a network and score it on its test patients; a killed training goes on where it stopped.
 
@@ -231,9 +232,10 @@ def train(
     tag = describe_settings(chosen, seed, size=size, **changes)
     settings = {"split": chosen, "size": size, "tag": tag, "seed": seed, **changes}
     run = workspace.train_levels(model, **settings) if scheme == "levels20" else workspace.train(model, scheme, **settings)
-    scores = workspace.evaluate(run, chosen)
-    workspace.add_result(run, scores)
-    print(format_summary(summarise(scores)))
+    if score:
+        scores = workspace.evaluate(run, chosen)
+        workspace.add_result(run, scores)
+        print(format_summary(summarise(scores)))
     print(run.folder)
 
 

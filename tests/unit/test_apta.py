@@ -17,6 +17,9 @@ from spider_utils.data.apta import (
     is_single,
     most_common_neighbour,
 )
+from tests.notebook_code import definitions
+
+(LOOP,) = definitions("02_preprocessing", "apta_by_pixel")
 
 
 def picture(text):
@@ -91,3 +94,8 @@ def test_counts_of_neighbours_are_those_of_a_loop(colors):
 def test_anything_but_pictures_of_bytes_is_refused(shades):
     with pytest.raises(ValueError, match=r"must be uint8 \(\.\.\., rows, columns\)"):
         apta(shades)
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6))))
+def test_it_is_the_loop_over_pixels_of_notebook_02(shades):
+    assert (apta(shades) == LOOP(shades)).all()
