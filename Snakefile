@@ -2,13 +2,7 @@
 from pathlib import Path
 
 # Trained before the notebooks about them, the longest first; the U-Net trains in its own, where a reader watches it.
-NETWORKS = {name: f"--model {name}" for name in ("deeplabv3", "unetplusplus", "resunet")}
-MODIFIED = {
-    "modified_unet_gamma4": "--model modified_unet --loss focal4_dice",
-    "modified_unet_gamma0.4": "--model modified_unet --loss focal0.4_dice",
-    "modified_unet_leaky": "--model modified_unet --loss focal4_dice --split leaky-kfold5 --no-score",
-}
-TRAININGS = NETWORKS | MODIFIED
+TRAININGS = {name: f"--model {name}" for name in ("deeplabv3", "unetplusplus", "resunet")}
 AFTER = {
     "00_start_here": [],
     "01_data_exploration": ["00_start_here"],
@@ -18,14 +12,13 @@ AFTER = {
     "05_unetplusplus": ["04_unet", "unetplusplus"],
     "06_resunet": ["04_unet", "resunet"],
     "07_deeplabv3": ["04_unet", "deeplabv3"],
-    "08_modified_unet": ["00_start_here", *MODIFIED],
-    "11_ensemble_weight_search": ["04_unet", *NETWORKS],
+    "11_ensemble_weight_search": ["04_unet", *TRAININGS],
     "12_evaluation": ["04_unet"],
 }
 # Making data and training are fastest with all cores, and others wait for what they make: first, and alone. Trainings of which
 # there are several go side by side with half of the cores each; what mostly reads and draws fills up what is left.
 ALL_CORES = {"00_start_here", "04_unet"}
-FIRST = ["00_start_here", "04_unet", *TRAININGS, "08_modified_unet", "11_ensemble_weight_search"]
+FIRST = ["00_start_here", "04_unet", *TRAININGS, "11_ensemble_weight_search"]
 OUT = config["out"]
 PACKAGE = sorted(map(str, Path("spider_utils").rglob("*.py")))
 
