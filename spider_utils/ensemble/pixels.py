@@ -115,8 +115,7 @@ def find_disputed(
     rows = check_maps(probabilities, truth, volumes)
     n_models, n_classes = len(probabilities), probabilities[0].shape[1]
     n_volumes = int(rows.max()) + 1
-    confusion = np.zeros(n_volumes * n_classes * n_classes, np.int64)
-    true = np.zeros(n_volumes * n_classes, np.int64)
+    everything, in_dispute = (np.zeros(n_volumes * n_classes * n_classes, np.int64) for _ in range(2))
     kept: list[tuple[np.ndarray, np.ndarray]] = []
     n_kept, dtype = 0, np.float16 if all(one.dtype == np.float16 for one in probabilities) else np.float32
     with tempfile.TemporaryFile() as store:
@@ -125,24 +124,25 @@ def find_disputed(
             same = np.logical_and.reduce([label == labels[0] for label in labels[1:]])
             if by_class:
                 same &= _beats_all(blocks, labels[0])
-            volume = np.broadcast_to(rows[part, None, None], same.shape)
-            target = truth[part].astype(np.int64)
-            true += np.bincount((volume * n_classes + target).reshape(-1), minlength=len(true))
-            cells = (volume[same] * n_classes + target[same]) * n_classes + labels[0][same]
-            confusion += np.bincount(cells, minlength=len(confusion))
             where = np.nonzero(~same)
+            cells = rows[part, None, None] * n_classes + truth[part]
+            cells *= n_classes
+            cells += labels[0]
+            everything += np.bincount(cells.reshape(-1), minlength=len(everything))
+            in_dispute += np.bincount(cells[where], minlength=len(everything))
             if votes:
                 scores = np.stack([np.eye(n_classes, dtype=dtype)[label[where]] for label in labels], axis=1)
             else:
                 scores = np.stack([block[where[0], :, where[1], where[2]] for block in blocks], axis=1).astype(dtype)
             store.write(scores.tobytes())
-            kept.append((target[where].astype(np.int32), volume[where].astype(np.int32)))
+            kept.append((truth[part][where].astype(np.int32), rows[part][where[0]].astype(np.int32)))
             n_kept += len(scores)
         store.flush()
         shape = (n_kept, n_models, n_classes)
         scores = np.memmap(store, dtype, "r", shape=shape) if n_kept else np.zeros(shape, dtype)
-    confusion = confusion.reshape(n_volumes, n_classes, n_classes)
-    agreed = Counts(np.diagonal(confusion, axis1=1, axis2=2).copy(), confusion.sum(axis=1), true.reshape(n_volumes, n_classes))
+    everything, in_dispute = (one.reshape(n_volumes, n_classes, n_classes) for one in (everything, in_dispute))
+    settled = everything - in_dispute
+    agreed = Counts(np.diagonal(settled, axis1=1, axis2=2).copy(), settled.sum(axis=1), everything.sum(axis=2))
     return Disputed(scores, *(np.concatenate([one[k] for one in kept]) for k in range(2)), agreed)
 
 
