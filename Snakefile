@@ -1,24 +1,31 @@
-# The course as a graph: trainings, notebooks, and whose runs each notebook reads. Called by `spider-kit course`, which sets `config`.
+# The course as a graph: trainings, notebooks, and what each waits for. Called by `spider-kit course`, which sets `config`.
 from pathlib import Path
 
-# Trained before the notebooks about them, the longest first; the U-Net trains in its own, where a reader watches it.
-TRAININGS = {name: f"--model {name}" for name in ("deeplabv3", "unetplusplus", "resunet")}
-AFTER = {
+# Name -> options of `spider-kit train`, what it waits for. A notebook that runs alone trains for itself.
+TRAININGS = {
+    "unet": ("--model unet", "00_start_here"),
+    "levels20": ("--model unet --scheme levels20", "unet"),  # starts from its weights
+    "deeplabv3": ("--model deeplabv3", "00_start_here"),
+    "unetplusplus": ("--model unetplusplus", "00_start_here"),
+    "resunet": ("--model resunet", "00_start_here"),
+}
+if config["data"] == "spider-2d":  # its masks hold no levels
+    del TRAININGS["levels20"]
+NOTEBOOKS = {
     "00_start_here": [],
     "01_data_exploration": ["00_start_here"],
     "02_preprocessing": ["00_start_here"],
     "03_augmentation": ["00_start_here"],
-    "04_unet": ["00_start_here"],
-    "05_unetplusplus": ["04_unet", "unetplusplus"],
-    "06_resunet": ["04_unet", "resunet"],
-    "07_deeplabv3": ["04_unet", "deeplabv3"],
-    "11_ensemble_weight_search": ["04_unet", *TRAININGS],
-    "12_evaluation": ["04_unet"],
+    "04_unet": ["unet", "levels20"],
+    "05_unetplusplus": ["unet", "unetplusplus"],
+    "06_resunet": ["unet", "resunet"],
+    "07_deeplabv3": ["unet", "deeplabv3"],
+    "11_ensemble_weight_search": ["unet", "unetplusplus", "resunet", "deeplabv3"],
+    "12_evaluation": ["unet", "levels20"],
 }
-# Making data and training are fastest with all cores, and others wait for what they make: first, and alone. Trainings of which
-# there are several go side by side with half of the cores each; what mostly reads and draws fills up what is left.
-ALL_CORES = {"00_start_here", "04_unet"}
-FIRST = ["00_start_here", "04_unet", *TRAININGS, "11_ensemble_weight_search"]
+# Where cores are few these go first, in this order: others wait for them, or they take long. A training gets half of the cores,
+# as two side by side get more done than one after the other; what mostly reads and draws fills up what is left.
+FIRST = ["00_start_here", *TRAININGS, "04_unet", "11_ensemble_weight_search"]
 OUT = config["out"]
 PACKAGE = sorted(map(str, Path("spider_utils").rglob("*.py")))
 
@@ -34,23 +41,23 @@ def priority_of(name):
 
 rule all:
     input:
-        [made_by(name) for name in AFTER],
+        [made_by(name) for name in NOTEBOOKS],
 
 
-for training, options in TRAININGS.items():
+for name, (options, earlier) in TRAININGS.items():
 
     rule:
         name:
-            f"train_{training}"
+            f"train_{name}"
         input:
-            after=made_by("00_start_here"),
+            after=made_by(earlier),
             package=PACKAGE,
         output:
-            made_by(training),
+            made_by(name),
         threads: max(1, workflow.cores // 2)
-        priority: priority_of(training)
+        priority: priority_of(name)
         params:
-            training=training,
+            training=name,
             options=options,
             profile=config["profile"],
             data=config["data"],
@@ -61,18 +68,18 @@ for training, options in TRAININGS.items():
             "--data {params.data} --root={params.root:q} > {output:q}"
 
 
-for name in AFTER:
+for name, after in NOTEBOOKS.items():
 
     rule:
         name:
             f"notebook_{name}"
         input:
             source=f"notebooks/{name}.ipynb",
-            after=[made_by(earlier) for earlier in AFTER[name]],
+            after=[made_by(earlier) for earlier in after if earlier in NOTEBOOKS or earlier in TRAININGS],
             package=PACKAGE,
         output:
             made_by(name),
-        threads: workflow.cores if name in ALL_CORES else 1
+        threads: workflow.cores if name == "00_start_here" else 1  # it makes the phantom, with all of them
         priority: priority_of(name)
         params:
             profile=config["profile"],

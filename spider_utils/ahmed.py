@@ -19,32 +19,42 @@ from spider_utils.data.splits import Split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.metrics import measure_cases, region_scores
 from spider_utils.evaluation.statistics import Interval, ratio_draws
-from spider_utils.labels import convert, get_scheme
-from spider_utils.models.network import top_class
+from spider_utils.labels import get_scheme
 from spider_utils.training.runs import RunResult
-from spider_utils.workflow import TOLERANCE_MM, Workspace, describe_settings
+from spider_utils.workflow import Workspace, describe_settings
 
 SCHEME = "structures4"
 _N = get_scheme(SCHEME).n_classes
+TOLERANCE_PIXELS = 1.0  # of the paper's NSD, which it does not give
 LOSSES = {4.0: "focal4_dice", 0.4: "focal0.4_dice"}
 """The paper's loss with each gamma that it names."""
 
 
-def train(workspace: Workspace, gamma: float = 4.0, split: Split | None = None, seed: int = 0, **changes: object) -> RunResult:
+def train_modified(
+    workspace: Workspace,
+    gamma: float = 4.0,
+    split: Split | None = None,
+    seed: int = 0,
+    tag: str = "",
+    options: dict | None = None,
+    **changes: object,
+) -> RunResult:
     """The paper's network with its loss, trained in the workspace's profile; found where it was trained before.
 
-    The run has the name that ``spider-kit train --model modified_unet --loss ...`` gives it.
+    Without ``tag`` the run has the name that ``spider-kit train --model modified_unet --loss ...`` gives it.
 
     Args:
         workspace: profile and data.
         gamma: 4.0 or 0.4, the two that the paper names.
         split: the default split when None.
         seed: of the weights, the order of slices, dropout and augmentation.
-        changes: as for Workspace.train.
+        tag: added to the run's name, to keep variants apart.
+        options: of the network; the profile's when None.
+        changes: fields of TrainConfig and the like, as for Workspace.train.
     """
     split, settings = split or workspace.split(), {"loss": LOSSES[gamma], **changes}
-    tag = describe_settings(split, seed, **settings)
-    return workspace.train("modified_unet", split=split, seed=seed, tag=tag, **settings)
+    name = "-".join(part for part in (describe_settings(split, seed, **settings), tag) if part)
+    return workspace.train("modified_unet", split=split, seed=seed, tag=name, options=options, **settings)
 
 
 def printed_table2() -> pd.DataFrame:
@@ -178,36 +188,44 @@ def neighbour_counts(store: SliceStore) -> pd.DataFrame:
 def metric_table(workspace: Workspace, run: RunResult) -> pd.DataFrame:
     """The paper's Table 2 for a run's test patients, once by its definitions and once by the kit's (see evaluation.metrics).
 
-    "paper": pixels of all volumes together, background too; surface distance in voxel steps, as if voxels were cubes; the
-    normalised surface distance over the truth's surface alone. "kit": mean over volumes; surface distance in mm, over both
-    surfaces. The tolerance, which the paper does not give, is workflow.TOLERANCE_MM in both.
+    "paper": slices of the network's size; regions with the pixels of all slices pooled, background too; surface distance in
+    pixels and the normalised one over the truth's contour alone, each a mean over the slices that hold the class in both. "kit":
+    series in their own grid, mean over series, surface distances in mm over both surfaces. The tolerance, which the paper does
+    not give, is 1 pixel and 1 mm.
 
     Returns:
         One row a sequence, class and set of definitions: sequence, name, definitions ("paper", "kit" or "printed"), iou, dice,
-        asd, asd_unit, nsd, precision, recall, f1, volumes, patients. The printed rows follow those of their sequence.
+        asd, asd_unit, nsd, precision, recall, f1, n, unit ("slice" or "volume"), patients. "kit" has no background; the printed
+        rows follow those of their sequence.
     """
-    workspace.evaluate(run, workspace.split_of(run))  # leaves the predictions
-    predictions = workspace.predictions(run)
-    cases = [workspace.source.load(name) for name in predictions]
-    names = get_scheme(SCHEME).names
-    pairs = [(convert(c.mask.array, workspace.source.scheme, SCHEME), predictions[c.case], c.mask.spacing) for c in cases]
-    tables = measure_cases(pairs, names, TOLERANCE_MM, source_variants=True)
+    split = workspace.split_of(run)
+    names, regions = get_scheme(SCHEME).names, ["iou", "dice", "precision", "recall", "f1"]
+    labels, truth, table = workspace.label_maps(run, split)
+    pairs = [(one, other, (1.0, 1.0)) for one, other in zip(truth, labels, strict=True)]
     scores = pd.concat(
-        [table.assign(sequence=case.sequence, patient=case.patient) for table, case in zip(tables, cases, strict=True)]
+        [
+            found.assign(patient=slice_.patient, sequence=slice_.sequence)
+            for found, slice_ in zip(
+                measure_cases(pairs, names, TOLERANCE_PIXELS, source_variants=True), table.itertuples(), strict=True
+            )
+        ]
     )
-    rows, regions = [], ["iou", "dice", "precision", "recall", "f1"]
+    rows = []
     for (sequence, label), part in scores.groupby(["sequence", "class"], sort=False):
-        about = {"sequence": sequence, "name": names[label], "volumes": len(part), "patients": part["patient"].nunique()}
         pooled = region_scores(*(np.float64(part[count].sum()) for count in ("tp", "fp", "fn")))
-        surfaces = {"asd": part["asd_pixels"].mean(), "asd_unit": "voxels", "nsd": part["nsd_one_sided"].mean()}
-        rows.append(about | {"definitions": "paper"} | {one: float(pooled[one]) for one in regions} | surfaces)
-        surfaces = {"asd": part["asd_mm"].mean(), "asd_unit": "mm", "nsd": part["nsd"].mean()}
-        rows.append(about | {"definitions": "kit"} | part[regions].mean().to_dict() | surfaces)
+        about = {"sequence": sequence, "name": names[label], "definitions": "paper", "asd_unit": "pixels", "unit": "slice"}
+        surfaces = {"asd": part["asd_pixels"].mean(), "nsd": part["nsd_one_sided"].mean()}
+        found = {"n": len(part), "patients": part["patient"].nunique()}
+        rows.append(about | surfaces | found | {one: float(pooled[one]) for one in regions})
+    for (sequence, name), part in workspace.evaluate(run, split).groupby(["sequence", "name"], sort=False):
+        about = {"sequence": sequence, "name": name, "definitions": "kit", "asd_unit": "mm", "unit": "volume"}
+        surfaces = {"asd": part["asd_mm"].mean(), "nsd": part["nsd"].mean()}
+        rows.append(about | surfaces | {"n": len(part), "patients": part["patient"].nunique()} | part[regions].mean().to_dict())
     printed = printed_table2()
     printed = printed[printed["sequence"].isin(scores["sequence"])].assign(definitions="printed", asd_unit="not said")
     columns = ["sequence", "name", "definitions", "iou", "dice", "asd", "asd_unit", "nsd", "precision", "recall", "f1"]
-    table = pd.concat([pd.DataFrame(rows), printed], ignore_index=True)[[*columns, "volumes", "patients"]]
-    return table.sort_values(["sequence", "definitions"], kind="stable", ignore_index=True)
+    found = pd.concat([pd.DataFrame(rows), printed], ignore_index=True)[[*columns, "n", "unit", "patients"]]
+    return found.sort_values(["sequence", "definitions"], kind="stable", ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -243,8 +261,7 @@ class Ladder:
         """`slice_counts` of the test slices of some runs."""
         parts = []
         for run in runs:
-            probabilities, truth, table = self.workspace.probabilities(run, self.workspace.split_of(run), "test")
-            labels = np.concatenate([top_class(np.float32(probabilities[i : i + 64])) for i in range(0, len(truth), 64)])
+            labels, truth, table = self.workspace.label_maps(run, self.workspace.split_of(run))
             parts.append(slice_counts(truth, labels, table, Path(run.folder).name))
         return pd.concat(parts, ignore_index=True)
 
@@ -273,7 +290,8 @@ class Ladder:
                 {
                     "rung": name, "mean": found.estimate, "low": found.low, "high": found.high,
                     "gain": step.estimate, "gain_low": step.low, "gain_high": step.high,
-                    "patients": found.n_groups, "slices": counts.drop_duplicates(["run", "case", "slice"]).shape[0],
+                    "patients": found.n_groups,
+                    "slices": len(counts[counts["complete"]] if way.complete_only else counts) // _N,
                     "runs": counts["run"].nunique(),
                 }
             )  # fmt: skip

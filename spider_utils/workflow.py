@@ -437,6 +437,14 @@ class Workspace:
         truth = store.lookup(run.card["scheme"])[0][store.masks[rows]]
         return np.load(path, mmap_mode="r"), truth, store.table.iloc[rows].reset_index(drop=True)
 
+    def label_maps(
+        self, run: RunResult, split: Split | None = None, subset: str = "test"
+    ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+        """A run's labels of the slices of a subset, (slices, rows, columns), and truth and table as ``probabilities`` gives."""
+        probabilities, truth, table = self.probabilities(run, split, subset)
+        labels = [top_class(np.float32(probabilities[i : i + 64])) for i in range(0, len(probabilities), 64)]
+        return np.concatenate(labels), truth, table
+
     def evaluate_slices(
         self, run: RunResult, split: Split | None = None, subset: str = "test", by_slice: bool = False
     ) -> pd.DataFrame:
@@ -449,8 +457,7 @@ class Workspace:
         Returns:
             Rows of measure_case with case and patient (see evaluation.slices.score_slices).
         """
-        probabilities, truth, table = self.probabilities(run, split, subset)
-        labels = np.concatenate([top_class(np.float32(probabilities[i : i + 64])) for i in range(0, len(probabilities), 64)])
+        labels, truth, table = self.label_maps(run, split, subset)
         classes = {value: name for value, name in get_scheme(run.card["scheme"]).names.items() if value}
         return score_slices(truth, labels, table, classes, by_slice)
 

@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from spider_utils.evaluation.metrics import BACKGROUND, METRICS, REGION_METRICS, SOURCE_VARIANTS, foreground_mean
 
@@ -201,6 +200,8 @@ def wilcoxon_test(a: Sequence[float], b: Sequence[float], groups: Sequence[Hasha
         return TestResult(float("nan"), float("nan"), 0)
     if not means.any():
         return TestResult(0.0, 1.0, len(means))
+    from scipy import stats  # a second to import, and rarely needed
+
     result = stats.wilcoxon(means)
     return TestResult(float(result.statistic), float(result.pvalue), len(means))
 
