@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_path, read_json, write_json
@@ -40,8 +40,21 @@ def run_notebook(source: str | Path, out: str | Path, parameters: dict[str, str]
     """
     import nbformat
     import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
+    class WriteAtTheEnd(NBClientEngine):
+        """Papermill's own, which writes the whole notebook twice a cell: seconds for one with pictures."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
+            path, nb_man.output_path = nb_man.output_path, None
+            try:
+                super().execute_managed_notebook(nb_man, kernel_name, **options)
+            finally:
+                nb_man.output_path = path  # where papermill writes next, whatever happened
+
+    papermill_engines.register("write at the end", WriteAtTheEnd)
     source, out = Path(source), Path(out)
     if not source.is_file():
         raise DataError(source, "the notebook does not exist", "Check the path.")
@@ -57,6 +70,7 @@ def run_notebook(source: str | Path, out: str | Path, parameters: dict[str, str]
                 partial,
                 parameters=parameters,
                 kernel_name="python3",
+                engine_name="write at the end",
                 execution_timeout=CELL_TIMEOUT_S.get(parameters.get("PROFILE", "quick"), 1800),
                 cwd=str(project_root()),
                 progress_bar=False,
