@@ -912,9 +912,9 @@ def _pixels(figure: Figure, dpi: float) -> np.ndarray:
     """The figure as (rows, columns, 3) uint8."""
     buffer = io.BytesIO()
     with course_style():
-        figure.savefig(buffer, format="rgba", dpi=round(dpi), facecolor="white")
-    columns, rows = (figure.get_size_inches() * round(dpi)).astype(int)
-    return np.frombuffer(buffer.getvalue(), np.uint8).reshape(rows, columns, 4)[..., :3]
+        # Not compressed, as it is read at once.
+        figure.savefig(buffer, format="png", dpi=round(dpi), facecolor="white", pil_kwargs={"compress_level": 0})
+    return np.asarray(Image.open(buffer).convert("RGB"))
 
 
 def _for_screen(figure: Figure) -> tuple[str, bytes]:
@@ -955,7 +955,7 @@ def _with_shades(pixels: np.ndarray, shades: int) -> bytes:
         step = 255 / (shades - 1)
         pixels = np.rint(np.rint(np.arange(256) / step) * step).astype(np.uint8)[pixels]
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
