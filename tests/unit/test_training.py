@@ -140,7 +140,8 @@ def test_a_finished_folder_holds_exactly_what_it_should(unbroken):
     ]
     assert [path.name for path in unbroken.folder.parent.iterdir()] == ["run"]  # no lock, no partial folder
     assert list(unbroken.history.columns) == [
-        "epoch", "train_loss", "val_loss", "val_mean_iou", "val_dice_0", "val_dice_1", "val_dice_2", "learning_rate", "seconds"
+        "epoch", "train_loss", "val_loss", "val_mean_iou", "val_accuracy", "val_dice_0", "val_dice_1", "val_dice_2",
+        "learning_rate", "seconds",
     ]  # fmt: skip
     assert unbroken.history.epoch.tolist() == [1, 2, 3, 4]
     record = json.loads((unbroken.folder / "run.json").read_text())
