@@ -161,16 +161,18 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home
         )
+        explained = False  # a training or a notebook has said what is wrong
         try:
             for line in process.stdout:
                 file.write(line)
                 if line.startswith((">", "error:")):
                     print(line.rstrip(), flush=True)
+                    explained |= line.startswith("error:")
             code = process.wait()
         finally:
             process.terminate()  # without effect on one that has ended
     result = _gather(workspace, started)
-    if code and not result.failed:
+    if code and not explained:
         last = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-1:]
         raise KitError(f"Snakemake stopped with status {code} ({_one_line(' '.join(last))}); all its words are in {log}")
     return result

@@ -85,18 +85,41 @@ def reduce_notebooks(home: Path, sources: dict[str, str]) -> None:
         nbformat.write(notebook, path)
 
 
+def without_trainings(home: Path, **after: list[str]) -> None:
+    """Take the trainings out of the course, and let some notebooks wait for others."""
+    text = (CHECKOUT / "Snakefile").read_text(encoding="utf-8")
+    (home / "Snakefile").unlink()
+    changes = f"TRAININGS.clear()\nNOTEBOOKS.update({after!r})\n"
+    (home / "Snakefile").write_text(text.replace("# Where cores are few", f"{changes}# Where cores are few", 1), encoding="utf-8")
+
+
 def test_root_reaches_the_notebooks_whatever_its_name(tmp_path: Path) -> None:
     home, root = make_home(tmp_path / "home"), tmp_path / "Lumbar MRI #2: it's new"
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
         (root / folder / "1_t2.mha").touch()
+    without_trainings(home)
     reduce_notebooks(home, dict.fromkeys(NAMES, "from pathlib import Path\nassert (Path(ROOT) / 'images').is_dir(), ROOT"))
     said = kit(home, "course", "--profile", "smoke", "--cores", "2", "--data", "spider", "--root", str(root))
     assert said.returncode == 0, said.stdout + said.stderr
 
 
+def test_failed_training_says_why_and_its_notebooks_are_not_run(tmp_path: Path) -> None:
+    home, root = make_home(tmp_path / "home"), tmp_path / "root"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "1_t2.mha").touch()
+    reduce_notebooks(home, dict.fromkeys(NAMES, "pass"))
+    said = kit(home, "course", "--profile", "smoke", "--cores", "2", "--data", "spider", "--root", str(root))
+    assert said.returncode == 1
+    assert "> training unet ..." in said.stdout and "error: split 'kfold5': nobody is left" in said.stdout
+    lines = {line.split()[0]: line for line in said.stdout.splitlines() if line.startswith("  0") or line.startswith("  1")}
+    assert "done" in lines["01_data_exploration"] and "not run" in lines["04_unet"]
+
+
 def test_failed_notebook_is_named_and_others_run(tmp_path: Path) -> None:
     home = make_home(tmp_path / "home")
+    without_trainings(home, **{"12_evaluation": ["04_unet"]})
     reduce_notebooks(home, {"02_preprocessing": "raise RuntimeError('the scanner is on fire')"})
     said = kit(home, "course", "--profile", "smoke", "--cores", "2")
     assert said.returncode == 1
