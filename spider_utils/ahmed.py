@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.manifest import manifest_folder
+from spider_utils.data.manifest import published_table
 from spider_utils.data.slices import SliceStore
-from spider_utils.data.splits import Split
+from spider_utils.data.splits import LEAKY, Split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.metrics import measure_cases, region_scores
 from spider_utils.evaluation.statistics import Interval, ratio_draws
@@ -59,7 +60,7 @@ def train_modified(
 
 def printed_table2() -> pd.DataFrame:
     """The paper's Table 2: sequence, name (of the class), iou, dice, asd, nsd, precision, recall, f1."""
-    return pd.read_csv(manifest_folder() / "published" / "ahmed_table2.csv", comment="#")
+    return published_table("ahmed_table2")
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ class Ladder:
         kinds = {(run.card["architecture"], run.card["scheme"], tuple(run.card["size"])) for run in runs}
         if len(kinds) != 1 or next(iter(kinds))[1] != SCHEME:
             raise KitError(f"a ladder needs runs of one architecture and slice size in {SCHEME}, not {sorted(kinds)}")
-        leaky = [run.card["split"]["name"].startswith("leaky-") for run in runs]
+        leaky = [run.card["split"]["name"].startswith(LEAKY) for run in runs]
         if all(leaky) or not any(leaky):
             raise KitError("a ladder needs runs that were split by patient and runs that were split by slice")
         apart = {kind: [run for run, is_leaky in zip(runs, leaky, strict=True) if is_leaky == kind] for kind in (False, True)}
@@ -265,6 +266,16 @@ class Ladder:
             parts.append(slice_counts(truth, labels, table, Path(run.folder).name))
         return pd.concat(parts, ignore_index=True)
 
+    @cached_property
+    def honest(self) -> pd.DataFrame:
+        """``counts`` of the runs that were split by patient."""
+        return self.counts(self.by_patient)
+
+    @cached_property
+    def leaky(self) -> pd.DataFrame:
+        """``counts`` of the runs that were split by slice."""
+        return self.counts(self.by_slice)
+
     def table(self) -> pd.DataFrame:
         """The ladder.
 
@@ -273,38 +284,36 @@ class Ladder:
             before, paired over the patients that both hold), patients, slices, runs. The last rungs are the copied mask of the
             next slice, scored as the first rung, and the mean of the four printed values for T2_SPACE.
         """
-        honest, leaky = self.counts(self.by_patient), self.counts(self.by_slice)
-        rungs: list[tuple[str, pd.DataFrame, Way]] = [("patients unknown, mean of volumes", honest, HONEST)]
-        for name, change in (
-            ("only slices with all classes", {"complete_only": True}),
-            ("pixels pooled", {"pooled": True}),
-        ):
-            rungs.append((name, honest, replace(rungs[-1][2], **change)))
-        rungs.append(("patients known: split by slice", leaky, rungs[-1][2]))
-        rungs.append(("background counted", leaky, replace(rungs[-1][2], background=True)))
-        rows, before = [], None
-        for name, counts, way in [*rungs, ("next slice's true mask, as the first", neighbour_counts(self._store()), HONEST)]:
-            found = score(counts, way)
-            step = gain(counts, way, *before) if before else Interval(np.nan, np.nan, np.nan, 0, 0, 0)
-            rows.append(
-                {
-                    "rung": name, "mean": found.estimate, "low": found.low, "high": found.high,
-                    "gain": step.estimate, "gain_low": step.low, "gain_high": step.high,
-                    "patients": found.n_groups,
-                    "slices": len(counts[counts["complete"]] if way.complete_only else counts) // _N,
-                    "runs": counts["run"].nunique(),
-                }
-            )  # fmt: skip
-            before = (counts, way)
-        rows[-1] |= {"gain": np.nan, "gain_low": np.nan, "gain_high": np.nan, "runs": 0}
+        complete = replace(HONEST, complete_only=True)
+        pooled = replace(complete, pooled=True)
+        rungs = [
+            ("patients unknown, mean of volumes", self.honest, HONEST),
+            ("only slices with all classes", self.honest, complete),
+            ("pixels pooled", self.honest, pooled),
+            ("patients known: split by slice", self.leaky, pooled),
+            ("background counted", self.leaky, replace(pooled, background=True)),
+        ]
+        rows = [self._rung(*rung) for rung in rungs]
+        for row, rung, before in zip(rows[1:], rungs[1:], rungs, strict=False):
+            step = gain(*rung[1:], *before[1:])
+            row |= {"gain": step.estimate, "gain_low": step.low, "gain_high": step.high}
+        copied = neighbour_counts(self.workspace.store_of(self.by_patient[0]))
+        rows.append(self._rung("next slice's true mask, as the first", copied, HONEST) | {"runs": 0})
         table2 = printed_table2()
         printed = table2.loc[table2["sequence"] == "t2_SPACE", "dice"].mean()
         return pd.DataFrame([*rows, {"rung": "printed for T2_SPACE, four classes", "mean": printed}])
 
+    @staticmethod
+    def _rung(name: str, counts: pd.DataFrame, way: Way) -> dict[str, object]:
+        found = score(counts, way)
+        tested = counts[counts["complete"]] if way.complete_only else counts
+        return {
+            "rung": name, "mean": found.estimate, "low": found.low, "high": found.high,
+            "gain": np.nan, "gain_low": np.nan, "gain_high": np.nan,
+            "patients": found.n_groups, "slices": len(tested) // _N, "runs": counts["run"].nunique(),
+        }  # fmt: skip
+
     def leak(self) -> Interval:
         """What the split by slice adds on the very same slices, scored as the first rung; paired over patients."""
-        leaky, honest = on_same_slices(self.counts(self.by_slice), self.counts(self.by_patient))
+        leaky, honest = on_same_slices(self.leaky, self.honest)
         return gain(leaky, HONEST, honest, HONEST)
-
-    def _store(self) -> SliceStore:
-        return self.workspace.store_of(self.by_patient[0])

@@ -332,7 +332,7 @@ def ahmed_ladder(
 ) -> None:
     """From a score on unknown patients to the printed one: what each choice in testing adds.
 
-    Example: spider-kit ahmed ladder quick-phantom-modified_unet-structures4 quick-phantom-modified_unet-structures4-leaky-kfold5
+    Example: spider-kit ahmed ladder quick-phantom-unet-structures4 quick-phantom-unet-structures4-leaky-kfold5-fold0
     """
     from spider_utils.ahmed import Ladder
     from spider_utils.files import write_csv

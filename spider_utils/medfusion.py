@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.manifest import manifest_folder
+from spider_utils.data.manifest import published_table
 from spider_utils.data.splits import Split
 from spider_utils.ensemble import EnsembleWeights, PairWeight, Stacking, best_pair_weight, best_weights, label_map
 from spider_utils.errors import KitError
@@ -40,10 +40,9 @@ def printed(table: str) -> pd.DataFrame:
     Raises:
         KitError: another name.
     """
-    path = manifest_folder() / "published" / f"medfusion_{table}.csv"
-    if not path.is_file():
+    if table not in ("table2", "weights"):
         raise KitError(f"'{table}' is not known. Known are: table2, weights")
-    return pd.read_csv(path, comment="#")
+    return published_table(f"medfusion_{table}")
 
 
 def highest_mean_dice(mean_iou: float | np.ndarray) -> float | np.ndarray:

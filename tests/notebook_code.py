@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
 def definitions(notebook: str, *names: str) -> list[Any]:
-    """Functions and classes of a notebook, with the others that its cells define at hand; numpy is ``np``.
+    """Functions of a notebook, with the others that its cells define at hand; numpy is ``np``.
 
     Args:
         notebook: file name without .ipynb.
@@ -22,7 +21,7 @@ def definitions(notebook: str, *names: str) -> list[Any]:
         KeyError: the notebook does not define one of them.
     """
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
-    found: dict[str, Any] = {"np": np, "torch": torch}
+    found: dict[str, Any] = {"np": np}
     for cell in cells:
         if cell["cell_type"] == "code":
             for node in ast.parse("".join(cell["source"])).body:

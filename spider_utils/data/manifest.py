@@ -104,6 +104,11 @@ def manifest_folder() -> Path:
     raise KitError("the folder data_manifest is missing: install the kit again, or work in a complete checkout")
 
 
+def published_table(name: str) -> pd.DataFrame:
+    """A table of printed results: data_manifest/published/<name>.csv, whose comments say what it is."""
+    return pd.read_csv(manifest_folder() / "published" / f"{name}.csv", comment="#")
+
+
 def known_manifests() -> list[str]:
     """Names that load_manifest takes, sorted."""
     return sorted(path.stem for path in manifest_folder().glob("*.json"))
