@@ -1,21 +1,22 @@
-# The course as a graph: trainings, notebooks, and what each waits for. Called by `spider-kit course`, which sets `config`.
+# The course as a graph: trainings, notebooks, and what each waits for. Called by `spider-kit course`, which makes the phantom
+# and sets `config`.
 from pathlib import Path
 
 # Name -> options of `spider-kit train`, what it waits for. A notebook that runs alone trains for itself.
 TRAININGS = {
-    "unet": ("--model unet", "00_start_here"),
-    "levels20": ("--model unet --scheme levels20", "unet"),  # starts from its weights
-    "deeplabv3": ("--model deeplabv3", "00_start_here"),
-    "unetplusplus": ("--model unetplusplus", "00_start_here"),
-    "resunet": ("--model resunet", "00_start_here"),
+    "unet": ("--model unet", []),
+    "levels20": ("--model unet --scheme levels20", ["unet"]),  # starts from its weights
+    "deeplabv3": ("--model deeplabv3", []),
+    "unetplusplus": ("--model unetplusplus", []),
+    "resunet": ("--model resunet", []),
 }
 if config["data"] == "spider-2d":  # its masks hold no levels
     del TRAININGS["levels20"]
 NOTEBOOKS = {
     "00_start_here": [],
-    "01_data_exploration": ["00_start_here"],
-    "02_preprocessing": ["00_start_here"],
-    "03_augmentation": ["00_start_here"],
+    "01_data_exploration": [],
+    "02_preprocessing": [],
+    "03_augmentation": [],
     "04_unet": ["unet", "levels20"],
     "05_unetplusplus": ["unet", "unetplusplus"],
     "06_resunet": ["unet", "resunet"],
@@ -25,7 +26,7 @@ NOTEBOOKS = {
 }
 # Where cores are few these go first, in this order: others wait for them, or they take long. A training gets half of the cores,
 # as two side by side get more done than one after the other; what mostly reads and draws fills up what is left.
-FIRST = ["00_start_here", *TRAININGS, "04_unet", "11_ensemble_weight_search"]
+FIRST = [*TRAININGS, "04_unet", "11_ensemble_weight_search"]
 OUT = config["out"]
 PACKAGE = sorted(map(str, Path("spider_utils").rglob("*.py")))
 
@@ -50,7 +51,7 @@ for name, (options, earlier) in TRAININGS.items():
         name:
             f"train_{name}"
         input:
-            after=made_by(earlier),
+            after=[made_by(name) for name in earlier],
             package=PACKAGE,
         output:
             made_by(name),
@@ -79,7 +80,7 @@ for name, after in NOTEBOOKS.items():
             package=PACKAGE,
         output:
             made_by(name),
-        threads: workflow.cores if name == "00_start_here" else 1  # it makes the phantom, with all of them
+        threads: 1
         priority: priority_of(name)
         params:
             profile=config["profile"],
