@@ -277,7 +277,8 @@ def environment_report() -> list[tuple[bool, str]]:
             lines.append((True, f"{package} {version}: {purpose}"))
         else:
             lines.append((False, f"{package} {version} ({purpose}): the kit needs {wanted}"))
-    lines.append((True, f"{cpu_count()} CPU cores"))
+    cores, share = os.cpu_count() or 1, cpu_count()
+    lines.append((True, f"{cores} CPU core{'s' * (cores > 1)}{f', {share} for this process' if share < cores else ''}"))
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
         lines.append((memory > 6, f"{memory:.0f} GB of memory (6 GB are enough)"))
