@@ -9,6 +9,9 @@ TRAININGS = {
     "deeplabv3": ("--model deeplabv3", []),
     "unetplusplus": ("--model unetplusplus", []),
     "resunet": ("--model resunet", []),
+    "modified_unet_gamma4": ("--model modified_unet --loss focal4_dice", []),
+    "modified_unet_gamma0.4": ("--model modified_unet --loss focal0.4_dice", []),
+    "modified_unet_by_slice": ("--model modified_unet --loss focal4_dice --split leaky-kfold5 --no-score", []),
 }
 if config["data"] == "spider-2d":  # its masks hold no levels
     del TRAININGS["levels20"]
@@ -21,6 +24,7 @@ NOTEBOOKS = {
     "05_unetplusplus": ["unet", "unetplusplus"],
     "06_resunet": ["unet", "resunet"],
     "07_deeplabv3": ["unet", "deeplabv3"],
+    "08_modified_unet": ["modified_unet_gamma4", "modified_unet_gamma0.4", "modified_unet_by_slice"],
     "11_ensemble_weight_search": ["unet", "unetplusplus", "resunet", "deeplabv3"],
     "12_evaluation": ["unet", "levels20"],
 }
