@@ -19,7 +19,7 @@ from spider_utils.data.slices import SliceStore
 from spider_utils.data.splits import LEAKY, Split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.metrics import measure_cases, region_scores
-from spider_utils.evaluation.statistics import Interval, ratio_draws
+from spider_utils.evaluation.statistics import FOREGROUND_NAME, Interval, ratio_draws
 from spider_utils.labels import get_scheme
 from spider_utils.training.runs import RunResult
 from spider_utils.workflow import Workspace, describe_settings
@@ -61,6 +61,14 @@ def train_modified(
 def printed_table2() -> pd.DataFrame:
     """The paper's Table 2: sequence, name (of the class), iou, dice, asd, nsd, precision, recall, f1."""
     return published_table("ahmed_table2")
+
+
+def printed_dice() -> pd.DataFrame:
+    """The printed Dice for T2_SPACE as rows of ``choices.Choices.table``: each class, and the mean of the three."""
+    table = printed_table2()
+    found = table[(table["sequence"] == "t2_SPACE") & (table["name"] != "background")].rename(columns={"dice": "mean"})
+    rows = [*found[["name", "mean"]].itertuples(index=False), (FOREGROUND_NAME, found["mean"].mean())]
+    return pd.DataFrame(rows, columns=["name", "mean"]).assign(choice="printed for T2_SPACE")
 
 
 @dataclass(frozen=True)

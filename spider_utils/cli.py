@@ -201,6 +201,9 @@ def train(
     augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
     slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
     crop_columns: Annotated[int | None, typer.Option(min=0, help="Train on strips of this width; 0: whole slices.")] = None,
+    neighbours: Annotated[
+        int | None, typer.Option(min=1, help="Slices on each side that the network sees as well (2.5D); none when left out.")
+    ] = None,
     score: Annotated[bool, typer.Option(help="Score the test patients' series afterwards.")] = True,
 ) -> None:
     """Train a network and score it on its test patients; a killed training goes on where it stopped.
@@ -224,6 +227,7 @@ def train(
         "augment": augment,
         "slice_gap_mm": slice_gap_mm,
         "crop_columns": crop_columns,
+        "neighbours": neighbours,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     size = (rows, columns) if rows else None
@@ -349,6 +353,46 @@ def ahmed_ladder(
     title = f"From an honest score to the printed one: {workspace.data}"
     figure = bar_with_intervals(table, label="rung", xlabel="mean Dice (95 % interval over patients)", title=title)
     print(folder / "ladder.csv", save_figure(figure, folder / "ladder", figure.caption), sep="\n")
+
+
+@ahmed_app.command("choices")
+def ahmed_choices(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs of one split by patient; the first is the base.")],
+    profile: Profile = ProfileName.quick,
+    data: Data = DataKind.phantom,
+    root: Root = None,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Also the base with mirrored slices averaged in.")] = False,
+    mean: Annotated[bool, typer.Option("--mean", help="Also the mean of all runs' probabilities.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for choices.csv and its figure; build/<profile>-<data>/ahmed when left out.")
+    ] = None,
+) -> None:
+    """How far each choice in training brings a network to the printed scores, on test patients that it has never seen.
+
+    Example: spider-kit ahmed choices quick-phantom-unet-structures4 quick-phantom-resunet-structures4 --mean
+    """
+    import pandas as pd
+
+    from spider_utils.ahmed import printed_dice
+    from spider_utils.choices import Choices
+    from spider_utils.files import write_csv
+    from spider_utils.training.runs import RunResult
+    from spider_utils.view.plots import bar_with_intervals, save_figure
+    from spider_utils.workflow import Workspace, find_run
+
+    workspace = Workspace.open(profile.value, data.value, root)
+    chosen = Choices(workspace, [RunResult.open(find_run(name)) for name in runs], mirror, mean)
+    table, folder = pd.concat([chosen.table(), printed_dice()], ignore_index=True), out or workspace.build / "ahmed"
+    print(table.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
+    write_csv(folder / "choices.csv", table)
+    figure = bar_with_intervals(
+        table,
+        label="choice",
+        group="name",
+        xlabel="mean Dice of test series (95 % interval over patients)",
+        title=f"What each choice in training adds: {workspace.data}",
+    )
+    print(folder / "choices.csv", save_figure(figure, folder / "choices", figure.caption), sep="\n")
 
 
 @app.command("predict")

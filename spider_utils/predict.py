@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from spider_utils.data.slices import SliceGrid, scale_to_uint8
+from spider_utils.data.slices import SliceGrid, scale_to_uint8, windows
 from spider_utils.data.volumes import (
     VOLUME_SUFFIXES,
     Volume,
@@ -28,21 +29,63 @@ IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
 SLICES_AT_ONCE = 8  # bounds the memory of a forward pass, whatever the volume's size
 
 
+class VolumePredictor:
+    """What segments volumes slice by slice from class probabilities; how those come about, a subclass says."""
+
+    def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
+        """Class probabilities of some slices of a series, in their own pixels.
+
+        Args:
+            slices: uint8 (series' slices, rows, columns), scaled as scale_to_uint8 does for the whole volume.
+            spacing_mm: row and column spacing.
+            wanted: for which of them; all when left out.
+
+        Returns:
+            float32 (n, classes, rows, columns), summing to 1 over classes.
+        """
+        raise NotImplementedError
+
+    def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
+        """Segment a volume.
+
+        Args:
+            volume: image in the kit's axes.
+            show_progress: tell how far it is, for long volumes.
+
+        Returns:
+            uint8 mask of classes on the same grid. Memory beyond the volume and its mask stays bounded by a few slices.
+        """
+        scaled = scale_to_uint8(volume.array)
+        mask = np.zeros(scaled.shape, np.uint8)
+        starts: object = range(0, len(scaled), SLICES_AT_ONCE)
+        if show_progress:
+            starts = progress(starts, desc="segmenting")
+        for start in starts:
+            chunk = slice(start, start + SLICES_AT_ONCE)
+            mask[chunk] = top_class(self.slice_probabilities(scaled, volume.spacing[1:], chunk))
+        return volume.with_array(mask)
+
+
 @dataclass
-class Predictor:
-    """A trained 2D network that segments volumes slice by slice.
+class Predictor(VolumePredictor):
+    """A trained 2D network.
 
     Attributes:
         model: in evaluation mode, on ``device``.
         grid: the slice size that it was trained on.
         scheme: label scheme of its output.
         device: "cpu", "cuda" or "mps".
+        neighbours: slices on each side that it sees as further channels (see data.slices.windows).
+        mirror: whether each slice is also shown with front and back swapped, and the two answers averaged. No such spine exists:
+            a network that never saw one in training gains nothing by it.
     """
 
     model: torch.nn.Module
     grid: SliceGrid
     scheme: str
     device: str
+    neighbours: int = 0
+    mirror: bool = False
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Predictor:
@@ -60,53 +103,57 @@ class Predictor:
             raise DataError(
                 Path(folder) / "model.json", f"does not say how slices go in ({error})", "Train the model again."
             ) from error
-        return cls(model.eval(), grid, scheme, chosen)
+        return cls(model.eval(), grid, scheme, chosen, int(card.get("neighbours", 0)))
 
-    def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-        """Class probabilities of a few slices, in their own pixels.
-
-        Args:
-            slices: uint8 (n, rows, columns), scaled as scale_to_uint8 does for the whole volume.
-            spacing_mm: row and column spacing.
-
-        Returns:
-            float32 (n, classes, rows, columns), summing to 1 over classes.
-        """
-        return self.grid.unfit(self.grid_probabilities(self.grid.fit(slices, spacing_mm)), slices.shape[1:], spacing_mm)
+    def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
+        """As VolumePredictor says."""
+        seen = windows(len(slices), self.neighbours, wanted)
+        first, last = seen[0, 0], seen[-1, -1]
+        fitted = self.grid.fit(slices[first : last + 1], spacing_mm)
+        return self.grid.unfit(self.grid_probabilities(fitted[seen - first]), slices.shape[1:], spacing_mm)
 
     @torch.inference_mode()
     def grid_probabilities(self, slices: np.ndarray) -> np.ndarray:
         """Class probabilities of a few slices that have the network's own size, as those of a slice store.
 
         Args:
-            slices: uint8 (n, rows, columns) on ``grid``.
+            slices: uint8 (n, 2 neighbours + 1, rows, columns) on ``grid``; without neighbours also (n, rows, columns).
 
         Returns:
             float32 (n, classes, rows, columns), summing to 1 over classes.
         """
-        images = torch.from_numpy(slices)[:, None].to(self.device).float() / 255
-        return torch.softmax(self.model(images).float(), dim=1).cpu().numpy()
+        images = torch.from_numpy(slices if slices.ndim == 4 else slices[:, None]).to(self.device).float() / 255
+        found = torch.softmax(self.model(images).float(), dim=1)
+        if self.mirror:
+            found = (found + torch.softmax(self.model(images.flip(-1)).float(), dim=1).flip(-1)) / 2
+        return found.cpu().numpy()
 
-    def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
-        """Segment a volume.
 
-        Args:
-            volume: image in the kit's axes.
-            show_progress: tell how far it is, for long volumes.
+@dataclass
+class MeanPredictor(VolumePredictor):
+    """The mean of several networks' class probabilities, each made at its own slice size.
 
-        Returns:
-            uint8 mask in ``scheme`` on the same grid. Memory beyond the volume and its mask stays bounded by a few slices.
-        """
-        scaled = scale_to_uint8(volume.array)
-        mask = np.zeros(scaled.shape, np.uint8)
-        starts: object = range(0, len(scaled), SLICES_AT_ONCE)
-        if show_progress:
-            starts = progress(starts, desc="segmenting")
-        for start in starts:
-            chunk = slice(start, start + SLICES_AT_ONCE)
-            probabilities = self.slice_probabilities(scaled[chunk], volume.spacing[1:])
-            mask[chunk] = top_class(probabilities)
-        return volume.with_array(mask)
+    Attributes:
+        members: networks of one label scheme.
+
+    Raises:
+        KitError: there is none, or they differ in their scheme.
+    """
+
+    members: Sequence[Predictor]
+
+    def __post_init__(self) -> None:
+        if len({member.scheme for member in self.members}) != 1:
+            raise KitError("a mean needs networks of one label scheme, not " + ", ".join(m.scheme for m in self.members))
+
+    @property
+    def scheme(self) -> str:
+        """Label scheme of the output."""
+        return self.members[0].scheme
+
+    def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
+        """As VolumePredictor says."""
+        return np.mean([member.slice_probabilities(slices, spacing_mm, wanted) for member in self.members], axis=0)
 
 
 def find_inputs(path: str | Path) -> list[Path]:

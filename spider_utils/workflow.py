@@ -29,7 +29,7 @@ from spider_utils.labels import convert, get_scheme
 from spider_utils.locks import file_lock, make_once
 from spider_utils.models import build_model
 from spider_utils.models.network import top_class
-from spider_utils.predict import SLICES_AT_ONCE, Predictor
+from spider_utils.predict import SLICES_AT_ONCE, MeanPredictor, Predictor
 from spider_utils.runtime import Profile, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
@@ -196,7 +196,8 @@ class Workspace:
             enlarged_to: train on `medfusion`'s kind of set of so many images instead of on all slices (see
                 ``train_as_published``); nothing of it is left out.
             changes: fields of TrainConfig, ``augment``, ``slice_gap_mm`` or ``crop_columns``, that differ from the profile (whose
-                ``crop_columns`` belongs to its own slice size: with another ``size``, or 0, whole slices are served).
+                ``crop_columns`` belongs to its own slice size: with another ``size``, or 0, whole slices are served); or
+                ``neighbours``, slices on each side that the network sees as further channels.
 
         Returns:
             The run: its folder, history and card.
@@ -205,6 +206,7 @@ class Workspace:
         augment = str(changes.pop("augment", profile.augment))
         gap_mm = float(changes.pop("slice_gap_mm", profile.slice_gap_mm))  # type: ignore[arg-type]
         columns = changes.pop("crop_columns", profile.crop_columns if size in (None, profile.slice_size) else None) or None
+        neighbours = int(changes.pop("neighbours", 0))  # type: ignore[call-overload]
         seed = int(changes.get("seed", 0))  # type: ignore[call-overload]
         config = TrainConfig(
             **{
@@ -220,8 +222,13 @@ class Workspace:
         if options is None:
             options = profile.networks.get(architecture, {})
         seed_everything(seed)
-        model = build_model(architecture, in_channels=profile.in_channels, n_classes=scheme_.n_classes, **options)
+        channels = 2 * neighbours + 1 if neighbours else profile.in_channels
+        model = build_model(architecture, in_channels=channels, n_classes=scheme_.n_classes, **options)
         self._check_settings(scheme, size or profile.slice_size, columns, model.stride)
+        if neighbours and (augment == "tissue" or enlarged_to is not None):
+            raise KitError(
+                "neighbouring slices as channels do not go with augment 'tissue' or an enlarged set: both know single ones"
+            )
         store, split = self.store(size, enlarged_to), split or self.split()
         card = {
             "scheme": scheme,
@@ -232,6 +239,8 @@ class Workspace:
             "slice_gap_mm": gap_mm,
             "crop_columns": columns,
         }
+        if neighbours:
+            card["neighbours"] = neighbours
         if enlarged_to is not None:
             card["enlarged_to"] = enlarged_to
         if start_from is not None:
@@ -240,10 +249,10 @@ class Workspace:
         rows = split.rows("train", store.table)
         if enlarged_to is None:
             rows = thin_out(store.table, rows, gap_mm)
-        train_set = SliceDataset(store, rows, scheme, make_augment(augment), columns, seed)
+        train_set = SliceDataset(store, rows, scheme, make_augment(augment), columns, seed, neighbours)
         if train_set.report.dropped:
             print(f"labels of the store that {scheme} has no class for: {train_set.report}")
-        val_set = SliceDataset(store, split.rows("val", store.table), scheme)
+        val_set = SliceDataset(store, split.rows("val", store.table), scheme, neighbours=neighbours)
         name = "-".join(part for part in (self.name, architecture, scheme, tag) if part)
         if start_from is not None:
             class_of = None
@@ -317,7 +326,17 @@ class Workspace:
         """
         self._check_settings("levels20", changes.get("size") or self.profile.slice_size, None, 1)  # before the first stage
         # The first stage must have seen the same training patients, or test patients leak through its weights.
-        keys = ("split", "size", "seed", "options", "crop_columns", "batch_size", "samples_per_epoch", "slice_gap_mm")
+        keys = (
+            "split",
+            "size",
+            "seed",
+            "options",
+            "crop_columns",
+            "batch_size",
+            "samples_per_epoch",
+            "slice_gap_mm",
+            "neighbours",
+        )
         shared = {key: changes[key] for key in keys if key in changes}
         if tag := changes.get("tag"):
             shared["tag"] = f"{tag}-start"  # not all that the tag may name holds for this stage
@@ -363,8 +382,24 @@ class Workspace:
 
     def _measure(self, path: Path, split: Split, subset: str, key: str) -> None:
         """Segment and score every series of a subset, and write what ``evaluate`` keeps."""
-        folder = path.parent
-        predictor = Predictor.load(folder)
+        scores, masks = self.measure(Predictor.load(path.parent), split, subset)
+        with atomic_path(path.with_name(f"predictions-{subset}.npz")) as partial:
+            _save_masks(partial, masks)
+        write_csv(path, scores)
+        _keep(path, key)
+
+    def measure(
+        self, predictor: Predictor | MeanPredictor, split: Split, subset: str = "test"
+    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+        """Segment and score every series of a subset. For a single run ``evaluate`` does this once and keeps it.
+
+        Args:
+            predictor: of networks that were trained with ``split``; nothing here can check that.
+            split, subset: as for ``evaluate``.
+
+        Returns:
+            Rows of measure_case with case, patient and sequence added, and the masks (slice, row, column) by case.
+        """
         classes = {value: name for value, name in get_scheme(predictor.scheme).names.items() if value}
         cases = self.source.cases
         if split.by_patient:
@@ -385,10 +420,7 @@ class Workspace:
             about.append({"case": name, "patient": case.patient, "sequence": case.sequence})
         tables = progress(measure_cases(pairs, classes, TOLERANCE_MM), desc=f"scoring {subset} series", total=len(pairs), lines=1)
         scores = pd.concat([table.assign(**facts) for table, facts in zip(tables, about, strict=True)], ignore_index=True)
-        with atomic_path(folder / f"predictions-{subset}.npz") as partial:
-            _save_masks(partial, masks)
-        write_csv(path, scores)
-        _keep(path, key)
+        return scores, masks
 
     def predictions(self, run: RunResult, subset: str = "test") -> dict[str, np.ndarray]:
         """Predicted masks (slice, row, column) by case, as left by ``evaluate``."""
@@ -421,6 +453,7 @@ class Workspace:
 
         def predict() -> None:
             predictor = Predictor.load(folder)
+            seen = store.windows(predictor.neighbours)
             shape = (len(rows), get_scheme(predictor.scheme).n_classes, *store.images.shape[1:])
             require_free_space(folder, 2 * int(np.prod(shape)), f"probabilities of {len(rows)} slices")
             with atomic_path(path) as partial:
@@ -428,7 +461,7 @@ class Workspace:
                 starts = range(0, len(rows), SLICES_AT_ONCE)
                 for start in progress(starts, desc=f"{folder.name}, {subset} slices", lines=1):
                     part = rows[start : start + SLICES_AT_ONCE]
-                    kept[start : start + len(part)] = predictor.grid_probabilities(np.array(store.images[part]))
+                    kept[start : start + len(part)] = predictor.grid_probabilities(np.array(store.images[seen[part]]))
                 kept.flush()
                 del kept
             _keep(path, key)

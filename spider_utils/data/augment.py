@@ -19,7 +19,8 @@ from scipy import ndimage
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
-"""Called with image uint8 (rows, columns), mask uint8 (rows, columns) and a seed; returns both, augmented alike."""
+"""Called with image uint8 (rows, columns) or (rows, columns, channels), mask uint8 (rows, columns) and a seed; returns both,
+augmented alike, and all channels alike."""
 
 AUGMENTS = ("none", "light", "field_of_view", "standard", "medfusion", "elastic", "tissue")
 
@@ -112,7 +113,7 @@ def crop_columns(image: np.ndarray, mask: np.ndarray, columns: int, seed: int) -
     never seen, and can be mistaken for one: give up the saved time and train on whole slices where that matters.
 
     Args:
-        image, mask: uint8 (rows, columns).
+        image, mask: uint8 (rows, columns); the image may have channels behind.
         columns: width of the strip, in pixels.
         seed: of its place: its centre lies up to 0.3 strips off the mean labelled column (the middle of a slice without
             labels), unless the edge of the slice is nearer.

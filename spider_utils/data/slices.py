@@ -163,6 +163,12 @@ class SliceStore:
             report.add(ConversionReport({v: count for v in one.dropped}, {v: count for v in one.partial}))
         return table, report
 
+    def windows(self, neighbours: int) -> np.ndarray:
+        """Rows of every slice's neighbours within its series, int64 (slices, 2 neighbours + 1): see ``windows``."""
+        lengths = self.table.groupby("case", sort=False).size().to_numpy()  # a series' slices lie one after the other
+        starts = np.cumsum(lengths) - lengths
+        return np.concatenate([start + windows(n, neighbours) for start, n in zip(starts, lengths, strict=True)])
+
     def __len__(self) -> int:
         return len(self.table)
 
@@ -301,12 +307,27 @@ def thin_out(table: pd.DataFrame, rows: np.ndarray, gap_mm: float) -> np.ndarray
     return rows[(chosen["slice"] % stride == 0).to_numpy()]
 
 
+def windows(n_slices: int, neighbours: int, wanted: slice = slice(None)) -> np.ndarray:
+    """Which slices a network sees that is given the neighbours of a slice as further channels (often called 2.5D).
+
+    Args:
+        n_slices: of the series.
+        neighbours: on each side.
+        wanted: the slices in question; all when left out.
+
+    Returns:
+        int64 (slices, 2 neighbours + 1), from the left neighbours to the right ones. Beyond an end the last slice is repeated.
+    """
+    around = np.arange(n_slices)[wanted, None] + np.arange(-neighbours, neighbours + 1)
+    return np.clip(around, 0, n_slices - 1)
+
+
 class SliceDataset(Dataset):
     """Slices of a store for a network, in the order of ``rows``.
 
-    An item is (image, mask): float32 (1, rows, columns) in [0, 1] and uint8 (rows, columns); losses want the mask as int64, which
-    is eight times as much to copy, so the fit loop converts it on the device. A whole batch can be asked for at once with
-    ``__getitems__``, as torch's DataLoader does, which saves most of the cost of small items.
+    An item is (image, mask): float32 (channels, rows, columns) in [0, 1] and uint8 (rows, columns); losses want the mask as
+    int64, which is eight times as much to copy, so the fit loop converts it on the device. A whole batch can be asked for at once
+    with ``__getitems__``, as torch's DataLoader does, which saves most of the cost of small items.
 
     Args:
         store: where the slices are.
@@ -316,6 +337,8 @@ class SliceDataset(Dataset):
         columns: width of the strip that is cut out at random (see ``crop_columns``); None serves whole slices.
         seed: the random numbers of an item's augmentation follow from (seed, epoch, row) alone, so that an interrupted run
             repeats them when it goes on.
+        neighbours: slices on each side that come with a slice as further channels (see ``windows``); the mask is that of the
+            slice itself. Neighbours come from the whole store, whatever ``rows`` holds.
     """
 
     def __init__(
@@ -326,9 +349,11 @@ class SliceDataset(Dataset):
         augment: Augment | None = None,
         columns: int | None = None,
         seed: int = 0,
+        neighbours: int = 0,
     ):
         self.store, self.rows, self.augment, self.columns = store, np.asarray(rows, dtype=np.int64), augment, columns
         self.seed = seed
+        self._windows = store.windows(neighbours) if neighbours else None
         self.scheme = get_scheme(scheme or store.scheme)
         self._lookup, self.report = store.lookup(self.scheme.name)
         self._epoch = 0
@@ -342,10 +367,18 @@ class SliceDataset(Dataset):
 
     def _augmented(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         seed = item_seed(self.seed, self._epoch, row)
-        image, mask = np.array(self.store.images[row]), self._lookup[self.store.masks[row]]
+        image, mask = np.array(self._images(row)), self._lookup[self.store.masks[row]]
+        if self._windows is not None:
+            image = np.ascontiguousarray(np.moveaxis(image, 0, -1))
         if self.augment is not None:
             image, mask = self.augment(image, mask, seed)
-        return (image, mask) if self.columns is None else crop_columns(image, mask, self.columns, seed)
+        if self.columns is not None:
+            image, mask = crop_columns(image, mask, self.columns, seed)
+        return (image if self._windows is None else np.moveaxis(image, -1, 0)), mask
+
+    def _images(self, rows: int | np.ndarray) -> np.ndarray:
+        """uint8 (..., rows, columns), or (..., channels, rows, columns) with neighbours."""
+        return self.store.images[rows if self._windows is None else self._windows[rows]]
 
     def __getitems__(self, indices: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         rows = self.rows[indices]
@@ -353,12 +386,13 @@ class SliceDataset(Dataset):
             pairs = [self._augmented(int(row)) for row in rows]
             images, masks = np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
         else:
-            images, masks = self.store.images[rows], self.store.masks[rows]
+            images, masks = self._images(rows), self.store.masks[rows]
             if self.scheme.name != self.store.scheme:
                 # bytes.translate looks bytes up three times faster than numpy's indexing (make bench).
                 masks = np.frombuffer(bytearray(masks.tobytes().translate(self._lookup.tobytes())), np.uint8).reshape(masks.shape)
         # numpy, not torch: torch would start all cores for a millisecond's work and wait for the busiest.
-        image_batch = torch.from_numpy(np.multiply(images, np.float32(1 / 255), dtype=np.float32))[:, None]
+        image_batch = torch.from_numpy(np.multiply(images, np.float32(1 / 255), dtype=np.float32))
+        image_batch = image_batch[:, None] if self._windows is None else image_batch
         return list(zip(image_batch, torch.from_numpy(masks), strict=True))
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,21 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 from PIL import Image
 
 from spider_utils.data.slices import SliceGrid
-from spider_utils.data.volumes import Volume, read_volume
+from spider_utils.data.volumes import Volume, kit_direction, read_volume
 from spider_utils.errors import DataError, KitError
 from spider_utils.models import build_model
-from spider_utils.predict import SLICES_AT_ONCE, Predictor, find_inputs, predict_path
+from spider_utils.predict import SLICES_AT_ONCE, MeanPredictor, Predictor, find_inputs, predict_path
 from spider_utils.training.checkpoints import save_model
 
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained U-Net: its masks mean nothing, but their geometry must be right."""
-    import torch
-
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     model = build_model("unet", in_channels=1, n_classes=4, encoder="resnet18", decoder_channels=[16, 16, 8, 8, 8])
@@ -38,8 +37,6 @@ class BrightestClass:
     """Stands in for a network whose answer is known: class 3 where the image is bright, background elsewhere."""
 
     def __call__(self, images: object) -> object:
-        import torch
-
         bright = (images[:, 0] > 0.5).float() * 20
         return torch.stack([10 - bright, torch.zeros_like(bright) - 99, torch.zeros_like(bright) - 99, bright - 10], dim=1)
 
@@ -100,6 +97,54 @@ def test_more_slices_than_fit_in_one_pass(tmp_path: Path, predictor: Predictor) 
     probabilities = predictor.slice_probabilities(volume.array.astype(np.uint8)[:2], volume.spacing[1:])
     assert probabilities.shape == (2, 4, *volume.array.shape[1:])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+class ChannelAsClass(torch.nn.Module):
+    """Class k where channel k is brightest: tells which slice a network was given as which channel."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images * 50
+
+
+def test_neighbours_reach_the_network_in_order_whatever_the_chunk() -> None:
+    """Only slice 9 of 20 is bright: right neighbour of 8 (class 2), its own centre (1), left neighbour of 10 (0)."""
+    array = np.zeros((20, 32, 32), np.uint8)
+    array[9] = 255
+    network = Predictor(ChannelAsClass(), SliceGrid(32, 32), "structures4", "cpu", neighbours=1)
+    volume = Volume(array, (4.0, 1.0, 1.0), (0.0, 0.0, 0.0), kit_direction())
+    mask = network.predict_volume(volume).array
+    assert [int(np.unique(one).item()) for one in mask[[8, 9, 10]]] == [2, 1, 0]
+    assert not np.delete(mask, [8, 9], axis=0).any()
+    whole = network.slice_probabilities(array, (1.0, 1.0))
+    np.testing.assert_array_equal(network.slice_probabilities(array, (1.0, 1.0), slice(7, 11)), whole[7:11])
+
+
+def test_mirrored_slices_are_averaged_in() -> None:
+    """A network that only marks the left half marks, with its mirror image, both halves half as surely."""
+
+    class LeftHalf(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            left = torch.zeros_like(images)
+            left[..., : images.shape[-1] // 2] = 50
+            return torch.cat([25 - left, left - 25], dim=1)
+
+    plain = Predictor(LeftHalf(), SliceGrid(32, 32), "structures4", "cpu")
+    slices = np.zeros((2, 32, 32), np.uint8)
+    np.testing.assert_allclose(plain.grid_probabilities(slices)[:, 1, 0, [0, 31]], [[1, 0]] * 2, atol=1e-6)
+    both = Predictor(LeftHalf(), SliceGrid(32, 32), "structures4", "cpu", mirror=True).grid_probabilities(slices)
+    np.testing.assert_allclose(both, 0.5, atol=1e-6)
+
+
+def test_mean_of_networks_of_different_sizes(predictor: Predictor) -> None:
+    other = Predictor(BrightestClass(), SliceGrid(96, 96), "structures4", "cpu")
+    slices = np.random.default_rng(0).integers(0, 255, (3, 40, 30), np.uint8)
+    mean = MeanPredictor([predictor, other]).slice_probabilities(slices, (1.0, 1.0))
+    expected = (predictor.slice_probabilities(slices, (1.0, 1.0)) + other.slice_probabilities(slices, (1.0, 1.0))) / 2
+    np.testing.assert_allclose(mean, expected, atol=1e-6)
+    with pytest.raises(KitError, match="one label scheme"):
+        MeanPredictor([predictor, Predictor(BrightestClass(), SliceGrid(96, 96), "levels20", "cpu")])
+    with pytest.raises(KitError, match="one label scheme"):
+        MeanPredictor([])
 
 
 def test_one_bad_file_does_not_lose_the_others(tmp_path: Path, predictor: Predictor) -> None:

@@ -15,8 +15,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from spider_utils.data.augment import make_augment
-from spider_utils.data.slices import SliceDataset, SliceGrid, SliceStore, build_store, export_png, scale_to_uint8, store_key
+from spider_utils.data.augment import AUGMENTS, make_augment
+from spider_utils.data.slices import (
+    SliceDataset,
+    SliceGrid,
+    SliceStore,
+    build_store,
+    export_png,
+    scale_to_uint8,
+    store_key,
+    windows,
+)
 from spider_utils.data.sources import Source, open_source
 from spider_utils.data.volumes import write_volume
 from spider_utils.errors import DataError
@@ -354,6 +363,48 @@ def test_a_worker_is_sent_the_folder_not_the_slices(store):
     assert len(sent) < 20_000
     again = pickle.loads(sent)
     assert torch.equal(again[0][0], SliceDataset(store, np.arange(4), "levels20", make_augment("standard"))[0][0])
+
+
+def test_windows_hold_neighbours_and_repeat_the_ends():
+    assert windows(3, 1).tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
+    assert windows(3, 2, slice(2, 5)).tolist() == [[0, 1, 2, 2, 2]]
+    assert windows(1, 1).tolist() == [[0, 0, 0]]
+    assert windows(4, 0).tolist() == [[0], [1], [2], [3]]
+
+
+def test_neighbours_come_from_the_same_series(store):
+    found = store.windows(1)
+    case, number = store.table["case"].to_numpy(), store.table["slice"].to_numpy()
+    np.testing.assert_array_equal(found[:, 1], np.arange(len(store)))
+    assert (case[found] == case[:, None]).all()
+    last = store.table.groupby("case")["slice"].transform("max").to_numpy()
+    np.testing.assert_array_equal(number[found[:, 0]], np.maximum(number - 1, 0))
+    np.testing.assert_array_equal(number[found[:, 2]], np.minimum(number + 1, last))
+
+
+def test_neighbours_are_channels_around_the_slice_whose_mask_it_is(store):
+    row = 7
+    plain = SliceDataset(store, np.array([row]), "structures4", neighbours=1)
+    image, mask = plain[0]
+    assert image.shape == (3, 32, 32) and mask.shape == (32, 32)
+    np.testing.assert_allclose(image.numpy() * 255, store.images[store.windows(1)[row]], atol=1e-4)
+    np.testing.assert_array_equal(mask, SliceDataset(store, np.array([row]), "structures4")[0][1])
+
+
+@pytest.mark.parametrize("name", [name for name in AUGMENTS if name not in ("none", "tissue")])
+@pytest.mark.parametrize("neighbours", [1, 2])
+def test_all_channels_are_moved_alike(tmp_path, store, name, neighbours):
+    # Neighbours that are copies of the slice must still be copies when geometry alone has changed them.
+    same = SliceStore(store.folder, store._card, np.array(store.images), store.masks, store.table)
+    around = same.windows(neighbours)
+    row = int(np.flatnonzero((store.table["slice"] == 3).to_numpy())[0])
+    same.images[around[row]] = store.images[row]
+    data = SliceDataset(same, np.array([row]), "structures4", make_augment(name), columns=16, seed=3, neighbours=neighbours)
+    image, mask = data[0]
+    assert image.shape == (2 * neighbours + 1, 32, 16) and mask.shape == (32, 16)
+    for channel in image[1:]:
+        # Noise differs between channels; a shift of one against another would be far greater.
+        assert np.abs(channel.numpy() - image[0].numpy()).mean() < 0.1 * image[0].numpy().std() + 0.06
 
 
 # --------------------------------------------------------------------------------------------------------------- PNG export
