@@ -54,7 +54,7 @@ def train_modified(
         changes: fields of TrainConfig and the like, as for Workspace.train.
     """
     split, settings = split or workspace.split(), {"loss": LOSSES[gamma], **changes}
-    name = "-".join(part for part in (describe_settings(split, seed, **settings), tag) if part)
+    name = "-".join(part for part in (describe_settings(split, seed, **settings, options=options), tag) if part)
     return workspace.train("modified_unet", split=split, seed=seed, tag=name, options=options, **settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import warnings
@@ -175,6 +176,19 @@ def run_one_notebook(
     run_notebook(source, out, {"PROFILE": profile.value, "DATA": data.value, "ROOT": root or ""})
 
 
+def _json_object(name: str, text: str | None) -> dict[str, object] | None:
+    """The object that an option's JSON text holds."""
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{name}: {error}") from error
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f'{name} must be a JSON object such as {{"encoder": "resnet34"}}, not {text}')
+    return found
+
+
 @app.command("train")
 def train(
     model: Annotated[str, typer.Option(help=f"Architecture: {', '.join(available_models())}.")] = "unet",
@@ -204,6 +218,10 @@ def train(
     neighbours: Annotated[
         int | None, typer.Option(min=1, help="Slices on each side that the network sees as well (2.5D); none when left out.")
     ] = None,
+    options: Annotated[
+        str | None,
+        typer.Option(help='Of the architecture, as JSON: \'{"encoder": "resnet34"}\'; the profile\'s when left out.'),
+    ] = None,
     score: Annotated[bool, typer.Option(help="Score the test patients' series afterwards.")] = True,
 ) -> None:
     """Train a network and score it on its test patients; a killed training goes on where it stopped.
@@ -228,6 +246,7 @@ def train(
         "slice_gap_mm": slice_gap_mm,
         "crop_columns": crop_columns,
         "neighbours": neighbours,
+        "options": _json_object("--options", options),
     }
     changes = {name: value for name, value in given.items() if value is not None}
     size = (rows, columns) if rows else None

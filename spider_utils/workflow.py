@@ -548,8 +548,9 @@ def describe_settings(split: Split, seed: int = 0, **changes: object) -> str:
         part += f"-fold{split.fold}"
     named = {part: part != "fold0", f"seed{seed}": seed != 0}
     parts = [text for text, differs in named.items() if differs]
-    for name, value in changes.items():
-        text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{name.replace('_', '')}{value}"
+    options = changes.pop("options", None) or {}
+    for name, value in {**changes, **options}.items():
+        text = "x".join(map(str, value)) if isinstance(value, tuple | list) else f"{name.replace('_', '')}{value}"
         parts += [] if value is None else [text]
     return "-".join(parts)
 

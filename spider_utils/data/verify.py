@@ -373,6 +373,9 @@ class _VolumeCheck(_Check):
                 yield from self._labels(path, volumes[-1].array, "spider")
             elif volumes[-1].array.min() == volumes[-1].array.max():
                 yield self._error(path, "every voxel has the same value", FETCH_AGAIN)
+            elif volumes[-1].acquired_plane in ("axial", "coronal"):
+                problem = f"was taken in the {volumes[-1].acquired_plane} plane, while SPIDER's series are sagittal"
+                yield self._warning(path, problem, "Its sagittal slices are interpolated: see volumes.reslice_sagittal.")
         if len(volumes) == 2:
             try:
                 check_same_geometry(*volumes)

@@ -81,6 +81,15 @@ class Volume:
         """ITK's name for the orientation of the file ("made" when there is none)."""
         return self.stored.code if self.stored else "made"
 
+    @property
+    def acquired_plane(self) -> str:
+        """Plane in which a scanner took the slices: "sagittal", "axial" or "coronal", across the longest side of the voxels.
+
+        "isotropic" when no side is longer by a tenth than both others: such a volume can be cut in any plane.
+        """
+        (second, _), (longest, plane) = sorted(zip(self.spacing, ("sagittal", "axial", "coronal"), strict=True))[1:]
+        return plane if longest > 1.1 * second else "isotropic"
+
     def __repr__(self) -> str:
         name = f"{self.path.name}: " if self.path else ""
         shape = " x ".join(map(str, self.array.shape))
@@ -507,6 +516,24 @@ def resample(volume: Volume, spacing_mm: tuple[float, float, float], is_mask: bo
     reference = Volume(np.empty(shape, np.uint8), tuple(spacing), tuple(np.array(volume.origin) + shift), volume.direction)
     # A grid of a single voxel may reach beyond the old one: the nearest edge is held there.
     return _resample(volume, reference, is_mask, hold_edges=True)
+
+
+def reslice_sagittal(volume: Volume, is_mask: bool = False) -> Volume:
+    """A series that was taken in the axial or coronal plane, as sagittal slices with square pixels (`ahmed`, data cleaning).
+
+    What lies between two thick slices was never measured: it is interpolated here, and no finer than the file.
+
+    Args:
+        volume: image or mask; in the kit's axes, as every volume that was read: ``array[k]`` is sagittal, if with long pixels.
+        is_mask: nearest neighbour instead of linear interpolation.
+
+    Returns:
+        The volume itself when it was taken sagittally, or is isotropic; else rows and columns as close as the finer of both.
+    """
+    if volume.acquired_plane in ("sagittal", "isotropic"):
+        return volume
+    edge = min(volume.spacing[1:])
+    return resample(volume, (volume.spacing[0], edge, edge), is_mask)
 
 
 def resample_like(volume: Volume, reference: Volume, is_mask: bool = False) -> Volume:

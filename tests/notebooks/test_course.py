@@ -26,6 +26,7 @@ EXPECTED = [
     "05_unetplusplus",
     "06_resunet",
     "07_deeplabv3",
+    "08_modified_unet",
     "11_ensemble_weight_search",
     "12_evaluation",
 ]

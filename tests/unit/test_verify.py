@@ -16,7 +16,7 @@ from spider_utils.errors import DataError, KitError
 CASES = ["2_t1", "2_t2", "10_t2_SPACE"]
 
 
-def write_mha(path, array, spacing=(0.9, 0.5, 3.3), origin=(1.0, 2.0, 3.0), compress=False):
+def write_mha(path, array, spacing=(3.3, 0.9, 0.5), origin=(1.0, 2.0, 3.0), compress=False):
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
@@ -113,6 +113,13 @@ def test_nan_voxels(root):
 def test_image_of_one_value(root):
     write_mha(root / "images" / "2_t1.mha", np.zeros((4, 6, 5), np.int16))
     only(verify("phantom", root), "error", "images/2_t1.mha", "every voxel has the same value")
+
+
+@pytest.mark.parametrize(("spacing", "plane"), [((0.5, 0.9, 4.0), "axial"), ((0.5, 4.0, 0.9), "coronal")])
+def test_series_of_another_plane(root, spacing, plane):
+    for folder, array in (("images", an_image()), ("masks", a_mask())):
+        write_mha(root / folder / "2_t1.mha", array, spacing=spacing)
+    only(verify("phantom", root), "warning", "images/2_t1.mha", f"{plane} plane", "reslice_sagittal")
 
 
 def test_empty_mask(root):

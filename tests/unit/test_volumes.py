@@ -30,6 +30,7 @@ from spider_utils.data.volumes import (
     reorient_image,
     resample,
     resample_like,
+    reslice_sagittal,
     stem_of,
     suffix_of,
     to_image,
@@ -422,6 +423,32 @@ def test_resample_like_leaves_zero_outside_and_takes_the_other_grid(made_volume)
         expected[1:3, 1:3, 1:3] = 5
         np.testing.assert_array_equal(out.array, expected)
         assert out.stored == large.stored and out.origin == (1.0, -1.0, 1.0)
+
+
+@pytest.mark.parametrize("code", ["PIR", "LPS", "ASL"])
+@pytest.mark.parametrize(
+    ("spacing", "plane"),
+    [((4.0, 0.5, 0.5), "sagittal"), ((0.5, 4.0, 0.6), "axial"), ((0.5, 0.6, 4.0), "coronal"), ((0.6, 0.6, 0.65), "isotropic")],
+)
+def test_the_plane_of_the_slices_is_seen_however_they_are_stored(code, spacing, plane):
+    made = Volume(np.zeros((3, 4, 5), np.uint8), spacing, (0.0, 0.0, 0.0), kit_direction())
+    assert from_image(reorient_image(to_image(made), code)).acquired_plane == plane
+
+
+def test_axial_series_become_sagittal_slices_with_square_pixels():
+    rows = np.repeat(np.arange(6, dtype=np.int16) * 100, 5 * 8).reshape(6, 5, 8).transpose(1, 0, 2)  # brightness grows downward
+    axial = Volume(np.ascontiguousarray(rows), (0.5, 4.0, 0.5), (0.0, 0.0, 0.0), kit_direction())
+    sagittal = reslice_sagittal(axial)
+    assert sagittal.spacing == (0.5, 0.5, 0.5) and sagittal.array.shape == (5, 48, 8)
+    assert place(sagittal, [-0.5] * 3) == pytest.approx(place(axial, [-0.5] * 3))
+    # By hand: new rows lie 0.25, 0.75 ... mm from the upper edge, old ones 2, 6, 10 ... mm.
+    depth = 0.25 + 0.5 * np.arange(48)
+    np.testing.assert_allclose(sagittal.array[2, :, 3], np.clip((depth - 2) / 4 * 100, 0, 500), atol=1e-3)
+    labels = reslice_sagittal(axial.with_array((axial.array > 250).astype(np.uint8) * 7), is_mask=True)
+    assert labels.array.dtype == np.uint8 and set(np.unique(labels.array)) == {0, 7}
+    for spacing in ((4.0, 0.5, 0.5), (0.5, 0.5, 0.5)):
+        there = Volume(axial.array, spacing, (0.0, 0.0, 0.0), kit_direction())
+        assert reslice_sagittal(there) is there
 
 
 # ---------------------------------------------------------------------------------------------------------------- geometry

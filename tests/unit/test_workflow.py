@@ -208,6 +208,9 @@ def test_a_run_is_named_after_what_differs_from_the_default() -> None:
     split = make_split(table, "kfold5")
     assert describe_settings(split) == ""
     assert describe_settings(split, 3, size=(64, 32), learning_rate=0.1, epochs=None) == "seed3-64x32-learningrate0.1"
+    options = {"encoder": "resnet34", "decoder_channels": [32, 16]}
+    assert describe_settings(split, loss="dice", options=options) == "lossdice-encoderresnet34-32x16"
+    assert describe_settings(split, options=None) == ""
 
 
 def test_levels_are_refused_before_the_first_stage_is_trained(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
