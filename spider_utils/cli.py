@@ -405,9 +405,9 @@ def ahmed_choices(
     print(table.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
     write_csv(folder / "choices.csv", table)
     figure = bar_with_intervals(
-        table,
+        table.rename(columns={"name": "class"}),
         label="choice",
-        group="name",
+        group="class",
         xlabel="mean Dice of test series (95 % interval over patients)",
         title=f"What each choice in training adds: {workspace.data}",
     )

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from typer.testing import CliRunner
 
 from spider_utils import cli
 
 COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
     ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",),
+    ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
 ]  # fmt: skip
 
 
@@ -107,6 +109,13 @@ def test_real_data_needs_a_root(tmp_path: Path) -> None:
 
 def test_export_slices_wants_both_sizes(tmp_path: Path) -> None:
     assert kit("data", "export-slices", "--out", str(tmp_path / "out"), "--rows", "32").returncode == 2
+
+
+@pytest.mark.parametrize("text", ["widths=3", "[16, 32]"])
+def test_options_of_an_architecture_are_a_json_object(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
+    said = CliRunner().invoke(cli.app, ["train", "--profile", "smoke", "--options", text])
+    assert said.exit_code == 2 and "--options" in said.output and not any(tmp_path.iterdir())
 
 
 def test_a_split_file_must_exist(tmp_path: Path) -> None:
