@@ -9,9 +9,9 @@ TRAININGS = {
     "deeplabv3": ("--model deeplabv3", []),
     "unetplusplus": ("--model unetplusplus", []),
     "resunet": ("--model resunet", []),
-    "modified_unet_gamma4": ("--model modified_unet --loss focal4_dice", []),
-    "modified_unet_gamma0.4": ("--model modified_unet --loss focal0.4_dice", []),
-    "modified_unet_by_slice": ("--model modified_unet --loss focal4_dice --split leaky-kfold5 --no-score", []),
+    "modified_unet_gamma4": ("--model modified_unet --loss focal4_dice --slice-gap-mm 0", []),
+    "modified_unet_gamma0.4": ("--model modified_unet --loss focal0.4_dice --slice-gap-mm 0", []),
+    "modified_unet_by_slice": ("--model modified_unet --loss focal4_dice --slice-gap-mm 0 --split leaky-kfold5 --no-score", []),
 }
 if config["data"] == "spider-2d":  # its masks hold no levels
     del TRAININGS["levels20"]

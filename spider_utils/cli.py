@@ -8,12 +8,18 @@ import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from spider_utils.errors import KitError
 from spider_utils.models import available_models
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spider_utils.training.runs import RunResult
+    from spider_utils.workflow import Workspace
 
 app = typer.Typer(
     help="Lumbar-spine MRI segmentation: data, course, training, prediction, evaluation.",
@@ -27,7 +33,9 @@ data_app = typer.Typer(help="Make, fetch, check and export data.", no_args_is_he
 app.add_typer(data_app, name="data")
 medfusion_app = typer.Typer(help="The source medfusion: its protocol and its table.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(medfusion_app, name="medfusion")
-ahmed_app = typer.Typer(help="The source ahmed: what its way of testing adds.", no_args_is_help=True, rich_markup_mode=None)
+ahmed_app = typer.Typer(
+    help="The source ahmed: what testing and training otherwise add.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(ahmed_app, name="ahmed")
 
 
@@ -176,6 +184,24 @@ def run_one_notebook(
     run_notebook(source, out, {"PROFILE": profile.value, "DATA": data.value, "ROOT": root or ""})
 
 
+def _runs_of(workspace: Workspace, names: list[str]) -> list[RunResult]:
+    """Finished runs by folder or name, refused before anything is computed when they belong to another profile or data."""
+    from spider_utils.training.runs import RunResult
+    from spider_utils.workflow import find_run
+
+    folders = [find_run(name) for name in names]
+    if odd := next((folder.name for folder in folders if not folder.name.startswith(f"{workspace.name}-")), None):
+        made = f"--profile {workspace.profile.name} --data {workspace.data}"
+        raise typer.BadParameter(f"run '{odd}' was not made with {made}: give its own")
+    return [RunResult.open(folder) for folder in folders]
+
+
+def _as_text(table: pd.DataFrame, digits: int = 4) -> str:
+    """A table for the terminal: means with so many digits, counts as whole numbers, "-" where there is none."""
+    counts = {name: "Int64" for name in ("n", "patients", "slices", "runs") if name in table}
+    return table.astype(counts).to_string(index=False, float_format=f"{{:.{digits}f}}".format, na_rep="-").replace("<NA>", "   -")
+
+
 def _json_object(name: str, text: str | None) -> dict[str, object] | None:
     """The object that an option's JSON text holds."""
     if text is None:
@@ -183,9 +209,9 @@ def _json_object(name: str, text: str | None) -> dict[str, object] | None:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{name}: {error}") from error
+        found = error
     if not isinstance(found, dict):
-        raise typer.BadParameter(f'{name} must be a JSON object such as {{"encoder": "resnet34"}}, not {text}')
+        raise typer.BadParameter(f'{name} must be a JSON object such as {{"encoder": "resnet34"}}, not {text!r}')
     return found
 
 
@@ -198,7 +224,9 @@ def train(
     root: Root = None,
     split: Annotated[
         str,
-        typer.Option(help="official, seed70-5-25, kfold5, leaky-slices ... or a CSV file that a run left under build/."),
+        typer.Option(
+            help="kfold5, seed70-5-25, official; by slice, to see a leak: leaky-kfold5 ...; or a CSV file under build/."
+        ),
     ] = "kfold5",
     fold: Annotated[int, typer.Option(help="Fold of kfold5, 0 to 4.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the weights, the order of slices and the augmentation.")] = 0,
@@ -211,7 +239,7 @@ def train(
         int | None, typer.Option(min=1, help="Stop after so many epochs without a better validation score; never when left out.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The profile's when left out.")] = None,
-    loss: Annotated[str | None, typer.Option(help="dice_ce, focal4_dice, focal0.4_dice, dice or ce.")] = None,
+    loss: Annotated[str | None, typer.Option(help="dice_ce (when left out), focal4_dice, focal0.4_dice, dice or ce.")] = None,
     augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
     slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
     crop_columns: Annotated[int | None, typer.Option(min=0, help="Train on strips of this width; 0: whole slices.")] = None,
@@ -280,17 +308,13 @@ def medfusion_table(
     """
     from spider_utils.files import write_csv
     from spider_utils.medfusion import FusionStudy
-    from spider_utils.training.runs import RunResult
     from spider_utils.view.fusion_plots import printed_beside_measured
     from spider_utils.view.plots import save_figure
-    from spider_utils.workflow import Workspace, find_run
+    from spider_utils.workflow import Workspace
 
     workspace = Workspace.open(profile.value, data.value, root)
     if runs:
-        folders = [find_run(name) for name in runs]
-        if odd := next((folder.name for folder in folders if not folder.name.startswith(f"{workspace.name}-")), None):
-            raise typer.BadParameter(f"run '{odd}' was not made with --profile {profile.value} --data {data.value}: give its own")
-        opened = [RunResult.open(folder) for folder in folders]
+        opened = _runs_of(workspace, runs)
         named = {run.card["architecture"]: run for run in opened}
         if len(named) < len(opened):
             raise typer.BadParameter("give one run an architecture")
@@ -355,19 +379,23 @@ def ahmed_ladder(
 ) -> None:
     """From a score on unknown patients to the printed one: what each choice in testing adds.
 
-    Example: spider-kit ahmed ladder quick-phantom-unet-structures4 quick-phantom-unet-structures4-leaky-kfold5-fold0
+    The runs differ in split and seed alone, and saw all slices: train them with --slice-gap-mm 0, once with --split kfold5, once
+    with --split leaky-kfold5.
+
+    Example: spider-kit ahmed ladder quick-phantom-unet-structures4-slicegapmm0.0
+    quick-phantom-unet-structures4-leaky-kfold5-fold0-slicegapmm0.0
     """
     from spider_utils.ahmed import Ladder
     from spider_utils.files import write_csv
-    from spider_utils.training.runs import RunResult
     from spider_utils.view.plots import bar_with_intervals, save_figure
-    from spider_utils.workflow import Workspace, find_run
+    from spider_utils.workflow import Workspace
 
     workspace = Workspace.open(profile.value, data.value, root)
-    ladder = Ladder.of(workspace, [RunResult.open(find_run(name)) for name in runs])
+    ladder = Ladder.of(workspace, _runs_of(workspace, runs))
     table, folder = ladder.table(), out or workspace.build / "ahmed"
-    print(table.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
-    print(f"\nsplit by slice minus by patient, on the very same slices: {ladder.leak()}")
+    print(_as_text(table))
+    print("gain: to the row before, paired over the patients of both; [low, high]: 95 % interval over patients.")
+    print(f"split by slice minus by patient, on the very same slices: {ladder.leak()}")
     write_csv(folder / "ladder.csv", table)
     title = f"From an honest score to the printed one: {workspace.data}"
     figure = bar_with_intervals(table, label="rung", xlabel="mean Dice (95 % interval over patients)", title=title)
@@ -380,36 +408,48 @@ def ahmed_choices(
     profile: Profile = ProfileName.quick,
     data: Data = DataKind.phantom,
     root: Root = None,
-    mirror: Annotated[bool, typer.Option("--mirror", help="Also the base with mirrored slices averaged in.")] = False,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Also the base with mirrored slices averaged in (for networks trained with flips).")
+    ] = False,
     mean: Annotated[bool, typer.Option("--mean", help="Also the mean of all runs' probabilities.")] = False,
+    subset: Annotated[Literal["test", "val"], typer.Option(help="test to report, val to choose.")] = "test",
     out: Annotated[
         Path | None, typer.Option(help="Folder for choices.csv and its figure; build/<profile>-<data>/ahmed when left out.")
     ] = None,
 ) -> None:
-    """How far each choice in training brings a network to the printed scores, on test patients that it has never seen.
+    """Networks that were trained otherwise, compared with the first on the same patients, with the printed scores beside them.
 
     Example: spider-kit ahmed choices quick-phantom-unet-structures4 quick-phantom-resunet-structures4 --mean
     """
+    import numpy as np
     import pandas as pd
 
     from spider_utils.ahmed import printed_dice
     from spider_utils.choices import Choices
+    from spider_utils.evaluation.statistics import FOREGROUND_NAME
     from spider_utils.files import write_csv
-    from spider_utils.training.runs import RunResult
+    from spider_utils.labels import get_scheme
     from spider_utils.view.plots import bar_with_intervals, save_figure
-    from spider_utils.workflow import Workspace, find_run
+    from spider_utils.workflow import Workspace
 
+    scheme = get_scheme("structures4")
     workspace = Workspace.open(profile.value, data.value, root)
-    chosen = Choices(workspace, [RunResult.open(find_run(name)) for name in runs], mirror, mean)
-    table, folder = pd.concat([chosen.table(), printed_dice()], ignore_index=True), out or workspace.build / "ahmed"
-    print(table.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
+    chosen = Choices(workspace, _runs_of(workspace, runs), mirror, mean, subset)
+    printed, folder = printed_dice(set(workspace.source.cases["sequence"])), out or workspace.build / "ahmed"
+    table = pd.concat([chosen.table(), printed], ignore_index=True)
+    print(_as_text(table))
+    print(
+        "gain: to the base, paired over patients; low, high: 95 % over patients, not over trainings: another seed may differ too."
+    )
     write_csv(folder / "choices.csv", table)
     figure = bar_with_intervals(
         table.rename(columns={"name": "class"}),
         label="choice",
         group="class",
-        xlabel="mean Dice of test series (95 % interval over patients)",
-        title=f"What each choice in training adds: {workspace.data}",
+        xlabel=f"mean Dice of {subset} series (95 % interval over patients, one training each)",
+        title=f"Networks trained otherwise: {workspace.data}",
+        colors={name: np.array(scheme.colors[value]) / 255 for value, name in scheme.names.items()}
+        | {FOREGROUND_NAME: "#777777"},
     )
     print(folder / "choices.csv", save_figure(figure, folder / "choices", figure.caption), sep="\n")
 

@@ -30,7 +30,13 @@ SLICES_AT_ONCE = 8  # bounds the memory of a forward pass, whatever the volume's
 
 
 class VolumePredictor:
-    """What segments volumes slice by slice from class probabilities; how those come about, a subclass says."""
+    """What segments volumes slice by slice from class probabilities; how those come about, a subclass says.
+
+    Attributes:
+        scheme: label scheme of the masks.
+    """
+
+    scheme: str
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """Class probabilities of some slices of a series, in their own pixels.
@@ -76,8 +82,8 @@ class Predictor(VolumePredictor):
         scheme: label scheme of its output.
         device: "cpu", "cuda" or "mps".
         neighbours: slices on each side that it sees as further channels (see data.slices.windows).
-        mirror: whether each slice is also shown with front and back swapped, and the two answers averaged. No such spine exists:
-            a network that never saw one in training gains nothing by it.
+        mirror: whether each slice is also shown with front and back swapped, and the two answers averaged. Of use to networks
+            that were trained with flips (augment "medfusion"); to others a mirrored spine is a strange sight.
     """
 
     model: torch.nn.Module
@@ -123,6 +129,8 @@ class Predictor(VolumePredictor):
             float32 (n, classes, rows, columns), summing to 1 over classes.
         """
         images = torch.from_numpy(slices if slices.ndim == 4 else slices[:, None]).to(self.device).float() / 255
+        if images.shape[1] != 2 * self.neighbours + 1:
+            raise ValueError(f"this network sees {2 * self.neighbours + 1} slices at once, not {images.shape[1]}: see windows")
         found = torch.softmax(self.model(images).float(), dim=1)
         if self.mirror:
             found = (found + torch.softmax(self.model(images.flip(-1)).float(), dim=1).flip(-1)) / 2

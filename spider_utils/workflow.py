@@ -475,7 +475,7 @@ class Workspace:
     ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
         """A run's labels of the slices of a subset, (slices, rows, columns), and truth and table as ``probabilities`` gives."""
         probabilities, truth, table = self.probabilities(run, split, subset)
-        labels = [top_class(np.float32(probabilities[i : i + 64])) for i in range(0, len(probabilities), 64)]
+        labels = [top_class(np.float32(probabilities[i : i + 64])).astype(np.uint8) for i in range(0, len(probabilities), 64)]
         return np.concatenate(labels), truth, table
 
     def evaluate_slices(
@@ -549,9 +549,9 @@ def describe_settings(split: Split, seed: int = 0, **changes: object) -> str:
     named = {part: part != "fold0", f"seed{seed}": seed != 0}
     parts = [text for text, differs in named.items() if differs]
     options = changes.pop("options", None) or {}
-    for name, value in {**changes, **options}.items():
-        text = "x".join(map(str, value)) if isinstance(value, tuple | list) else f"{name.replace('_', '')}{value}"
-        parts += [] if value is None else [text]
+    for name, value in {**changes, **dict(sorted(options.items()))}.items():
+        text = "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+        parts += [] if value is None else [text if name == "size" else f"{name.replace('_', '')}{text}"]
     return "-".join(parts)
 
 

@@ -25,7 +25,9 @@ def class_weights(masks: np.ndarray, n_classes: int = 4) -> np.ndarray:
     Raises:
         ValueError: a value is no class.
     """
-    if masks.size and int(masks.max()) >= n_classes:
+    if len(masks) == 0:
+        return np.zeros((0, n_classes))
+    if int(masks.max()) >= n_classes:
         raise ValueError(f"a mask holds class {masks.max()}, but there are only classes 0 to {n_classes - 1}")
     counts = np.stack([np.bincount(mask.reshape(-1), minlength=n_classes) for mask in masks])
     return counts / counts.sum(axis=1, keepdims=True)
@@ -47,6 +49,7 @@ def _highest_over_lowest(weights: np.ndarray) -> np.ndarray:
 
 
 READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "highest / lowest, % a slip": lambda weights: _highest_over_lowest(weights) / 100,
     "highest / lowest": _highest_over_lowest,
     "lowest / highest": lambda weights: 1 / _highest_over_lowest(weights),
     "highest / lowest, structures": lambda weights: _highest_over_lowest(_foreground(weights)),
@@ -55,8 +58,10 @@ READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "highest share, structures": lambda weights: _foreground(weights).max(axis=-1),
     "share of structures": lambda weights: 1 - weights[..., 0],
 }
-"""What "class imbalance ratio" may mean. The first is the paper's formula, which is never below 1, so that no percentage below
-100 can come of it; the others are what else can be computed from class weights. "Structures" leaves background out."""
+"""What "class imbalance ratio" may mean. The first two are the paper's formula, which is never below 1, so that no percentage
+below 100 can come of it: the first takes the printed 40 % as a plain 40 (and the limit as 55), by counting in hundredths; the
+second takes the text at its word. The others are what else can be computed from class weights. "Structures" leaves background
+out."""
 
 
 def filter_table(weights: np.ndarray, sequences: np.ndarray, limit: float = LIMIT) -> pd.DataFrame:
@@ -72,8 +77,8 @@ def filter_table(weights: np.ndarray, sequences: np.ndarray, limit: float = LIMI
         all slices that are left, taken together), above (dropped by the second step), after (the ratio then; NaN when no slice
         is left), printed_before, printed_after.
     """
-    rows = []
-    for sequence in dict.fromkeys(sequences):
+    rows, sequences = [], np.asarray(sequences)
+    for sequence in dict.fromkeys(sequences.tolist()):
         mine = weights[sequences == sequence]
         kept = mine[has_all_classes(mine)]
         for reading, ratio in READINGS.items():

@@ -310,6 +310,8 @@ def thin_out(table: pd.DataFrame, rows: np.ndarray, gap_mm: float) -> np.ndarray
 def windows(n_slices: int, neighbours: int, wanted: slice = slice(None)) -> np.ndarray:
     """Which slices a network sees that is given the neighbours of a slice as further channels (often called 2.5D).
 
+    Neighbours are counted, not measured: the next slice of T2_SPACE is a millimetre away, of T1 and T2 several.
+
     Args:
         n_slices: of the series.
         neighbours: on each side.

@@ -375,7 +375,9 @@ class _VolumeCheck(_Check):
                 yield self._error(path, "every voxel has the same value", FETCH_AGAIN)
             elif volumes[-1].acquired_plane in ("axial", "coronal"):
                 problem = f"was taken in the {volumes[-1].acquired_plane} plane, while SPIDER's series are sagittal"
-                yield self._warning(path, problem, "Its sagittal slices are interpolated: see volumes.reslice_sagittal.")
+                yield self._warning(
+                    path, problem, "The kit cuts sagittal slices all the same, but they are coarse: leave it out, or mind that."
+                )
         if len(volumes) == 2:
             try:
                 check_same_geometry(*volumes)

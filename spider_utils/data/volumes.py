@@ -85,10 +85,10 @@ class Volume:
     def acquired_plane(self) -> str:
         """Plane in which a scanner took the slices: "sagittal", "axial" or "coronal", across the longest side of the voxels.
 
-        "isotropic" when no side is longer by a tenth than both others: such a volume can be cut in any plane.
+        "undecided" when no side is half as long again as both others: such a volume may have been taken in any plane.
         """
         (second, _), (longest, plane) = sorted(zip(self.spacing, ("sagittal", "axial", "coronal"), strict=True))[1:]
-        return plane if longest > 1.1 * second else "isotropic"
+        return plane if longest >= 1.5 * second else "undecided"
 
     def __repr__(self) -> str:
         name = f"{self.path.name}: " if self.path else ""
@@ -528,9 +528,9 @@ def reslice_sagittal(volume: Volume, is_mask: bool = False) -> Volume:
         is_mask: nearest neighbour instead of linear interpolation.
 
     Returns:
-        The volume itself when it was taken sagittally, or is isotropic; else rows and columns as close as the finer of both.
+        The volume itself when its plane is sagittal or undecided; else rows and columns as close as the finer of both.
     """
-    if volume.acquired_plane in ("sagittal", "isotropic"):
+    if volume.acquired_plane in ("sagittal", "undecided"):
         return volume
     edge = min(volume.spacing[1:])
     return resample(volume, (volume.spacing[0], edge, edge), is_mask)

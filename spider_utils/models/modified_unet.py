@@ -62,7 +62,10 @@ class ModifiedUNet(SegmentationNetwork):
 def _rates(option: str, values: Sequence[float], number: int) -> tuple[float, ...]:
     plain = isinstance(values, Sequence) and all(isinstance(value, int | float) and 0 <= value < 1 for value in values)
     if not plain or len(values) != number:
-        raise ValueError(f"{option} must be {number} rates from 0 to below 1, one a block, not {values!r}")
+        raise ValueError(
+            f"{option} must be {number} rates from 0 to below 1, one for each block that widths make, not {values!r}; with other "
+            "than six widths give dropout_down (as many) and dropout_up (two fewer) as well"
+        )
     return tuple(map(float, values))
 
 

@@ -55,6 +55,17 @@ class RunResult:
             raise DataError(folder / HISTORY_FILE, f"cannot be read as a table ({error})", fix) from error
         return cls(folder, history, read_json(folder / RUN_FILE)["best_epoch"], read_json(folder / CARD_FILE))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was chosen for it, by name: fields of TrainConfig, options of the network, and how slices were prepared.
+
+        Not what it was made of: data and split stand in ``card``.
+        """
+        config = read_json(self.folder / RUN_FILE)["identity"]["config"]
+        made_of = ("options", "data", "split", "initial_weights")
+        prepared = {name: value for name, value in self.card.items() if name not in made_of}
+        return {**prepared, **self.card["options"], **config}
+
     def load_model(self, device: str = "cpu") -> SegmentationNetwork:
         """The trained network, in evaluation mode, on ``device``."""
         return load_model(self.folder, device)[0]

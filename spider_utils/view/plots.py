@@ -711,6 +711,7 @@ def bar_with_intervals(
     group: str | None = None,
     xlabel: str = "mean with 95 % interval",
     title: str = "",
+    colors: Mapping[str, object] | None = None,
 ) -> CourseFigure:
     """Bars with intervals: classes, or classes by model.
 
@@ -719,6 +720,7 @@ def bar_with_intervals(
         label: column that names the bars.
         group: column whose values stand side by side in different colours, for example "model".
         xlabel: what the bars mean, with its unit.
+        colors: by group; the palette's when None.
 
     Raises:
         ValueError: a column is missing, or two rows share a label and group.
@@ -734,7 +736,8 @@ def bar_with_intervals(
     for number, one in enumerate(groups):
         rows = (table if one is None else table[table[group] == one]).set_index(label).reindex(labels)
         places = np.arange(len(labels)) + (number - (len(groups) - 1) / 2) * height
-        ax.barh(places, rows["mean"], height * 0.92, color=PALETTE[number % len(PALETTE)], label=one)
+        color = colors[one] if colors else PALETTE[number % len(PALETTE)]
+        ax.barh(places, rows["mean"], height * 0.92, color=color, label=one)
         errors = np.abs(rows[["low", "high"]].sub(rows["mean"], axis=0)).to_numpy(dtype=float).T
         ax.errorbar(rows["mean"], places, xerr=errors, fmt="none", ecolor="black", capsize=3, elinewidth=1.3)
         ends = rows["high"].fillna(rows["mean"])

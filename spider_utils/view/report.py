@@ -72,13 +72,14 @@ class NetworkReport:
         """Validation slices with the most labelled pixels, at most 32, to look into the network with.
 
         Returns:
-            Images float32 (n, 1, rows, columns) in [0, 1]; truth (n, rows, columns) in the run's scheme; their rows of the slice
-            store's table.
+            Images float32 (n, channels, rows, columns) in [0, 1]; truth (n, rows, columns) in the run's scheme; their rows of the
+            slice store's table.
         """
         store = self.workspace.store_of(self.run)
         rows = (self.split or self.workspace.split()).rows("val", store.table)
         most = store.table.loc[rows].sort_values("labelled", ascending=False, kind="stable").index[:32]
-        images = torch.from_numpy(np.array(store.images[most]))[:, None].float() / 255
+        seen = store.windows(self.run.card.get("neighbours", 0))[most]
+        images = torch.from_numpy(np.array(store.images[seen])).float() / 255
         return images, store.lookup(self.scheme)[0][store.masks[most]], store.table.loc[most]
 
     @cached_property

@@ -61,12 +61,30 @@ def test_gain_is_paired_over_shared_patients():
         gain(better, HONEST, counts_of([TRUTH[0]], [LABELS[0]], table(("9_t2", 9, 0))), HONEST)
 
 
+def test_no_slice_that_counts_is_no_score():
+    nothing = counts_of([[[0, 0, 1, 1]]] * 2, [[[0, 0, 1, 1]]] * 2, table(("1_t2", 1, 0), ("2_t2", 2, 0)))
+    for pooled in (False, True):
+        found = score(nothing, Way(pooled=pooled, complete_only=True))
+        assert np.isnan(found.estimate) and found.n_groups == 0
+
+
 def test_same_slices_only():
     left, right = counts_of(TRUTH, LABELS, ROWS, "a"), counts_of(TRUTH[1:], LABELS[1:], ROWS[1:], "b")
     a, b = on_same_slices(left, right)
     for one in (a, b):
         assert one[["case", "slice"]].drop_duplicates().to_numpy().tolist() == [["1_t2", 1], ["2_t2", 0]]
-    assert set(a["run"]) == {"a"} and set(b["run"]) == {"b"}
+    assert set(a["run"]) == set(b["run"]) == {"a and b"}
+
+
+def test_volumes_are_the_same_in_both_when_several_runs_share_a_series():
+    rows = table(*(("1_t2", 1, k) for k in range(4)))
+    truth = [[[0, 1, 2, 3]]] * 4
+    honest = counts_of(truth, truth, rows, "h")
+    leaky = pd.concat([counts_of(truth[:2], truth[:2], rows[:2], "f0"), counts_of(truth[2:], truth[2:], rows[2:], "f1")])
+    a, b = on_same_slices(leaky, honest)
+    for one in (a, b):
+        volumes = one.groupby(["run", "case"])["slice"].unique().map(list).to_dict()
+        assert volumes == {("f0 and h", "1_t2"): [0, 1], ("f1 and h", "1_t2"): [2, 3]}
 
 
 class Store:

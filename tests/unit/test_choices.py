@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from spider_utils.ahmed import printed_dice
 from spider_utils.choices import Choices
 from spider_utils.cli import app
 from spider_utils.data.phantom import generate_dataset
@@ -55,9 +56,9 @@ def test_neighbours_do_not_go_with_single_slices(workspace, changes):
 def test_every_choice_is_compared_with_the_base(workspace, runs):
     choices = Choices(workspace, runs, mirror=True, mean=True)
     table = choices.table()
-    assert list(table["choice"].unique()) == ["unet", "neighbours1", "base, mirrored slices too", "mean of these 2"]
+    assert list(table["choice"].unique()) == ["unet (base)", "neighbours 1", "base, mirrored slices too", "mean of these 2"]
     assert (table.groupby("choice").size() == 4).all()  # three classes and their mean
-    base, other = (table[table["choice"] == choice].set_index("name") for choice in ("unet", "neighbours1"))
+    base, other = (table[table["choice"] == choice].set_index("name") for choice in ("unet (base)", "neighbours 1"))
     assert base["gain"].isna().all()
     np.testing.assert_allclose(other["gain"], other["mean"] - base["mean"])
     scores = [workspace.evaluate(run) for run in runs]
@@ -66,6 +67,22 @@ def test_every_choice_is_compared_with_the_base(workspace, runs):
     assert other.loc["disc", ["gain", "gain_low", "gain_high"]].tolist() == pytest.approx(
         [by_hand.estimate, by_hand.low, by_hand.high]
     )
+
+
+def test_titles_say_what_differs_whichever_is_the_base(workspace, runs):
+    other = workspace.train("unet", seed=1, learning_rate=1e-5, tag="seed1-learningrate1e-05")
+    titles = [title for title, _ in Choices(workspace, [runs[1], runs[0], other]).scores()]
+    assert titles[0] == "unet (base)" and titles[1] == "neighbours None"
+    assert set(titles[2].split(", ")) == {"neighbours None", "seed 1", "learning_rate 1e-05"}
+    modified = workspace.train("modified_unet")
+    assert Choices(workspace, [runs[0], modified]).scores()[1][0] == "modified_unet"
+
+
+def test_validation_patients_are_scored_on_request(workspace, runs):
+    found = Choices(workspace, runs[:1], subset="val").table()
+    assert found["patients"].max() == len(workspace.split().patients("val"))
+    expected = workspace.evaluate(runs[0], subset="val")
+    assert found.set_index("name").loc["disc", "mean"] == pytest.approx(expected.loc[expected["name"] == "disc", "dice"].mean())
 
 
 def test_what_cannot_be_compared_is_refused(workspace, runs):
@@ -85,7 +102,9 @@ def test_command_writes_table_and_figure(workspace, runs, monkeypatch, tmp_path)
     result = CliRunner().invoke(app, ["ahmed", "choices", *names, "--mean", "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "out" / "choices.csv").set_index(["choice", "name"])
-    printed = table.loc["printed for T2_SPACE", "mean"]
-    assert printed.loc["disc"] == 0.9688 and printed.loc["foreground mean"] == pytest.approx((0.9688 + 0.9712 + 0.9671) / 3)
-    assert set(printed.index) == set(table.loc["unet"].index)
+    printed = table.loc["printed for t1, t2, t2_SPACE", "mean"]
+    assert printed.loc["disc"] == pytest.approx((0.9688 + 0.9592 + 0.9527) / 3)
+    space = printed_dice(["t2_SPACE"]).set_index("name")["mean"]
+    assert space.loc["disc"] == 0.9688 and space.loc["foreground mean"] == pytest.approx((0.9688 + 0.9712 + 0.9671) / 3)
+    assert set(printed.index) == set(table.loc["unet (base)"].index)
     assert (tmp_path / "out" / "choices.png").is_file()

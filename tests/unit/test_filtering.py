@@ -16,6 +16,7 @@ def test_class_weights_are_shares():
     weights = class_weights(np.stack([mask(20, 5, 10), mask(0, 0, 0)]))
     np.testing.assert_allclose(weights, [[0.65, 0.2, 0.05, 0.1], [1, 0, 0, 0]])
     assert has_all_classes(weights).tolist() == [True, False]
+    assert class_weights(np.zeros((0, 2, 2), int)).shape == (0, 4)
     with pytest.raises(ValueError, match="class 4"):
         class_weights(np.full((1, 2, 2), 4))
 
@@ -23,6 +24,7 @@ def test_class_weights_are_shares():
 def test_readings_by_hand():
     weights = class_weights(np.stack([mask(20, 5, 10)]))
     expected = {
+        "highest / lowest, % a slip": 0.13,
         "highest / lowest": 0.65 / 0.05,
         "lowest / highest": 0.05 / 0.65,
         "highest / lowest, structures": 4,
@@ -53,4 +55,7 @@ def test_both_steps_are_counted_by_sequence():
     assert (row["slices"], row["without_all"], row["above"]) == (3, 1, 1)  # 20 of 35 is above 55 %, 8 of 21 is not
     assert row["before"] == pytest.approx(28 / 56) and row["after"] == pytest.approx(8 / 21)
     assert table.loc[("t2", "highest / lowest"), "above"] == 1 and np.isnan(table.loc[("t2", "highest / lowest"), "after"])
+    # The formula itself: 13 and 79 / 6, as plain numbers below 55; at the text's word both are far above 55 %.
+    plain = table.loc[("t1", "highest / lowest, % a slip")]
+    assert plain["above"] == 0 and plain["before"] == pytest.approx(144 / 11 / 100)
     assert (row["printed_before"], row["printed_after"]) == (0.57, 0.55)

@@ -115,6 +115,8 @@ def test_neighbours_reach_the_network_in_order_whatever_the_chunk() -> None:
     mask = network.predict_volume(volume).array
     assert [int(np.unique(one).item()) for one in mask[[8, 9, 10]]] == [2, 1, 0]
     assert not np.delete(mask, [8, 9], axis=0).any()
+    with pytest.raises(ValueError, match="sees 3 slices at once, not 1"):
+        network.grid_probabilities(array)
     whole = network.slice_probabilities(array, (1.0, 1.0))
     np.testing.assert_array_equal(network.slice_probabilities(array, (1.0, 1.0), slice(7, 11)), whole[7:11])
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from spider_utils.data.augment import AUGMENTS, make_augment
+from spider_utils.data.augment import make_augment
 from spider_utils.data.slices import (
     SliceDataset,
     SliceGrid,
@@ -391,20 +391,24 @@ def test_neighbours_are_channels_around_the_slice_whose_mask_it_is(store):
     np.testing.assert_array_equal(mask, SliceDataset(store, np.array([row]), "structures4")[0][1])
 
 
-@pytest.mark.parametrize("name", [name for name in AUGMENTS if name not in ("none", "tissue")])
+@pytest.mark.parametrize("name", ["light", "field_of_view", "medfusion", "elastic"])  # "standard" adds noise, to each its own
 @pytest.mark.parametrize("neighbours", [1, 2])
-def test_all_channels_are_moved_alike(tmp_path, store, name, neighbours):
-    # Neighbours that are copies of the slice must still be copies when geometry alone has changed them.
+def test_all_channels_are_moved_alike(store, name, neighbours):
+    """Neighbours that are copies of the slice must come out as copies; with every image different, as its own is moved."""
     same = SliceStore(store.folder, store._card, np.array(store.images), store.masks, store.table)
-    around = same.windows(neighbours)
     row = int(np.flatnonzero((store.table["slice"] == 3).to_numpy())[0])
-    same.images[around[row]] = store.images[row]
-    data = SliceDataset(same, np.array([row]), "structures4", make_augment(name), columns=16, seed=3, neighbours=neighbours)
-    image, mask = data[0]
-    assert image.shape == (2 * neighbours + 1, 32, 16) and mask.shape == (32, 16)
-    for channel in image[1:]:
-        # Noise differs between channels; a shift of one against another would be far greater.
-        assert np.abs(channel.numpy() - image[0].numpy()).mean() < 0.1 * image[0].numpy().std() + 0.06
+    same.images[same.windows(neighbours)[row]] = store.images[row]
+    for seed in range(8):
+        data = SliceDataset(
+            same, np.array([row]), "structures4", make_augment(name), columns=16, seed=seed, neighbours=neighbours
+        )
+        alone = SliceDataset(same, np.array([row]), "structures4", make_augment(name), columns=16, seed=seed)
+        image, mask = data[0]
+        assert image.shape == (2 * neighbours + 1, 32, 16)
+        np.testing.assert_array_equal(mask, alone[0][1])
+        for channel in image[1:]:
+            np.testing.assert_array_equal(channel, image[0])
+        np.testing.assert_allclose(image[0], alone[0][0][0], atol=1.01 / 255)  # rounding differs with the number of channels
 
 
 # --------------------------------------------------------------------------------------------------------------- PNG export

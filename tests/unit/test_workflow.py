@@ -209,7 +209,7 @@ def test_a_run_is_named_after_what_differs_from_the_default() -> None:
     assert describe_settings(split) == ""
     assert describe_settings(split, 3, size=(64, 32), learning_rate=0.1, epochs=None) == "seed3-64x32-learningrate0.1"
     options = {"encoder": "resnet34", "decoder_channels": [32, 16]}
-    assert describe_settings(split, loss="dice", options=options) == "lossdice-encoderresnet34-32x16"
+    assert describe_settings(split, loss="dice", options=options) == "lossdice-decoderchannels32x16-encoderresnet34"
     assert describe_settings(split, options=None) == ""
 
 
