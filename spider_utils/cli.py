@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -443,10 +444,10 @@ def ahmed_choices(
     )
     write_csv(folder / "choices.csv", table)
     figure = bar_with_intervals(
-        table.rename(columns={"name": "class"}),
+        table.assign(choice=table["choice"].map(lambda title: textwrap.fill(title, 32))).rename(columns={"name": "class"}),
         label="choice",
         group="class",
-        xlabel=f"mean Dice of {subset} series (95 % interval over patients, one training each)",
+        xlabel=f"mean Dice of {subset} series (95 % over patients)",
         title=f"Networks trained otherwise: {workspace.data}",
         colors={name: np.array(scheme.colors[value]) / 255 for value, name in scheme.names.items()}
         | {FOREGROUND_NAME: "#777777"},
