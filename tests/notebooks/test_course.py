@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,11 @@ def test_root_reaches_the_notebooks_whatever_its_name(tmp_path: Path) -> None:
     assert said.returncode == 0, said.stdout + said.stderr
 
 
+def notebook_lines(text: str) -> dict[str, str]:
+    """Name of a notebook -> the line that says how it went."""
+    return {line.split()[0]: line for line in text.splitlines() if re.match(r"  \d\d_", line)}
+
+
 def test_failed_training_says_why_and_its_notebooks_are_not_run(tmp_path: Path) -> None:
     home, root = make_home(tmp_path / "home"), tmp_path / "root"
     for folder in ("images", "masks"):
@@ -114,7 +120,7 @@ def test_failed_training_says_why_and_its_notebooks_are_not_run(tmp_path: Path) 
     said = kit(home, "course", "--profile", "smoke", "--cores", "2", "--data", "spider", "--root", str(root))
     assert said.returncode == 1
     assert "> training unet ..." in said.stdout and "error: split 'kfold5': nobody is left" in said.stdout
-    lines = {line.split()[0]: line for line in said.stdout.splitlines() if line.startswith("  0") or line.startswith("  1")}
+    lines = notebook_lines(said.stdout)
     assert "done" in lines["01_data_exploration"] and "not run" in lines["04_unet"]
 
 
@@ -125,7 +131,7 @@ def test_failed_notebook_is_named_and_others_run(tmp_path: Path) -> None:
     said = kit(home, "course", "--profile", "smoke", "--cores", "2")
     assert said.returncode == 1
     assert "02_preprocessing.ipynb: cell 3 failed with RuntimeError: the scanner is on fire" in said.stdout
-    lines = {line.split()[0]: line for line in said.stdout.splitlines() if line.startswith("  0") or line.startswith("  1")}
+    lines = notebook_lines(said.stdout)
     assert "FAILED" in lines["02_preprocessing"]
     assert not [line for name, line in lines.items() if name != "02_preprocessing" and "done" not in line], said.stdout
     assert not (home / "build" / "smoke-phantom" / "notebooks" / "02_preprocessing.ipynb").exists()
@@ -139,7 +145,7 @@ def test_failed_notebook_is_named_and_others_run(tmp_path: Path) -> None:
     later = home / "notebooks" / "12_evaluation.ipynb"
     later.write_text(later.read_text() + "\n")
     said = kit(home, "course", "--profile", "smoke", "--cores", "2")
-    lines = {line.split()[0]: line for line in said.stdout.splitlines() if line.startswith("  0") or line.startswith("  1")}
+    lines = notebook_lines(said.stdout)
     assert said.returncode == 1 and "FAILED" in lines["04_unet"] and "done" in lines["02_preprocessing"]
     assert "not run" in lines["12_evaluation"]
 
