@@ -241,7 +241,10 @@ def train(
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The profile's when left out.")] = None,
     loss: Annotated[str | None, typer.Option(help="dice_ce (when left out), focal4_dice, focal0.4_dice, dice or ce.")] = None,
-    augment: Annotated[str | None, typer.Option(help="Augmentation pipeline; the profile's when left out.")] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(help="none, light, field_of_view, standard, medfusion, elastic or tissue; the profile's when left out."),
+    ] = None,
     slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
     crop_columns: Annotated[int | None, typer.Option(min=0, help="Train on strips of this width; 0: whole slices.")] = None,
     neighbours: Annotated[
@@ -460,7 +463,10 @@ def predict(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image file, folder of images, or folder of one DICOM series.")],
     out: Annotated[Path, typer.Option(help="Folder for the masks; they keep the input's name and geometry.")],
     model: Annotated[
-        str | None, typer.Option(help="Folder or name of a run; when left out the best run of the newest kind.")
+        str | None,
+        typer.Option(
+            help="Folder or name of a run; when left out, of those with the newest one's data and split the best in validation."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:

@@ -13,6 +13,9 @@ import SimpleITK as sitk  # noqa: N813
 from typer.testing import CliRunner
 
 from spider_utils import cli
+from spider_utils.data.augment import AUGMENTS
+from spider_utils.models import available_models
+from spider_utils.training.losses import LOSSES
 
 COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
@@ -40,6 +43,11 @@ def test_help_shows_an_example(command: tuple[str, ...]) -> None:
     said = kit(*command, "--help")
     assert said.returncode == 0
     assert "Example: spider-kit " + " ".join(command) in re.sub(r"\s+", " ", said.stdout)
+
+
+def test_help_of_train_names_every_choice() -> None:
+    words = re.findall(r"[\w.]*\w", CliRunner().invoke(cli.app, ["train", "--help"], env={"COLUMNS": "1000"}).stdout)
+    assert set(words) >= {*AUGMENTS, *LOSSES, *available_models()}
 
 
 @pytest.mark.parametrize(
