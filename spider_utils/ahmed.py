@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from spider_utils.data.filtering import LIKELY_READING, LIMIT, has_all_classes
 from spider_utils.data.manifest import published_table
 from spider_utils.data.slices import SliceStore
 from spider_utils.data.splits import LEAKY, Split
@@ -98,12 +99,14 @@ class Way:
     Attributes:
         pooled: pixels of all slices together, class by class; else each volume by itself, and then their mean.
         background: whether background counts as a class.
-        complete_only: only slices that show every class, as the paper's filter leaves them.
+        filter_steps: how many steps of the paper's filter choose the slices that are tested (see data.filtering): 0 takes all,
+            1 those that show every class, 2 of these those whose largest class is at most 55 times the smallest (the reading
+            of the paper's ratio that fits its numbers).
     """
 
     pooled: bool = False
     background: bool = False
-    complete_only: bool = False
+    filter_steps: int = 0
 
 
 HONEST = Way()
@@ -118,8 +121,8 @@ def slice_counts(truth: np.ndarray, labels: np.ndarray, table: pd.DataFrame, run
         run: what made the labels; slices of one series and run make a volume.
 
     Returns:
-        One row a slice and class (background too): run, case, patient, slice, complete (whether the truth shows every class),
-        class, tp, fp, fn.
+        One row a slice and class (background too): run, case, patient, slice, passed (steps of the filter, see ``Way``, that
+        the slice's truth passes: 0, 1 or 2), class, tp, fp, fn.
 
     Raises:
         ValueError: lengths differ.
@@ -132,7 +135,9 @@ def slice_counts(truth: np.ndarray, labels: np.ndarray, table: pd.DataFrame, run
     right = np.diagonal(confusion, axis1=1, axis2=2)
     counts = {"tp": right, "fp": confusion.sum(axis=1) - right, "fn": confusion.sum(axis=2) - right}
     rows = table[["case", "patient", "slice"]].reset_index(drop=True)
-    rows = rows.assign(run=run, complete=(confusion.sum(axis=2) > 0).all(axis=1)).loc[np.repeat(np.arange(len(table)), _N)]
+    weights = confusion.sum(axis=2) / np.maximum(confusion.sum(axis=(1, 2)), 1)[:, None]
+    passed = has_all_classes(weights) * (1 + (LIKELY_READING(weights) <= LIMIT))
+    rows = rows.assign(run=run, passed=passed).loc[np.repeat(np.arange(len(table)), _N)]
     return rows.assign(**{"class": np.tile(np.arange(_N), len(table))} | {k: v.ravel() for k, v in counts.items()}).reset_index(
         drop=True
     )
@@ -140,8 +145,8 @@ def slice_counts(truth: np.ndarray, labels: np.ndarray, table: pd.DataFrame, run
 
 def _sums(counts: pd.DataFrame, way: Way, patients: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Numerators and denominators (patients, terms) whose ratios of sums, averaged over terms, are the score."""
-    if way.complete_only:
-        counts = counts[counts["complete"]]
+    if way.filter_steps:
+        counts = counts[counts["passed"] >= way.filter_steps]
     if not way.background:
         counts = counts[counts["class"] != 0]
     by = ["patient", "class"] if way.pooled else ["patient", "run", "case", "class"]
@@ -369,12 +374,13 @@ class Ladder:
             last rows are the copied mask of the next slice for the same patients, scored as the second rung with its gain over
             it, and the mean of the printed values of the sequences that were tested.
         """
-        complete = replace(HONEST, complete_only=True)
-        pooled = replace(complete, pooled=True)
+        complete, filtered = (replace(HONEST, filter_steps=steps) for steps in (1, 2))
+        pooled = replace(filtered, pooled=True)
         rungs = [
             ("patients unknown, series in their own grid", self.native, HONEST),
             ("slices of the network's size", self.honest, HONEST),
             ("only slices with all classes", self.honest, complete),
+            ("of these, none above the limit of 55", self.honest, filtered),
             ("pixels pooled", self.honest, pooled),
             ("patients known: split by slice", self.leaky, pooled),
             ("background counted", self.leaky, replace(pooled, background=True)),
@@ -396,7 +402,7 @@ class Ladder:
     @staticmethod
     def _rung(name: str, counts: pd.DataFrame, way: Way) -> dict[str, object]:
         found = score(counts, way)
-        tested = counts[counts["complete"]] if way.complete_only else counts
+        tested = counts[counts["passed"] >= way.filter_steps] if way.filter_steps else counts
         slices = len(tested[["case", "slice"]].drop_duplicates()) if "slice" in tested else np.nan
         return {
             "rung": name, "mean": found.estimate, "low": found.low, "high": found.high,

@@ -63,6 +63,8 @@ below 100 can come of it: the first takes the printed 40 % as a plain 40 (and th
 second takes the text at its word. The others are what else can be computed from class weights. "Structures" leaves background
 out."""
 
+LIKELY_READING = READINGS["highest / lowest, % a slip"]  # 39.7 on the 622 released slices, beside a printed 40
+
 
 def filter_table(weights: np.ndarray, sequences: np.ndarray, limit: float = LIMIT) -> pd.DataFrame:
     """Both steps of the paper's filter, under every reading of its ratio.

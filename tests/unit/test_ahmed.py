@@ -25,7 +25,7 @@ def test_counts_by_hand():
     counts = counts_of(TRUTH, LABELS, ROWS)
     first = counts[(counts["case"] == "1_t2") & (counts["slice"] == 0)].set_index("class")
     assert first[["tp", "fp", "fn"]].to_numpy().tolist() == [[1, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]]
-    assert counts.groupby(["case", "slice"])["complete"].first().tolist() == [True, False, True]
+    assert counts.groupby(["case", "slice"])["passed"].first().tolist() == [2, 0, 2]
     with pytest.raises(ValueError, match="do not fit together"):
         slice_counts(np.zeros((2, 1, 4), int), np.zeros((2, 1, 4), int), ROWS, "run")
 
@@ -40,8 +40,20 @@ def test_each_way_by_hand():
     # Background: tp 1 + 2 + 1, fp 1 + 1.
     assert score(counts, Way(pooled=True, background=True)).estimate == pytest.approx((6 / 7 + 1 + 2 / 3 + 8 / 10) / 4)
     # The second slice lacks canal and disc.
-    assert score(counts, Way(complete_only=True)).estimate == pytest.approx(((1 + 1 + 0) / 3 + 1) / 2)
+    assert score(counts, Way(filter_steps=1)).estimate == pytest.approx(((1 + 1 + 0) / 3 + 1) / 2)
     assert score(counts).n_groups == 2
+
+
+def test_the_second_step_of_the_filter_is_a_limit_of_55():
+    """Slices of 58 and 59 pixels with one disc: background 55 and 56 times as large."""
+
+    def slice_of(n_background):
+        return [[1, 2, 3] + [0] * n_background]
+
+    just, above = (counts_of([slice_of(n)], [slice_of(n)], table(("1_t2", 1, 0))) for n in (55, 56))
+    assert just["passed"].unique().tolist() == [2] and above["passed"].unique().tolist() == [1]
+    assert score(above, Way(filter_steps=1)).n_groups == 1 and score(above, Way(filter_steps=2)).n_groups == 0
+    assert score(just, Way(filter_steps=2)).estimate == 1
 
 
 def test_a_class_that_nobody_shows_is_left_out():
@@ -64,7 +76,7 @@ def test_gain_is_paired_over_shared_patients():
 def test_no_slice_that_counts_is_no_score():
     nothing = counts_of([[[0, 0, 1, 1]]] * 2, [[[0, 0, 1, 1]]] * 2, table(("1_t2", 1, 0), ("2_t2", 2, 0)))
     for pooled in (False, True):
-        found = score(nothing, Way(pooled=pooled, complete_only=True))
+        found = score(nothing, Way(pooled=pooled, filter_steps=1))
         assert np.isnan(found.estimate) and found.n_groups == 0
 
 

@@ -80,19 +80,18 @@ def test_every_rung_by_hand():
     table = ladder.table()
     one_missed = (2 / 3 + 1) / 2  # patient 1 lacks the vertebra: Dice 0, 1, 1
     copied = (1 + 2 / 3) / 2  # one mask of patient 2 lacks it; what the next slice lacks, the slice before has
-    assert table["mean"].tolist()[:4] == pytest.approx([(4 / 9 + 2 / 3) / 2, one_missed, one_missed, (2 / 3 + 1 + 1) / 3])
-    assert table["mean"].tolist()[4:7] == pytest.approx([1, 1, copied])
+    pooled = (2 / 3 + 1 + 1) / 3
+    assert table["mean"].tolist()[:5] == pytest.approx([(4 / 9 + 2 / 3) / 2, one_missed, one_missed, one_missed, pooled])
+    assert table["mean"].tolist()[5:8] == pytest.approx([1, 1, copied])
     printed = ahmed.printed_table2()
-    assert table["mean"].iloc[7] == pytest.approx(printed.loc[printed["sequence"] == "t2", "dice"].mean())
+    assert table["mean"].iloc[8] == pytest.approx(printed.loc[printed["sequence"] == "t2", "dice"].mean())
     gains = table["gain"].tolist()
-    assert gains[1:4] == pytest.approx([one_missed - 5 / 9, 0, (2 / 3 + 2) / 3 - one_missed])
-    assert (
-        gains[4] == pytest.approx(1 - 8 / 9) and gains[5] == pytest.approx(0) and gains[6] == pytest.approx(copied - one_missed)
-    )
-    assert np.isnan([gains[0], gains[7]]).all()
-    assert table["patients"].tolist()[:7] == [2, 2, 2, 2, 3, 3, 2]  # patient 9 was tested by slice only
-    assert table["slices"].tolist()[1:7] == [4, 4, 4, 5, 5, 4] and table["runs"].tolist()[:7] == [2] * 6 + [0]
-    assert table["rung"].iloc[7] == "printed for t2"
+    assert gains[1:5] == pytest.approx([one_missed - 5 / 9, 0, 0, pooled - one_missed])
+    assert gains[5:8] == pytest.approx([1 - pooled, 0, copied - one_missed])
+    assert np.isnan([gains[0], gains[8]]).all()
+    assert table["patients"].tolist()[:8] == [2, 2, 2, 2, 2, 3, 3, 2]  # patient 9 was tested by slice only
+    assert table["slices"].tolist()[1:8] == [4, 4, 4, 4, 5, 5, 4] and table["runs"].tolist()[:8] == [2] * 7 + [0]
+    assert table["rung"].iloc[8] == "printed for t2"
 
 
 def test_the_leak_is_what_knowing_the_patient_adds_on_shared_slices():
@@ -126,8 +125,8 @@ def test_runs_that_make_no_ladder_are_refused(runs, words):
 
 def test_the_ladder_of_real_trainings_is_whole(workspace, runs):
     table = ahmed.Ladder.of(workspace, runs).table()
-    assert len(table) == 8 and table["rung"].is_unique and table["mean"].between(0, 1).all()
-    assert table["patients"].iloc[0] == len(workspace.split().patients("test")) < table["patients"].iloc[4]
+    assert len(table) == 9 and table["rung"].is_unique and table["mean"].between(0, 1).all()
+    assert table["patients"].iloc[0] == len(workspace.split().patients("test")) < table["patients"].iloc[5]
 
 
 def test_unknown_gamma_is_refused(workspace):
@@ -159,4 +158,4 @@ def test_command_writes_table_and_figure(workspace, runs, monkeypatch, tmp_path)
     result = CliRunner().invoke(app, ["ahmed", "ladder", *(run.folder.name for run in runs), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "split by slice minus by patient, on the very same slices" in result.output
-    assert len(pd.read_csv(tmp_path / "out" / "ladder.csv")) == 8 and (tmp_path / "out" / "ladder.png").is_file()
+    assert len(pd.read_csv(tmp_path / "out" / "ladder.csv")) == 9 and (tmp_path / "out" / "ladder.png").is_file()
