@@ -513,24 +513,36 @@ def evaluate(
 @app.command("levels")
 def levels(
     mask: Annotated[Path, typer.Argument(help="Mask of classes: a volume, or one sagittal slice as PNG.")],
-    out: Annotated[Path, typer.Option(help="Mask to write, in scheme spider and in the grid of the input.")],
+    out: Annotated[
+        Path, typer.Option(help="Mask to write, in scheme spider and in the input's grid; the table beside it as CSV.")
+    ],
     scheme: Annotated[
-        str, typer.Option(help="Label scheme of the mask; or discs or vertebrae when all that is not 0 is that.")
+        str,
+        typer.Option(help="Label scheme of the mask, such as released_gray; or discs or vertebrae when all but 0 is that."),
     ] = "structures4",
-    spacing_mm: Annotated[tuple[float, float] | None, typer.Option(help="Row and column pixel size of a PNG mask.")] = None,
+    spacing_mm: Annotated[
+        tuple[float, float] | None, typer.Option(help="Row and column pixel size of a PNG mask; 1 1 when left out.")
+    ] = None,
 ) -> None:
-    """Number discs and vertebrae from below, and list them.
+    """Number discs and vertebrae from below, and name them: which disc is L4/L5.
 
-    Example: spider-kit levels masks/scan.mha --out levels/scan.mha --scheme structures4
+    Example: spider-kit levels masks/scan.mha --out levels/scan.mha
     """
-    from spider_utils.data.volumes import read_mask, write_volume
+    from spider_utils.data.volumes import read_mask, stem_of, write_volume
+    from spider_utils.files import write_csv
     from spider_utils.measure.levels import name_levels
 
     volume = read_mask(mask)
-    result = name_levels(volume.array, (volume.spacing[0], *(spacing_mm or volume.spacing[1:])), scheme)
-    print(result.table.to_string(index=False))
-    print(f"\n{result}")
-    print(write_volume(volume.with_array(result.mask), out))
+    flat = len(volume.array) == 1
+    result = name_levels(
+        volume.array[0] if flat else volume.array,
+        (*(() if flat else volume.spacing[:1]), *(spacing_mm or volume.spacing[1:])),
+        scheme,
+    )
+    written = write_volume(volume.with_array(result.mask.reshape(volume.array.shape)), out)
+    table = out.with_name(f"{stem_of(out)}.csv")
+    write_csv(table, result.table)
+    print(f"{result.table.to_string(index=False)}\n\n{result}\n{written}\n{table}")
 
 
 def main() -> None:

@@ -43,21 +43,18 @@ class SpineCurve:
     @staticmethod
     def _consensus(points: np.ndarray, weights: np.ndarray, reach: float) -> np.ndarray:
         """Which points lie on one smooth curve: the parabola through three of them that most others are near to."""
-        heaviest = np.argsort(-weights, kind="stable")[:_MOST_CANDIDATES]
-        best, near = -1.0, np.ones(len(points), bool)
-        for triple in combinations(sorted(heaviest), min(3, len(heaviest))):
-            rows = points[list(triple), 1]
-            if len(triple) > 1 and np.diff(np.sort(rows)).min() < 0.5 * reach:
-                continue  # points beside each other say nothing about the course
-            u = rows - rows.mean()
-            fits = [np.polyfit(u, points[list(triple), axis], len(triple) - 1) for axis in (0, 2)]
-            away = np.hypot(
-                *(np.polyval(fit, points[:, 1] - rows.mean()) - points[:, axis] for fit, axis in ((fits[0], 0), (fits[1], 2)))
-            )
-            score = float((weights * np.clip(1 - (away / reach) ** 2, 0, None)).sum())
-            if score > best + 1e-9:
-                best, near = score, away < reach
-        return near
+        heaviest = np.sort(np.argsort(-weights, kind="stable")[:_MOST_CANDIDATES])
+        chosen = np.array(list(combinations(heaviest, min(3, len(heaviest)))))  # (curves, points each goes through)
+        if chosen.shape[1] > 1:  # points beside each other say nothing about the course
+            chosen = chosen[np.diff(np.sort(points[chosen, 1], axis=1), axis=1).min(axis=1) >= 0.5 * reach]
+        if not len(chosen):
+            return np.ones(len(points), bool)
+        middle = points[chosen, 1].mean(axis=1, keepdims=True)
+        powers = np.arange(chosen.shape[1])
+        fits = np.linalg.solve((points[chosen, 1] - middle)[..., None] ** powers, points[chosen][..., [0, 2]])
+        away = np.linalg.norm(((points[:, 1] - middle)[..., None] ** powers) @ fits - points[:, [0, 2]], axis=2)
+        scores = (weights * np.clip(1 - (away / reach) ** 2, 0, None)).sum(axis=1)
+        return away[scores.argmax()] < reach
 
     def at_rows(self, rows: np.ndarray) -> np.ndarray:
         """Points (n, 3) of the curve in mm at these rows (mm)."""

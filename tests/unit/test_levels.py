@@ -387,7 +387,9 @@ def table() -> pd.DataFrame:
 def test_phantoms_keep_their_levels(table: pd.DataFrame, damage: str, view: str):
     """Two patients of the many that `python -m tests.levels_phantoms` counts."""
     rows = table[(table["damage"] == damage) & (table["view"] == view)]
-    assert len(rows) == 2 * ((damage, view) != ("missing lowest disc", "discs alone")) and rows["right"].all(), rows["wrong"].tolist()
+    assert len(rows) == 2 * ((damage, view) != ("missing lowest disc", "discs alone")) and rows["right"].all(), rows[
+        "wrong"
+    ].tolist()
 
 
 def test_the_verdict_sees_wrong_levels():
