@@ -45,7 +45,7 @@ _ARCH = 1.0  # laminae and spinous processes begin this far behind the curve,
 _ARCH_DROP = (0.3, 0.25)  # lower than their body by the first number there, and by the second more for each gap further back
 _SURE = 0.25  # a voxel this near to where its level's arch should be belongs to it
 _ARCH_REACH = 2.2  # from the curve to the middle of the furthest spinous process
-_SACRAL_DISC = 0.7  # length of a disc inside the sacrum against the others: less than this
+_SACRAL_DISC = 0.78  # diameter of a disc inside the sacrum against the others: less than this
 _SACRAL_DROP, _SACRAL_BEND = 0.25, 0.8  # a sacrum lies below the lowest body by the first, off the curve by less than the second
 _SACRAL_BODY = 0.4  # size of a piece of bone below the lowest disc that is no vertebra
 
@@ -75,6 +75,12 @@ class LevelResult:
     dropped: pd.DataFrame
     gap_mm: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Value in ``mask`` -> name, from below: ``{201: "L5/S1", 1: "L5", 202: "L4/L5", ...}``; only what the mask holds."""
+        rows = self.table[~self.table["flag"].str.contains("filled gap")]
+        return dict(zip(rows["label"].tolist(), rows["name"].tolist(), strict=True))
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.mask.shape))
@@ -107,7 +113,12 @@ def name_levels(
         min_size: smaller pieces are dropped: mm3, or mm2 of a slice. 10 mm3 or 5 mm2 when left out.
 
     Returns:
-        LevelResult.
+        LevelResult. A mask in which no more can be known than it shows is numbered all the same, and ``notes`` says so: where
+        the lowest disc is missing from a mask of discs alone, all numbers are one too low; bone of S1 that is labelled as a
+        vertebra in line with L5 takes the number of L5. See README, "Levels from a mask of classes", for how often it is right.
+
+    Example:
+        ``name_levels(predicted_slice, (0.5, 0.5)).names`` gives ``{201: "L5/S1", 1: "L5", ...}`` for a single slice.
 
     Raises:
         ValueError: wrong shape or spacing, unknown scheme, values that the scheme does not know (they are named), more than 25
@@ -263,6 +274,13 @@ class _Spine:
         spread = np.cov((part.voxels[:, 1:] * self.spacing[1:]).T) if len(part.voxels) > 1 else np.zeros((2, 2))
         return 4 * float(np.sqrt(max(np.linalg.eigvalsh(spread)[-1], 0.0)))
 
+    def _diameter(self, part: _Part) -> float:
+        """Mean (geometric) of length and width (mm) of a disc; its length where one slice shows it."""
+        if np.ptp(part.voxels[:, 0]) == 0:
+            return self._length(part)
+        spread = np.linalg.eigvalsh(np.cov((part.voxels * self.spacing).T))
+        return 4 * float(np.prod(np.sqrt(np.clip(spread[1:], 0, None))) ** 0.5)
+
     def _guess_gap(self, discs: list[_Part]) -> float:
         """Gap (mm) from the size of parts alone: discs are about as long from front to back as levels are apart."""
         if discs:
@@ -297,7 +315,7 @@ class _Spine:
                 self.core_depth = 0.0  # arches alone
                 return [] if discs else self._split_off_voxels(self.bones, "vertebra")
             depth = self._depth_inside(self.bodies)
-            self.core_depth = min(_CORE * min(self.gap, _ADULT_GAP_MM), 0.5 * float(depth.max()))
+            self.core_depth = min(_CORE * self.gap, 0.5 * float(depth.max()))
         pieces, _ = ndimage.label(depth > self.core_depth)
         return self._split_off_voxels(pieces, "vertebra")
 
@@ -471,19 +489,17 @@ class _Spine:
             if first.size < _SACRAL_BODY * usual and not self._touches_lower_edge(first):
                 self._leave_out(first.at, "piece of the sacrum")
         while len(self.chain) > 2 and self._is_disc_of_sacrum(*self.chain[:2]):
-            # Two discs with no vertebra between them, the lower one short: it lies between the sacrum's first two pieces.
+            # Two discs with no vertebra between them, the lower one small: it lies between the sacrum's first two pieces.
             self._leave_out(self.chain[0].at, "disc inside the sacrum")
 
     def _is_disc_of_sacrum(self, lower: _Part, upper: _Part) -> bool:
         alone = lower.kind == upper.kind == "disc" and not self._bone_between(lower, upper, 1)
-        return alone and self._is_short(lower)
+        return alone and self._is_small(lower)
 
-    def _is_short(self, part: _Part) -> bool:
-        """Whether a disc is too short from front to back to lie under a vertebra. Degeneration thins discs, and spares length."""
-        lengths = [self._length(other) for other in self.chain if other.kind == "disc" and other is not part]
-        if part.kind != "disc" or not lengths:
-            return False
-        return self._length(part) < _SACRAL_DISC * float(np.median(lengths))
+    def _is_small(self, part: _Part) -> bool:
+        """Whether a disc is too small, seen from above, to lie under a vertebra. Degeneration thins discs, and spares this."""
+        others = [self._diameter(other) for other in self.chain if other.kind == "disc" and other is not part]
+        return part.kind == "disc" and bool(others) and self._diameter(part) < _SACRAL_DISC * float(np.median(others))
 
     def _leave_out(self, up_to: float, reason: str) -> None:
         for part in self.chain:
@@ -508,7 +524,7 @@ class _Spine:
         taken = {id(part.voxels) for part in [*self.chain, *self.sacrum]}
         for part in self.parts:
             if part.kind == "disc" and id(part.voxels) not in taken:
-                inside = part.at < self.chain[0].at and self._is_short(part)
+                inside = part.at < self.chain[0].at and self._is_small(part)
                 self._drop(part, "disc inside the sacrum" if inside else "no place between the levels")
 
     def _where(self, places: np.ndarray) -> np.ndarray:

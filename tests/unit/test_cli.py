@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from PIL import Image
 from typer.testing import CliRunner
 
 from spider_utils import cli
@@ -117,6 +119,27 @@ def test_levels(tmp_path: Path) -> None:
     written = sitk.ReadImage(str(tmp_path / "levels.mha"))
     assert written.GetSpacing() == image.GetSpacing() and written.GetDirection() == image.GetDirection()
     assert [int(v) for v in sitk.GetArrayFromImage(written)[1, (6, 26, 46), 20]] == [203, 202, 201]
+    table = pd.read_csv(tmp_path / "levels.csv")
+    assert table["name"].tolist() == ["L5/S1", "L4/L5", "L3/L4"] and table["row_mm"].tolist() == [
+        69.0,
+        39.0,
+        9.0,
+    ]  # 1.5 mm pixels
+
+
+def test_levels_of_a_slice_as_png(tmp_path: Path) -> None:
+    array = np.zeros((60, 40), np.uint8)
+    for top in (4, 24, 44):
+        array[top : top + 5, 10:34] = 29  # discs in the gray masks that the authors of `ahmed` released
+    Image.fromarray(array).save(tmp_path / "slice.png")
+    said = kit(
+        "levels", str(tmp_path / "slice.png"), "--out", str(tmp_path / "out.png"), "--scheme", "released_gray",
+        "--spacing-mm", "1.5", "1.5",
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert [int(v) for v in np.asarray(Image.open(tmp_path / "out.png"))[(6, 26, 46), 20]] == [203, 202, 201]
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["size_mm2"].tolist() == [270.0] * 3  # 5 x 24 pixels of 2.25 mm2
 
 
 def test_levels_errors(tmp_path: Path) -> None:

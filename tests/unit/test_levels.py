@@ -124,6 +124,7 @@ def test_a_single_slice():
     assert result.mask.shape == mask.shape
     assert [int(result.mask[top + 4, 30]) for top in DISC_TOP[:5]] == [201, 202, 203, 204, 205]
     assert [int(result.mask[top - 10, 30]) for top in DISC_TOP[:5]] == [1, 2, 3, 4, 5]
+    assert list(result.names.items())[:3] == [(201, "L5/S1"), (1, "L5"), (202, "L4/L5")] and len(result.names) == 10
     assert result.table.iloc[0]["size_mm2"] == 8 * 34 and "slice_mm" not in result.table
     assert np.array_equal(name_levels(mask[None], SPACING).mask[0], result.mask)
 
@@ -182,7 +183,7 @@ def test_a_missing_lowest_disc_is_seen_by_the_vertebra_above_it():
     mask[disc(mask, 1)] = 0
     result = name_levels(mask, SPACING)
     assert_levels(result, mask, without=(201,))
-    assert flags(result)["disc", 1] == "filled gap" and "no disc below" in result.notes[0]
+    assert flags(result)["disc", 1] == "filled gap" and 201 not in result.names and "no disc below" in result.notes[0]
 
 
 def test_a_missing_lowest_body_is_seen_by_two_discs_in_a_row():
@@ -263,11 +264,11 @@ def test_merged_discs_are_cut(scheme: str):
 @pytest.mark.parametrize("scheme", ["structures4", "discs"])
 def test_a_disc_inside_the_sacrum_is_left_out(scheme: str):
     mask = spine()
-    mask[3:7, 232:236, 34:52] = 3  # 28 mm below disc 1, 18 mm long instead of 34, no bone between
+    mask[2:8, 232:236, 34:58] = 3  # 28 mm below disc 1, no bone between; 24 mm long and wide instead of 34 and 32
     result = name_levels(mask if scheme == "structures4" else mask == 3, SPACING, scheme)
     for level in range(1, 6):
         assert (result.mask[disc(mask, level)] == 200 + level).all()
-    assert (result.mask[3:7, 232:236, 34:52] == 0).all()
+    assert (result.mask[2:8, 232:236, 34:58] == 0).all()
     assert result.dropped["reason"].str.contains("sacrum|no place|far").all()
 
 
