@@ -1,0 +1,94 @@
+"""Scores disc by disc for masks that only say "disc", and what becomes of discs that nobody labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+LABELLED_DISCS = 7  # of IVDM3Seg's masks, from L5/S1 upward
+SMALLEST_DISC_MM3 = 500.0  # a tenth of a small disc
+
+
+def pieces(mask: np.ndarray, spacing_mm: Sequence[float], smallest_mm3: float = SMALLEST_DISC_MM3) -> np.ndarray:
+    """The connected pieces of a mask that are no crumbs, numbered from the lowest (by mean row) upward.
+
+    Args:
+        mask: (slice, row, column); everything but 0 is disc.
+        spacing_mm: voxel size.
+        smallest_mm3: smaller pieces become 0.
+
+    Returns:
+        int32 of the same shape: 0, and pieces from 1 upward.
+    """
+    found, n = ndimage.label(mask)
+    sizes = np.bincount(found.ravel(), minlength=n + 1) * float(np.prod(spacing_mm))
+    rows = np.bincount(found.ravel(), np.broadcast_to(np.arange(mask.shape[1])[:, None], mask.shape).ravel(), n + 1)
+    kept = [piece for piece in range(1, n + 1) if sizes[piece] >= smallest_mm3]
+    kept.sort(key=lambda piece: -rows[piece] / sizes[piece])
+    table = np.zeros(n + 1, np.int32)
+    table[kept] = np.arange(1, len(kept) + 1)
+    return table[found]
+
+
+def keep_lowest(
+    mask: np.ndarray, spacing_mm: Sequence[float], n: int = LABELLED_DISCS, smallest_mm3: float = SMALLEST_DISC_MM3
+) -> np.ndarray:
+    """The lowest ``n`` pieces of a mask, as `triplanar` filters what its networks find above the labelled discs: bool.
+
+    It trusts that nothing is found below L5/S1: one sacral disc too many, and the top one is lost.
+
+    Args:
+        mask, spacing_mm, smallest_mm3: as for ``pieces``.
+        n: pieces to keep.
+    """
+    found = pieces(mask, spacing_mm, smallest_mm3)
+    return (found > 0) & (found <= n)
+
+
+def nearest_disc(truth: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """The number of the true disc that each voxel is nearest to, in mm: of ``truth``'s shape and dtype.
+
+    Raises:
+        ValueError: ``truth`` holds no disc.
+    """
+    if not truth.any():
+        raise ValueError("the truth holds no disc to be near to")
+    places = ndimage.distance_transform_edt(truth == 0, spacing_mm, return_distances=False, return_indices=True)
+    return truth[tuple(places)]
+
+
+def by_disc(truth: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """A mask whose disc voxels carry the number of the nearest true disc, so that measure_case can score disc by disc.
+
+    What is found where no disc is labelled burdens the nearest labelled one, as in `triplanar` the bottom disc pays for a sacral one.
+    """
+    return np.where(mask.astype(bool), nearest_disc(truth, spacing_mm), 0).astype(np.uint8)
+
+
+def position_counts(
+    truth: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float], axis: int, edges: Sequence[float]
+) -> np.ndarray:
+    """Right and wrong voxels by their place along ``axis`` within the nearest disc.
+
+    Args:
+        truth: discs by number.
+        mask: everything but 0 is disc.
+        spacing_mm: voxel size.
+        axis: of the arrays.
+        edges: of the bins (bins + 1), in halves of the disc's extent from its middle: -1 and 1 are its ends.
+
+    Returns:
+        int64 (3, bins): true positives, false positives, false negatives.
+    """
+    nearest, found, counts = nearest_disc(truth, spacing_mm), mask.astype(bool), np.zeros((3, len(edges) - 1), np.int64)
+    for number in np.unique(truth[truth > 0]):
+        true = truth == number
+        extent = np.flatnonzero(true.any(axis=tuple(k for k in range(truth.ndim) if k != axis)))
+        middle, half = (extent[0] + extent[-1]) / 2, (extent[-1] - extent[0] + 1) / 2
+        ours = found & (nearest == number)
+        for row, voxels in enumerate((true & ours, ours & ~true, true & ~ours)):
+            along = (np.nonzero(voxels)[axis] - middle) / half
+            counts[row] += np.histogram(along, edges)[0]
+    return counts
