@@ -77,7 +77,9 @@ class DiscSet:
         self.kind, self.root, self.structure = kind, Path(root), structure
         if not self.root.is_dir():
             raise DataError(
-                self.root, "this data folder does not exist", "Check the path, or make a phantom: spider-kit data phantom --kind ivd"
+                self.root,
+                "this data folder does not exist",
+                "Check the path, or make a phantom: spider-kit data phantom --kind ivd",
             )
 
     @cached_property

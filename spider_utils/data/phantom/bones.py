@@ -421,3 +421,27 @@ def _paint_first_joints(grid: TissueGrid, anatomy: Anatomy) -> None:
     free = grid.label[box] == 0
     grid.paint(box, distance, TISSUE["cortex"], 40, where=free)
     grid.paint(box, distance + np.float32(0.8), TISSUE["marrow"], int(anatomy.vertebrae[0].fat * 250), where=free)
+
+
+def paint_sacral_disc(grid: TissueGrid, anatomy: Anatomy, height_mm: float, label: int) -> None:
+    """Paint a rudimentary disc between S1 and S2 over the thin remnant that every sacrum has.
+
+    Such discs are narrower than lumbar ones, lie wholly inside bone, and have a watery middle as they never bore a load.
+
+    Args:
+        grid, anatomy: as from build_body, the sacrum included.
+        height_mm: its height in the middle.
+        label: mask value.
+    """
+    upper, part = anatomy.sacrum[:2]
+    depth, half = upper.depth[1], part.height / 2
+    box = grid.around(part.frame, (-24, -depth, half - 9), (24, depth, half + 9))
+    if box is None:
+        return
+    u, v, w = grid.local(part.frame, box)
+    free = (grid.label[box] == 0) & (grid.tissue[box] != TISSUE["fat"])
+    plate = ellipsoid(u, v, w, (0, 0, half), (17 * anatomy.scale, 0.5 * depth, height_mm / 2 + 0.5))
+    plate += np.float32(0.2) * grid.noise(box, "island", anatomy.texture + 23)
+    grid.paint(box, plate - np.float32(CORTEX_MM), TISSUE["cortex"], 10, where=free)
+    mix = 130 + 15 * grid.noise(box, "island", anatomy.texture + 24)
+    grid.paint(box, plate, TISSUE["disc"], np.clip(mix, 60, 200), label, where=free)

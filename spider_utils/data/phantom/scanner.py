@@ -345,10 +345,10 @@ def render(
         body = build_body(anatomy, *body_box([protocol]), body_spacing([protocol], size))
     image = _scan(body, anatomy, protocol)
     mask = _mark_partial(_label(body, protocol), anatomy, protocol)
-    return tuple(_as_volume(array, protocol, orientation or protocol.orientation) for array in (image, mask))
+    return tuple(as_volume(array, protocol, orientation or protocol.orientation) for array in (image, mask))
 
 
-def _positions(protocol: Protocol, axis: int) -> np.ndarray:
+def positions(protocol: Protocol, axis: int) -> np.ndarray:
     """Centres (mm) of the voxels along axis 0 (right), 1 (down) or 2 (back) in the patient's frame."""
     n, step = protocol.shape[axis], protocol.voxel_mm[axis]
     return protocol.centre[axis] + (np.arange(n) - (n - 1) / 2) * step
@@ -359,7 +359,7 @@ def _slice_weights(body: TissueGrid, protocol: Protocol) -> list[list[tuple[int,
     step, start = body.spacing[0], body.origin[0]
     thickness = protocol.machine.slices[0] * protocol.voxel_mm[0] / protocol.machine.slices[1]
     slices = []
-    for centre in _positions(protocol, 0):
+    for centre in positions(protocol, 0):
         low, high = (centre - thickness / 2 - start) / step, (centre + thickness / 2 - start) / step
         first, last = max(0, math.floor(low + 0.5)), min(body.shape[0] - 1, math.floor(high + 0.5))
         shares = [(k, min(high, k + 0.5) - max(low, k - 0.5)) for k in range(first, last + 1)]
@@ -375,7 +375,7 @@ def _axis_weights(body: TissueGrid, protocol: Protocol, axis: int) -> tuple[np.n
     finite matrix gives.
     """
     step, blur = body.spacing[axis], protocol.blur_mm[axis - 1]
-    centres = (_positions(protocol, axis) - body.origin[axis]) / step
+    centres = (positions(protocol, axis) - body.origin[axis]) / step
     reach = max(1.0, 1.7 * blur / step)
     taps = 2 * math.ceil(reach) + 1
     index = np.rint(centres).astype(int)[:, None] + np.arange(taps)[None] - taps // 2
@@ -397,7 +397,7 @@ def _scan(body: TissueGrid, anatomy: Anatomy, protocol: Protocol) -> np.ndarray:
     columns, column_weights = _axis_weights(body, protocol, 2)
     marrow = float(table[TISSUE["marrow"], 120])
     rng = np.random.default_rng([protocol.seed, 5])
-    gain = _coil(anatomy, protocol, rng)
+    gain = coil_field(anatomy, protocol, rng)
     level = np.float32(protocol.machine.level * 0.62 / marrow)
     sigma = np.float32(protocol.noise * protocol.machine.level * 0.62)
     out = np.empty(protocol.shape, np.int16)
@@ -422,13 +422,13 @@ def _scan(body: TissueGrid, anatomy: Anatomy, protocol: Protocol) -> np.ndarray:
     return out
 
 
-def _coil(anatomy: Anatomy, protocol: Protocol, rng: np.random.Generator) -> np.ndarray:
+def coil_field(anatomy: Anatomy, protocol: Protocol, rng: np.random.Generator) -> np.ndarray:
     """Sensitivity of the coil behind the back, and the saturation band over the belly: (slice, row, column) float32.
 
     About 1 at the bodies, 2 to 4 under the skin of the back, and little before the spine.
     """
-    down, back = _positions(protocol, 1), _positions(protocol, 2)
-    right = _positions(protocol, 0)
+    down, back = positions(protocol, 1), positions(protocol, 2)
+    right = positions(protocol, 0)
     plane = anatomy.vertebrae[1].frame.back + 62 + 1.2 * anatomy.subcutaneous + 10  # where the coil lies
     depth = np.maximum(plane - back, 4.0)
     reference = plane - anatomy.vertebrae[1].frame.back
@@ -458,12 +458,12 @@ def _label(body: TissueGrid, protocol: Protocol) -> np.ndarray:
     """Mask by slice: the label that most of the slice's thickness shows, uint8 (slice, row, column)."""
     thickness = protocol.machine.slices[0]
     rows, columns = (
-        np.clip(np.rint((_positions(protocol, k) - body.origin[k]) / body.spacing[k]).astype(int), 0, body.shape[k] - 1)
+        np.clip(np.rint((positions(protocol, k) - body.origin[k]) / body.spacing[k]).astype(int), 0, body.shape[k] - 1)
         for k in (1, 2)
     )
     out = np.empty(protocol.shape, np.uint8)
     parts = (-0.4, -0.2, 0.0, 0.2, 0.4) if thickness > 1.5 * body.spacing[0] else (0.0,)
-    for number, centre in enumerate(_positions(protocol, 0)):
+    for number, centre in enumerate(positions(protocol, 0)):
         planes = [round((centre + p * thickness - body.origin[0]) / body.spacing[0]) for p in parts]
         planes = [body.label[min(max(k, 0), body.shape[0] - 1)] for k in planes]
         middle = _median_of_five(planes) if len(planes) == 5 else planes[0]
@@ -481,7 +481,7 @@ def _median_of_five(a: list[np.ndarray]) -> np.ndarray:
 
 def _mark_partial(mask: np.ndarray, anatomy: Anatomy, protocol: Protocol) -> np.ndarray:
     """Give vertebrae whose body the field of view cuts (or leaves out) 101 and up; drop crumbs of a few voxels."""
-    down = _positions(protocol, 1)
+    down = positions(protocol, 1)
     top, bottom = down[0] - protocol.voxel_mm[1] / 2, down[-1] + protocol.voxel_mm[1] / 2
     counts = np.bincount(mask.reshape(-1), minlength=256)
     table = np.arange(256, dtype=np.uint8)
@@ -499,7 +499,7 @@ def _mark_partial(mask: np.ndarray, anatomy: Anatomy, protocol: Protocol) -> np.
     return table[mask]
 
 
-def _as_volume(array: np.ndarray, protocol: Protocol, orientation: str) -> Volume:
+def as_volume(array: np.ndarray, protocol: Protocol, orientation: str) -> Volume:
     """Array in the kit's axes as a Volume that is stored in ``orientation``."""
     turn = np.eye(3)
     for axis, degrees in enumerate(protocol.tilts_deg):
@@ -509,7 +509,7 @@ def _as_volume(array: np.ndarray, protocol: Protocol, orientation: str) -> Volum
         step[i, i], step[i, j], step[j, i], step[j, j] = cos, -sin, sin, cos
         turn = turn @ step
     direction = turn @ kit_direction()
-    first = np.array([_positions(protocol, axis)[0] for axis in range(3)])
+    first = np.array([positions(protocol, axis)[0] for axis in range(3)])
     origin = tuple(float(round(value, 6)) for value in direction @ first)
     return Volume(array, protocol.voxel_mm, origin, direction, _stored(array, protocol.voxel_mm, origin, direction, orientation))
 
