@@ -101,10 +101,15 @@ class ChannelVolume:
         channels = np.stack([scale_to_uint8(image.array) for image in images])
         return cls(case.case, case.patient, channels, mask.array.astype(np.uint8), mask.spacing)
 
-    def without_unlabelled_discs(self) -> ChannelVolume:
-        """The volume below ABOVE_MM over its highest labelled disc: `triplanar` crops unlabelled discs out of training images."""
+    @property
+    def first_labelled_row(self) -> int:
+        """The row ABOVE_MM over the highest labelled disc: from there down every disc is labelled."""
         top = np.flatnonzero(self.mask.any(axis=(0, 2)))[0]
-        first = max(0, top - round(ABOVE_MM / self.spacing[1]))
+        return max(0, int(top) - round(ABOVE_MM / self.spacing[1]))
+
+    def without_unlabelled_discs(self) -> ChannelVolume:
+        """The volume from ``first_labelled_row`` down: `triplanar` crops unlabelled discs out of training images."""
+        first = self.first_labelled_row
         return replace(self, image=self.image[:, :, first:], mask=self.mask[:, first:])
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from spider_utils.data.planes import PLANES, ChannelVolume, cut, join, pad_to, padded_size, relative_positions
+from spider_utils.data.planes import PLANES, cut, join, pad_to, padded_size, relative_positions
 from spider_utils.errors import DataError
 from spider_utils.models.network import SegmentationNetwork
 from spider_utils.runtime import seed_everything
@@ -19,6 +19,7 @@ from spider_utils.training.checkpoints import read_tensors, write_tensors
 from spider_utils.training.losses import make_loss
 
 PIXELS_AT_ONCE = 1 << 17  # of a forward pass: eight slices of 128 x 128
+_CALLED = 0.05  # probability from which on a voxel is worth a look
 _BORDER = 2  # voxels that a crop's edge reaches into, as two 3x3x3 convolutions have it
 
 
@@ -138,10 +139,25 @@ class PlaneFusion(nn.Module):
         return self
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """A patient that a fusion learns from, or is checked on.
+
+    Attributes:
+        planes: probabilities of the three networks, which do not know the patient, (slice, row, column) each.
+        truth: bool (slice, row, column).
+        first_row: what lies above is left out, because not every disc there is labelled.
+    """
+
+    planes: Mapping[str, np.ndarray]
+    truth: np.ndarray
+    first_row: int = 0
+
+
 def train_fusion(
     design: FusionDesign,
-    train: Sequence[tuple[Mapping[str, np.ndarray], np.ndarray]],
-    check: Sequence[tuple[Mapping[str, np.ndarray], np.ndarray]],
+    train: Sequence[Lesson],
+    check: Sequence[Lesson],
     steps: int = 200,
     learning_rate: float = 1e-2,
     crop: int = 32,
@@ -155,8 +171,8 @@ def train_fusion(
 
     Args:
         design: of the fusion.
-        train: (probabilities of the planes, truth bool (slice, row, column)) of each patient that it learns from.
-        check: the same of other patients, on which it is validated ten times.
+        train: patients that it learns from.
+        check: other patients, on which it is validated ten times.
         steps: of training.
         learning_rate: of the first step.
         crop: edge of a crop, voxels; smaller where the volume is.
@@ -175,7 +191,7 @@ def train_fusion(
     seed_everything(seed)
     rng = np.random.default_rng(seed)
     fusion, loss = PlaneFusion(design), make_loss("dice_ce", 2)
-    volumes = [_prepared(design, *one) for one in train]
+    volumes = [_prepared(design, lesson) for lesson in train]
     optimizer = torch.optim.Adam(fusion.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     history: list[dict[str, float]] = []
@@ -200,12 +216,12 @@ def train_fusion(
     return fusion.eval(), history
 
 
-def _prepared(design: FusionDesign, probabilities: Mapping[str, np.ndarray], truth: np.ndarray) -> tuple:
+def _prepared(design: FusionDesign, lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Channels and truth as tensors, and the voxels that crops are drawn around."""
-    some = np.maximum.reduce([np.asarray(one) for one in probabilities.values()]) > 0.05
-    around = np.argwhere(some | truth)
-    channels = torch.from_numpy(fusion_input(probabilities, design.positions))
-    return channels, torch.from_numpy(truth.astype(np.int64)), around
+    channels = fusion_input(lesson.planes, design.positions)[:, :, lesson.first_row :]  # places are those in the whole volume
+    truth = lesson.truth[:, lesson.first_row :]
+    some = np.maximum.reduce([np.asarray(one)[:, lesson.first_row :] for one in lesson.planes.values()]) > _CALLED
+    return torch.from_numpy(channels), torch.from_numpy(truth.astype(np.int64)), np.argwhere(some | truth)
 
 
 def _crop(
@@ -223,14 +239,10 @@ def _smallest(crops: Sequence[tuple[torch.Tensor, torch.Tensor]], axis: int) -> 
     return min(truth.shape[axis] for _, truth in crops)
 
 
-def _pooled_dice(fusion: PlaneFusion, volumes: Sequence[tuple[Mapping[str, np.ndarray], np.ndarray]]) -> float:
+def _pooled_dice(fusion: PlaneFusion, lessons: Sequence[Lesson]) -> float:
     both = said = 0
-    for probabilities, truth in volumes:
-        mask = fusion.probability(probabilities) > 0.5
+    for lesson in lessons:
+        mask = fusion.probability(lesson.planes)[:, lesson.first_row :] > 0.5
+        truth = lesson.truth[:, lesson.first_row :]
         both, said = both + 2 * int((mask & truth).sum()), said + int(mask.sum()) + int(truth.sum())
     return both / said if said else 0.0
-
-
-def predict_planes(networks: Mapping[str, SegmentationNetwork], volume: ChannelVolume, device: str = "cpu") -> dict[str, np.ndarray]:
-    """``plane_probability`` of each of PLANES; networks by plane."""
-    return {plane: plane_probability(networks[plane], volume.image, plane, device) for plane in PLANES}

@@ -1,0 +1,572 @@
+"""`triplanar`: one 2D network a plane, fused by a small 3D network; its cross-validation, its tables and its training-size curve.
+
+Each fold of the cross-validation parts the patients into four: those that train the three 2D networks, those whose predictions train the
+fusion, those on which weights of both are chosen, and those that test. The source splits a validation set in two for the fusion and
+does not say whether the patients of its tables were in it; here nobody who is scored chose anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spider_utils.data.augment import make_augment
+from spider_utils.data.discs import DiscSet
+from spider_utils.data.manifest import published_table
+from spider_utils.data.planes import PLANES, ChannelVolume, PlaneSlices, padded_size
+from spider_utils.ensemble.planes import FusionDesign, Lesson, PlaneFusion, plane_probability, train_fusion
+from spider_utils.errors import KitError
+from spider_utils.evaluation.discs import LABELLED_DISCS, by_disc, keep_lowest, pieces, position_counts
+from spider_utils.evaluation.metrics import measure_case
+from spider_utils.evaluation.statistics import FOREGROUND, compare, summarise
+from spider_utils.files import atomic_path, fingerprint, read_json, sha256_of, write_json
+from spider_utils.labels import disc_name
+from spider_utils.locks import make_once
+from spider_utils.models import build_model
+from spider_utils.runtime import pick_device, progress, seed_everything
+from spider_utils.training.checkpoints import copy_matching_weights
+from spider_utils.training.loop import RunResult, TrainConfig, fit
+from spider_utils.workflow import Workspace
+
+N_FOLDS = 4
+FUSED, MEAN = "fused", "mean of three"
+FUSIONS = {
+    FUSED: FusionDesign(),
+    "fused without positions": FusionDesign(positions=False),
+    "weights voxel by voxel": FusionDesign(kernel=1, hidden=0, positions=False),
+}
+METHODS = (*PLANES, MEAN, *FUSIONS)
+RULES = ("all", "lowest seven")
+CONTRASTS = ("fat", "inn", "wat")  # disc and surroundings differ least in the opposed phase (notebook 10)
+DISCS = {number: disc_name(number) for number in range(1, LABELLED_DISCS + 1)}
+_TOLERANCE_MM = 1.0
+_VERSION = 1  # raised whenever the same runs would be fused, or volumes prepared, otherwise
+
+
+def printed(table: str) -> pd.DataFrame:
+    """What the source prints: "table1" (plane, dice) or "tables2to4" (table, row, disc, dice).
+
+    Raises:
+        KitError: another name.
+    """
+    if table not in ("table1", "tables2to4"):
+        raise KitError(f"'{table}' is not known. Known are: table1, tables2to4")
+    return published_table(f"triplanar_{table}")
+
+
+# ------------------------------------------------------------------------------------------------------------------- folds
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Who does what in one fold; nobody does two things.
+
+    Attributes:
+        number: from 0.
+        train: patients that train the 2D networks.
+        learn: patients whose predictions train the fusion.
+        check: patients on whom the best weights of networks and fusion are chosen.
+        test: patients that are scored.
+
+    Raises:
+        KitError: a patient has two parts, or a part is empty.
+    """
+
+    number: int
+    train: tuple[int, ...]
+    learn: tuple[int, ...]
+    check: tuple[int, ...]
+    test: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        parts = (self.train, self.learn, self.check, self.test)
+        if not all(parts):
+            raise KitError("a fold needs patients to train, to fuse, to check and to test: use more patients or fewer folds")
+        everybody = [patient for part in parts for patient in part]
+        if len(set(everybody)) != len(everybody):
+            raise KitError(f"fold {self.number}: a patient is in two of its parts, so that scores would flatter")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the card of a run: name, number and fingerprint."""
+        parts = [self.train, self.learn, self.check, self.test]
+        return {"name": f"triplanar{N_FOLDS}", "seed": 0, "fold": self.number, "fingerprint": fingerprint(parts)}
+
+
+def make_folds(patients: Sequence[int], n_folds: int = N_FOLDS, seed: int = 0) -> list[Fold]:
+    """Folds by patient: each tests once; of the others two thirds train, and the rest parts into learn and check.
+
+    Sixteen patients in four folds: 8 train, 2 learn, 2 check, 4 test.
+
+    Raises:
+        KitError: too few patients.
+    """
+    order = np.random.default_rng(seed).permutation(sorted(patients)).tolist()
+    folds = []
+    for number, test in enumerate(np.array_split(order, n_folds)):
+        others = [patient for patient in order if patient not in test]
+        n_train = len(others) - max(2, round(len(others) / 3))
+        held = others[n_train:]
+        parts = (others[:n_train], held[: (len(held) + 1) // 2], held[(len(held) + 1) // 2 :], test.tolist())
+        folds.append(Fold(number, *(tuple(sorted(part)) for part in parts)))
+    return folds
+
+
+# ---------------------------------------------------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the networks of one profile are made and trained.
+
+    Attributes:
+        options: of the network dilated_unet.
+        epochs, steps_per_epoch: of a 2D network; steps rather than slices, so that planes and patient numbers compare.
+        step_pixels: pixels of a step; slices of the three planes differ in size.
+        learning_rate, optimizer, schedule, augment: as in a Profile.
+        empty_step: of slices without a disc every so many is shown in training.
+        fusion_steps: of a fusion.
+        folds: how many of the N_FOLDS folds the notebook does.
+        curve: numbers of training patients of the curve, besides all of them.
+    """
+
+    options: Mapping[str, Any] = field(hash=False)
+    epochs: int
+    steps_per_epoch: int
+    step_pixels: int
+    learning_rate: float
+    optimizer: str
+    schedule: str
+    augment: str
+    empty_step: int
+    fusion_steps: int
+    folds: int
+    curve: tuple[int, ...]
+
+
+SETTINGS: dict[str, Settings] = {
+    "smoke": Settings(
+        options={"encoder": "tu-test_resnet", "decoder_channels": [16, 16, 12, 8]},
+        epochs=2,
+        steps_per_epoch=8,
+        step_pixels=4 * 128 * 128,
+        learning_rate=1e-2,
+        optimizer="adamw",
+        schedule="one_cycle",
+        augment="none",
+        empty_step=6,
+        fusion_steps=20,
+        folds=1,
+        curve=(1,),
+    ),
+    "quick": Settings(
+        options={"encoder": "tu-test_resnet", "decoder_channels": [32, 24, 16, 8]},
+        epochs=3,
+        steps_per_epoch=30,
+        step_pixels=8 * 128 * 128,
+        learning_rate=1e-2,
+        optimizer="adamw",
+        schedule="one_cycle",
+        augment="none",
+        empty_step=4,
+        fusion_steps=150,
+        folds=4,
+        curve=(1, 2, 4),
+    ),
+    # The source says: ResNet-50 at stride 8, starting from pretrained weights, extensive augmentation, 4 folds. Nothing of
+    # steps, rates or losses.
+    "paper": Settings(
+        options={"encoder": "resnet50", "encoder_weights": "imagenet", "decoder_channels": [256, 128, 64, 32]},
+        epochs=50,
+        steps_per_epoch=200,
+        step_pixels=8 * 256 * 256,
+        learning_rate=1e-3,
+        optimizer="adam",
+        schedule="cosine",
+        augment="triplanar",
+        empty_step=2,
+        fusion_steps=2000,
+        folds=4,
+        curve=(1, 2, 4),
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------------------------------------- study
+
+
+class TriplanarStudy:
+    """The source's cross-validation on one set of volumes; each part of it is made when it is asked for first, and kept.
+
+    Attributes:
+        volumes: the patients, by number.
+        folder: of its runs, one a training: fold<k>-<plane>.
+        settings: see Settings.
+        data: what the volumes are, for the cards of runs: kind and fingerprint.
+        folds: who does what.
+        device: "auto", "cpu", "cuda" or "mps".
+    """
+
+    def __init__(
+        self,
+        volumes: Mapping[int, ChannelVolume],
+        folder: str | Path,
+        settings: Settings,
+        data: Mapping[str, str],
+        folds: Sequence[Fold] | None = None,
+        device: str = "auto",
+    ):
+        self.volumes, self.folder, self.settings, self.data, self.device = volumes, Path(folder), settings, dict(data), device
+        self.folds = list(folds) if folds is not None else make_folds(list(volumes))[: settings.folds]
+        self._masks: dict[tuple[str, int], np.ndarray] = {}
+
+    @classmethod
+    def open(cls, workspace: Workspace) -> TriplanarStudy:
+        """The study of a workspace's disc volumes in its profile."""
+        discs = workspace.discs()
+        folder = workspace.home / "runs" / f"{workspace.profile.name}-triplanar"
+        facts = {"kind": discs.kind, "fingerprint": fingerprint([discs.state(), CONTRASTS, _VERSION])}
+        return cls(load_volumes(discs, CONTRASTS), folder, SETTINGS[workspace.profile.name], facts)
+
+    @property
+    def tested(self) -> list[tuple[Fold, int]]:
+        """Every test patient with the fold that tests it, by patient."""
+        return sorted(((fold, patient) for fold in self.folds for patient in fold.test), key=lambda pair: pair[1])
+
+    # -- networks
+
+    def train(
+        self,
+        fold: Fold,
+        plane: str,
+        patients: Sequence[int] | None = None,
+        crop: bool = True,
+        start_from: RunResult | None = None,
+    ) -> RunResult:
+        """The trained network of a plane, trained now when there is no finished run with these settings.
+
+        Args:
+            fold: whose training patients it sees; the best epoch is chosen on its patients to check.
+            plane: "sagittal", "axial" or "coronal".
+            patients: fewer patients to train on, for the curve; the fold's when None.
+            crop: whether unlabelled discs are cropped out of training images, as in the source.
+            start_from: a run whose weights it starts with; None starts as the settings say.
+        """
+        chosen = tuple(patients or fold.train)
+        if not set(chosen) <= set(fold.train):
+            raise KitError(f"fold {fold.number} trains with {fold.train}, not with {chosen}")
+        settings = self.settings
+        parts = [f"fold{fold.number}", plane]
+        parts += [f"{len(chosen)}patients"] * (chosen != fold.train) + ["uncropped"] * (not crop)
+        volumes = [self.volumes[patient] for patient in chosen]
+        volumes = [one.without_unlabelled_discs() for one in volumes] if crop else volumes
+        seed_everything(fold.number)
+        channels = len(volumes[0].image)
+        model = build_model("dilated_unet", channels, 2, **settings.options)
+        if start_from is not None:
+            copy_matching_weights(start_from.load_model(), model)
+        shapes = [np.delete(one.mask.shape, PLANES[plane]) for one in volumes]
+        size = padded_size(np.max(shapes, axis=0).tolist(), model.stride)
+        batch = max(2, round(settings.step_pixels / (size[0] * size[1])))
+        config = TrainConfig(
+            epochs=settings.epochs,
+            batch_size=batch,
+            learning_rate=settings.learning_rate,
+            optimizer=settings.optimizer,
+            schedule=settings.schedule,
+            samples_per_epoch=batch * settings.steps_per_epoch,
+            seed=fold.number,
+        )
+        train_set = PlaneSlices(
+            volumes, plane, model.stride, make_augment(settings.augment), fold.number, settings.empty_step, config.samples_per_epoch
+        )
+        val_set = PlaneSlices(
+            [self.volumes[patient].without_unlabelled_discs() for patient in fold.check], plane, model.stride,
+            empty_step=settings.empty_step,
+        )  # fmt: skip
+        card = {
+            "scheme": "discs",
+            "plane": plane,
+            "data": self.data,
+            "split": fold.facts,
+            "patients": list(chosen),
+            "cropped": crop,
+            "augment": settings.augment,
+        }
+        if start_from is not None:
+            card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
+        return fit(model, train_set, val_set, self.folder / "-".join(parts), config, card, device=self.device, overwrite=True)
+
+    def probability(self, run: RunResult, patient: int) -> np.ndarray:
+        """What a run says of a patient: float16 (slice, row, column); computed once and kept in the run's folder.
+
+        Raises:
+            KitError: the run was trained on this patient.
+        """
+        if patient in run.card["patients"]:
+            raise KitError(f"run '{Path(run.folder).name}' was trained on patient {patient}: its predictions there mean nothing")
+        path = Path(run.folder) / f"probability-{patient}.npy"  # a run that is trained anew replaces its whole folder
+
+        def predict() -> None:
+            device = pick_device(self.device)
+            found = plane_probability(run.load_model(device), self.volumes[patient].image, run.card["plane"], device)
+            with atomic_path(path) as partial, open(partial, "wb") as file:
+                np.save(file, found.astype(np.float16))
+
+        make_once(path, path.is_file, predict)
+        return np.load(path)
+
+    def planes(self, fold: Fold, patient: int) -> dict[str, np.ndarray]:
+        """float32 probabilities of the fold's three networks for a patient that they do not know, by plane."""
+        return {plane: self.probability(self.train(fold, plane), patient).astype(np.float32) for plane in PLANES}
+
+    # -- fusion
+
+    def fusion(self, fold: Fold, name: str = FUSED) -> PlaneFusion:
+        """A fold's fusion, trained on what its networks say of patients that they do not know.
+
+        Args:
+            fold: whose patients.
+            name: one of FUSIONS.
+        """
+        path = self.folder / f"fold{fold.number}-{name.replace(' ', '-')}.safetensors"
+        runs = [self.train(fold, plane) for plane in PLANES]
+        weights = [sha256_of(Path(run.folder) / "model.safetensors") for run in runs]
+        design, steps = FUSIONS[name], self.settings.fusion_steps
+        key = fingerprint([_VERSION, design.__dict__, steps, weights, fold.learn, fold.check])
+        notes = path.with_suffix(".json")
+
+        def is_there() -> bool:
+            return path.is_file() and notes.is_file() and read_json(notes).get("key") == key
+
+        def make() -> None:
+            learn, check = ([self._lesson(fold, patient) for patient in who] for who in (fold.learn, fold.check))
+            fusion, history = train_fusion(design, learn, check, steps=steps, seed=fold.number)
+            fusion.save(path)
+            write_json(notes, {"key": key, "design": design.__dict__, "history": history})
+
+        make_once(path, is_there, make)
+        return PlaneFusion(design).load(path).eval()
+
+    def _lesson(self, fold: Fold, patient: int) -> Lesson:
+        volume = self.volumes[patient]
+        return Lesson(self.planes(fold, patient), volume.mask > 0, volume.first_labelled_row)
+
+    def fold_is_done(self, fold: Fold) -> list[RunResult]:
+        """Train all of a fold: three networks and its fusions."""
+        runs = [self.train(fold, plane) for plane in PLANES]
+        for name in FUSIONS:
+            self.fusion(fold, name)
+        return runs
+
+    # -- masks and scores
+
+    def mask(self, method: str, fold: Fold, patient: int) -> np.ndarray:
+        """bool (slice, row, column): where a method of METHODS sees a disc (probability above one half)."""
+        if (method, patient) not in self._masks:
+            planes = self.planes(fold, patient)
+            if method in PLANES:
+                found = planes[method]
+            elif method == MEAN:
+                found = np.mean(list(planes.values()), axis=0)
+            else:
+                found = self.fusion(fold, method).probability(planes)
+            self._masks[method, patient] = found > 0.5
+        return self._masks[method, patient]
+
+    def scores(self, methods: Sequence[str] = METHODS, rule: str = "lowest seven") -> pd.DataFrame:
+        """Scores of methods on every test patient, disc by disc.
+
+        Args:
+            methods: of METHODS.
+            rule: "lowest seven" (the source's filter, see keep_lowest) or "all" (whatever was found).
+
+        Returns:
+            Rows of measure_case (class 1 to 7, no distances) with method, case and patient. A voxel counts for the nearest true disc.
+        """
+        if rule not in RULES:
+            raise KitError(f"unknown rule '{rule}'. Known are: {', '.join(RULES)}")
+        tables = []
+        for fold, patient in self.tested:
+            volume = self.volumes[patient]
+            for method in methods:
+                mask = self.mask(method, fold, patient)
+                if rule == "lowest seven":
+                    mask = keep_lowest(mask, volume.spacing)
+                tables.append(score_by_disc(volume, mask).assign(method=method))
+        return pd.concat(tables, ignore_index=True)
+
+    @cached_property
+    def final(self) -> pd.DataFrame:
+        """``scores`` of all methods under the source's rule."""
+        return self.scores()
+
+    def table1(self, scores: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The source's Table 1: mean Dice (over discs, then patients) of planes and fusion, printed beside measured.
+
+        Returns:
+            One row a method: method, printed, mean, low, high (95 % over patients), patients, and fused minus it with its paired
+            interval: gain, gain_low, gain_high.
+        """
+        scores = self.final if scores is None else scores
+        print_of = printed("table1").set_index("plane")["dice"]
+        of = {method: rows for method, rows in scores.groupby("method", sort=False)}
+        rows = []
+        for method in of:
+            ours = _foreground(summarise(of[method]), "dice")
+            row = {"method": method, "printed": print_of.get("ensemble" if method == FUSED else method, np.nan)}
+            row |= {"mean": ours["mean"], "low": ours["low"], "high": ours["high"], "patients": ours["patients"]}
+            if method != FUSED and FUSED in of:
+                gain = _foreground(compare(of[FUSED], of[method]), "dice")
+                row |= {"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def table2(self, method: str = FUSED, scores: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The source's Table 2: Dice by disc, printed beside measured.
+
+        Returns:
+            One row a disc and the mean: disc, name, printed, mean, low, high, patients.
+        """
+        scores = self.final if scores is None else scores
+        ours = summarise(scores[scores["method"] == method])
+        ours = ours[ours["metric"] == "dice"].assign(disc=lambda rows: rows["class"].map(lambda k: "mean" if k < 0 else str(k)))
+        theirs = printed("tables2to4").query("table == 2").set_index("disc")["dice"]
+        return ours.assign(printed=ours["disc"].map(theirs))[["disc", "name", "printed", "mean", "low", "high", "patients"]]
+
+    # -- what the source says and does not measure
+
+    def by_position(self, methods: Sequence[str] = (*PLANES, FUSED), bins: int = 9) -> pd.DataFrame:
+        """Is a plane better in the middle of the disc, along its normal, than at its ends?
+
+        Returns:
+            One row a method, direction (the plane whose normal it is) and bin: position (-1 to 1: the disc's ends), dice of
+            all test patients' voxels there.
+        """
+        edges, rows = np.linspace(-1, 1, bins + 1), []
+        for plane, axis in PLANES.items():
+            for method in methods:
+                counts = 0
+                for fold, patient in self.tested:
+                    volume = self.volumes[patient]
+                    found = keep_lowest(self.mask(method, fold, patient), volume.spacing)
+                    counts = counts + position_counts(volume.mask, found, volume.spacing, axis, edges)
+                tp, fp, fn = counts
+                dice = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+                middles = (edges[:-1] + edges[1:]) / 2
+                rows.append(pd.DataFrame({"method": method, "direction": plane, "position": middles, "dice": dice}))
+        return pd.concat(rows, ignore_index=True)
+
+    def curve(self, plane: str = "sagittal", fold: Fold | None = None) -> pd.DataFrame:
+        """The training-size curve of one plane: score against the number of training patients, as many steps for each.
+
+        Scored are the fold's patients to test and to learn, who are all unknown to the network.
+
+        Returns:
+            One row a number: patients, mean, low, high (mean Dice over discs, then patients; 95 %), tested.
+        """
+        fold, rows = fold or self.folds[0], []
+        sizes = sorted({n for n in self.settings.curve if n < len(fold.train)} | {len(fold.train)})
+        for n in sizes:
+            run = self.train(fold, plane, fold.train[:n])
+            found = _foreground(summarise(self._score(run, (*fold.learn, *fold.test))), "dice")
+            rows.append({"patients": n, "mean": found["mean"], "low": found["low"], "high": found["high"], "tested": found["n"]})
+        return pd.DataFrame(rows)
+
+    def _score(self, run: RunResult, patients: Sequence[int], rule: str = "lowest seven") -> pd.DataFrame:
+        tables = []
+        for patient in patients:
+            volume, mask = self.volumes[patient], self.probability(run, patient) > 0.5
+            tables.append(score_by_disc(volume, keep_lowest(mask, volume.spacing) if rule == "lowest seven" else mask))
+        return pd.concat(tables, ignore_index=True)
+
+    def unlabelled(self, all_discs: Mapping[int, np.ndarray], plane: str = "sagittal", fold: Fold | None = None) -> pd.DataFrame:
+        """What discs that nobody labelled do to a network, with and without the source's remedy of cropping them out.
+
+        Args:
+            all_discs: every disc in view by patient, (slice, row, column), numbered from L5/S1 upward; those above the seventh were not
+                labelled.
+            plane: of the network.
+            fold: whose patients to test and to learn are scored.
+
+        Returns:
+            One row a training and patient: training ("cropped" or "as labelled"), patient, found_above (share of the
+            unlabelled discs' voxels that it calls disc), extra_mm3 (volume called disc above the highest labelled one), dice_seventh
+            and dice (mean over discs), each with no rule ("all") and with the lowest seven.
+        """
+        fold, rows = fold or self.folds[0], []
+        for training, crop in (("cropped", True), ("as labelled", False)):
+            run = self.train(fold, plane, crop=crop)
+            for patient in (*fold.learn, *fold.test):
+                volume = self.volumes[patient]
+                mask = self.probability(run, patient) > 0.5
+                above = (all_discs[patient] > LABELLED_DISCS) & (all_discs[patient] < 99)
+                top = np.flatnonzero(volume.mask.any(axis=(0, 2)))[0]
+                row = {
+                    "training": training,
+                    "patient": patient,
+                    "found_above": float(mask[above].mean()) if above.any() else np.nan,
+                    "extra_mm3": float(mask[:, :top].sum() * np.prod(volume.spacing)),
+                }
+                for rule in RULES:
+                    scores = self._score(run, [patient], rule).set_index("class")["dice"]
+                    suffix = "" if rule == "lowest seven" else "_all"
+                    row |= {f"dice_seventh{suffix}": scores[LABELLED_DISCS], f"dice{suffix}": scores.mean()}
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def sacral(self, all_discs: Mapping[int, np.ndarray], method: str = FUSED) -> pd.DataFrame:
+        """Whether anything is found below L5/S1, and what the rule of the lowest seven then costs.
+
+        Returns:
+            One row a test patient: patient, has_sacral_disc, pieces, below (pieces that lie wholly below the lowest labelled disc's middle
+            and touch no labelled disc), dice_first, dice_seventh under the rule.
+        """
+        rows = []
+        for fold, patient in self.tested:
+            volume = self.volumes[patient]
+            found = pieces(self.mask(method, fold, patient), volume.spacing)
+            middle = np.argwhere(volume.mask == 1)[:, 1].mean()
+            numbers = range(1, found.max() + 1)
+            below = [k for k in numbers if not volume.mask[found == k].any() and np.argwhere(found == k)[:, 1].mean() > middle]
+            scores = score_by_disc(volume, (found > 0) & (found <= LABELLED_DISCS)).set_index("class")["dice"]
+            rows.append(
+                {
+                    "patient": patient,
+                    "has_sacral_disc": bool((all_discs[patient] == 99).any()),
+                    "pieces": len(numbers),
+                    "below": len(below),
+                    "dice_first": scores[1],
+                    "dice_seventh": scores[LABELLED_DISCS],
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def load_volumes(
+    discs: DiscSet, contrasts: Sequence[str] | None = None, spacing_mm: tuple[float, float, float] | None = None
+) -> dict[int, ChannelVolume]:
+    """Every patient of a set, by number; see ChannelVolume.of."""
+    loaded = {}
+    for case in progress(discs.cases["case"].tolist(), desc="reading volumes", lines=1):
+        volume = ChannelVolume.of(discs.load(case), contrasts, spacing_mm)
+        loaded[volume.patient] = volume
+    return loaded
+
+
+def score_by_disc(volume: ChannelVolume, mask: np.ndarray) -> pd.DataFrame:
+    """measure_case of the discs that a volume's truth holds, with case and patient; each found voxel counts for the nearest disc."""
+    there = {number: name for number, name in DISCS.items() if (volume.mask == number).any()}
+    table = measure_case(volume.mask, by_disc(volume.mask, mask, volume.spacing), None, there, _TOLERANCE_MM)
+    return table.assign(case=volume.case, patient=volume.patient)
+
+
+def _foreground(table: pd.DataFrame, metric: str) -> pd.Series:
+    """The row of the mean over discs."""
+    return table[(table["class"] == FOREGROUND) & (table["metric"] == metric)].iloc[0]
