@@ -63,6 +63,13 @@ class PhantomSize(StrEnum):
     small = "small"
 
 
+class PhantomKind(StrEnum):
+    """Which layout a phantom is written in."""
+
+    spider = "spider"
+    ivd = "ivd"
+
+
 Profile = Annotated[ProfileName, typer.Option(help="How much work is done.")]
 Data = Annotated[DataKind, typer.Option(help="phantom needs nothing; the others need --root.")]
 Root = Annotated[str | None, typer.Option(help="Folder of the real data.")]
@@ -73,19 +80,27 @@ Root = Annotated[str | None, typer.Option(help="Folder of the real data.")]
 
 @data_app.command("phantom")
 def data_phantom(
-    out: Annotated[Path, typer.Option(help="Folder to write, in SPIDER's layout.")],
-    patients: Annotated[int, typer.Option(min=1, help="How many patients.")] = 24,
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    patients: Annotated[int | None, typer.Option(min=1, help="How many patients; 24, of kind ivd 16, when left out.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
     size: Annotated[PhantomSize, typer.Option(help="full (hospital voxel sizes) or small (coarse).")] = PhantomSize.full,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one a core, at most 4, when left out.")] = None,
+    kind: Annotated[
+        PhantomKind, typer.Option(help="spider (SPIDER's layout) or ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout).")
+    ] = PhantomKind.spider,
 ) -> None:
-    """Generate phantoms: images, masks, overview and gradings of made-up patients.
+    """Generate phantoms: images, masks and tables of made-up patients.
 
     Example: spider-kit data phantom --out data/mine --patients 4 --seed 7
     """
+    if kind == PhantomKind.ivd:
+        from spider_utils.data.phantom.isotropic import IVDM3SEG_PATIENTS, VOXEL_MM, generate_disc_set
+
+        print(generate_disc_set(out, patients or IVDM3SEG_PATIENTS, seed, jobs, VOXEL_MM[size.value], show_progress=True))
+        return
     from spider_utils.data.phantom import generate_dataset
 
-    print(generate_dataset(out, patients, seed, jobs, size.value, show_progress=True))
+    print(generate_dataset(out, patients or 24, seed, jobs, size.value, show_progress=True))
 
 
 @data_app.command("fetch")

@@ -44,6 +44,7 @@ class Profile:
         enlarged_epochs: epochs on that set.
         crop_columns: width of the strips that training slices of ``slice_size`` are cut to (see data.augment.crop_columns);
             None trains on whole slices.
+        disc_patients, disc_voxel_mm: of the isotropic disc phantom (see data.phantom.isotropic).
     """
 
     name: str
@@ -66,6 +67,8 @@ class Profile:
     enlarge_to: int
     enlarged_epochs: int
     crop_columns: int | None
+    disc_patients: int
+    disc_voxel_mm: float
 
 
 PROFILES: dict[str, Profile] = {
@@ -96,6 +99,8 @@ PROFILES: dict[str, Profile] = {
         enlarge_to=64,
         enlarged_epochs=3,
         crop_columns=None,
+        disc_patients=6,
+        disc_voxel_mm=2.5,
     ),
     "quick": Profile(
         name="quick",
@@ -125,6 +130,8 @@ PROFILES: dict[str, Profile] = {
         enlarge_to=384,
         enlarged_epochs=12,
         crop_columns=64,
+        disc_patients=16,
+        disc_voxel_mm=2.5,
     ),
     # `medfusion`, sections 4.2, 4.3 and 5.2: 128x128, gray as RGB, 3535 images made of 447, Adam 1e-3, 50 epochs, batch 64,
     # learning rate reduced on plateau. Its encoders are not said.
@@ -155,6 +162,8 @@ PROFILES: dict[str, Profile] = {
         enlarge_to=3535,
         enlarged_epochs=50,
         crop_columns=None,
+        disc_patients=16,
+        disc_voxel_mm=1.25,
     ),
 }
 

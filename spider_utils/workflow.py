@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.data.augment import make_augment
+from spider_utils.data.discs import DiscSet, open_disc_set
 from spider_utils.data.enlarge import enlarge_store
 from spider_utils.data.phantom import GENERATOR_VERSION, generate_dataset
+from spider_utils.data.phantom.isotropic import SET_FILE, generate_disc_set, set_facts
 from spider_utils.data.slices import SliceDataset, SliceStore, build_store, thin_out
 from spider_utils.data.sources import KINDS, Source, open_source
 from spider_utils.data.splits import LEAKY, Split, make_split
@@ -117,6 +119,20 @@ class Workspace:
 
         make_once(folder, is_there, lambda: generate_dataset(folder, show_progress=True, **wanted))
         return open_source("phantom", folder)
+
+    def discs(self) -> DiscSet:
+        """The profile's isotropic disc phantom (see data.phantom.isotropic), whatever ``data`` is; made when it is not there.
+
+        Real volumes are opened with data.discs.open_disc_set: too few are public for a course to train on them.
+        """
+        folder = self.home / "data" / f"phantom-ivd-{self.profile.name}"
+        wanted = {"n_patients": self.profile.disc_patients, "seed": PHANTOM_SEED, "voxel_mm": self.profile.disc_voxel_mm}
+
+        def is_there() -> bool:
+            return (folder / SET_FILE).is_file() and read_json(folder / SET_FILE) == set_facts(**wanted)
+
+        make_once(folder, is_there, lambda: generate_disc_set(folder, show_progress=True, **wanted))
+        return open_disc_set("ivd-phantom", folder)
 
     def store(self, size: tuple[int, int] | None = None, enlarged_to: int | None = None) -> SliceStore:
         """The slices of every series, of the profile's size unless another is given.

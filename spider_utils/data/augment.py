@@ -22,7 +22,9 @@ Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 """Called with image uint8 (rows, columns) or (rows, columns, channels), mask uint8 (rows, columns) and a seed; returns both,
 augmented alike, and all channels alike."""
 
-AUGMENTS = ("none", "light", "field_of_view", "standard", "medfusion", "elastic", "tissue")
+AUGMENTS = ("none", "light", "field_of_view", "standard", "medfusion", "elastic", "tissue")  # for gray slices
+PLANE_AUGMENTS = ("triplanar",)  # for pictures of several contrasts, one a channel, from any plane
+FADINGS = ("gaussian", "inverse")
 
 
 @lru_cache
@@ -58,6 +60,15 @@ def _transforms(name: str) -> object:
             brightness,
         ],
         "elastic": [elastic],
+        # The library's share of the source's list (`triplanar`, Methods and Augmentation); each step by its own coin, so that
+        # all combinations come. A window that is cut out and resized is the picture enlarged and shifted.
+        "triplanar": [
+            A.Affine(scale=(1.0, 1.3), translate_percent=(-0.08, 0.08), p=0.5),  # crop and resize
+            A.Affine(shear=(-8, 8), p=0.5),  # tilt
+            A.Rotate(limit=12, p=0.5),
+            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.3, p=0.5),  # dynamic range
+            A.GaussNoise(std_range=(0.01, 0.05), p=0.5),
+        ],
     }
     return A.Compose(lists[name])
 
@@ -69,7 +80,7 @@ def make_augment(name: str) -> Augment | None:
         name: "none"; "light" (small shifts, brightness); "field_of_view" (other cuts and sizes of
             the picture: for networks that count levels); "standard" (the kit's training default, no flips); "medfusion" (the
             source's list, flips included); "elastic" (deformation of the whole image); "tissue" (`triplanar`: one structure
-            deformed and brightened).
+            deformed and brightened); "triplanar" (the whole of that source's list, see augment_triplanar).
 
     Raises:
         ValueError: unknown name.
@@ -78,8 +89,10 @@ def make_augment(name: str) -> Augment | None:
         return None
     if name == "tissue":
         return augment_tissue
+    if name == "triplanar":
+        return augment_triplanar
     if name not in AUGMENTS:
-        raise ValueError(f"unknown augmentation '{name}'. Known are: {', '.join(AUGMENTS)}")
+        raise ValueError(f"unknown augmentation '{name}'. Known are: {', '.join(AUGMENTS + PLANE_AUGMENTS)}")
     return PipelineAugment(name)
 
 
@@ -135,53 +148,72 @@ def displace(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, is_mask: 
     """Move pixels by a displacement field.
 
     Args:
-        array: uint8 (rows, columns).
+        array: uint8 (rows, columns) or (rows, columns, channels).
         rows, columns: float (rows, columns), where each output pixel is fetched from, relative to itself, in pixels.
         is_mask: nearest neighbour instead of linear interpolation.
     """
     grid = np.meshgrid(np.arange(array.shape[0]), np.arange(array.shape[1]), indexing="ij")
     where = (grid[0] + rows, grid[1] + columns)
-    return ndimage.map_coordinates(array, where, order=0 if is_mask else 1, mode="nearest").astype(array.dtype)
+
+    def moved(channel: np.ndarray) -> np.ndarray:
+        return ndimage.map_coordinates(channel, where, order=0 if is_mask else 1, mode="nearest").astype(array.dtype)
+
+    return moved(array) if array.ndim == 2 else np.stack([moved(channel) for channel in np.moveaxis(array, -1, 0)], axis=-1)
 
 
 def deform_at_points(
-    image: np.ndarray, mask: np.ndarray, points: np.ndarray, vectors: np.ndarray, reach: float
+    image: np.ndarray, mask: np.ndarray, points: np.ndarray, vectors: np.ndarray, reach: float, fading: str = "gaussian"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pull image and mask along ``vectors`` at ``points``; the pull fades with the distance to each point.
 
-    The source moves pixels "with amplitude proportional to f(inverse distance)" (`triplanar`, Augmentation) and leaves f open; a
-    Gaussian is smooth at the point itself, where an inverse distance is not defined.
+    The source moves pixels "with amplitude proportional to f(inverse distance)" (`triplanar`, Augmentation) and leaves f open; an
+    inverse distance is not defined at the point itself, where both choices here are smooth. The library has no such transform:
+    its elastic transform smooths noise of every pixel (Simard et al., ICDAR 2003), without points.
 
     Args:
-        image, mask: uint8 (rows, columns).
+        image: uint8 (rows, columns) or (rows, columns, channels).
+        mask: uint8 (rows, columns).
         points: (k, 2) row and column.
         vectors: (k, 2) displacement at each point, in pixels.
-        reach: standard deviation of the fading, in pixels.
+        reach: in pixels: the standard deviation of the Gaussian, or the distance at which the inverse has fallen to half.
+        fading: "gaussian", which leaves far pixels alone, or "inverse", 1 / (1 + (distance / reach)^2), which moves all.
+
+    Raises:
+        ValueError: unknown fading.
     """
-    field = np.zeros((2, *image.shape), np.float32)
-    for point, vector in zip(points, vectors, strict=True):
-        row = np.exp(-0.5 * ((np.arange(image.shape[0]) - point[0]) / reach) ** 2)
-        column = np.exp(-0.5 * ((np.arange(image.shape[1]) - point[1]) / reach) ** 2)
-        field -= np.asarray(vector, np.float32)[:, None, None] * np.outer(row, column).astype(np.float32)
+    if fading not in FADINGS:
+        raise ValueError(f"unknown fading '{fading}'. Known are: {', '.join(FADINGS)}")
+    # Squared distances in reaches along rows (k, rows) and columns (k, columns).
+    rows, columns = (
+        ((np.arange(image.shape[axis]) - points[:, axis, None]).astype(np.float32) / np.float32(reach)) ** 2 for axis in (0, 1)
+    )
+    pulls = np.asarray(vectors, np.float32)
+    if fading == "gaussian":  # the product of one factor a row and one a column
+        rows, columns = np.exp(-0.5 * rows), np.exp(-0.5 * columns)
+        field = [-(rows * pulls[:, k, None]).T @ columns for k in (0, 1)]
+    else:
+        weights = 1 / (1 + rows[:, :, None] + columns[:, None, :])
+        field = [-np.tensordot(pulls[:, k], weights, axes=1) for k in (0, 1)]
     return displace(image, *field, is_mask=False), displace(mask, *field, is_mask=True)
 
 
 def deform_grid(
-    image: np.ndarray, mask: np.ndarray, seed: int, nodes: int = 5, strength: float = 3.0
+    image: np.ndarray, mask: np.ndarray, seed: int, nodes: int = 5, strength: float = 3.0, fading: str = "gaussian"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Elastic deformation of the whole slice from an N x N grid of points with random directions (`triplanar`, Augmentation).
 
     Args:
-        image, mask: uint8 (rows, columns).
+        image, mask: as for deform_at_points.
         seed: of the directions and lengths.
         nodes: N; the points lie in the middle of N x N equal fields, and each point's pull fades over half a field.
         strength: largest displacement at a point, in pixels. Neighbours may add up to somewhat more.
+        fading: as for deform_at_points.
     """
-    random = np.random.default_rng(seed)
+    random, shape = np.random.default_rng(seed), image.shape[:2]
     middles = (np.arange(nodes) + 0.5) / nodes
-    points = np.stack(np.meshgrid(*(middles * n - 0.5 for n in image.shape), indexing="ij"), axis=-1).reshape(-1, 2)
+    points = np.stack(np.meshgrid(*(middles * n - 0.5 for n in shape), indexing="ij"), axis=-1).reshape(-1, 2)
     vectors = _random_vectors(random, len(points), strength)
-    return deform_at_points(image, mask, points, vectors, reach=sum(image.shape) / 4 / nodes)
+    return deform_at_points(image, mask, points, vectors, reach=sum(shape) / 4 / nodes, fading=fading)
 
 
 def _random_vectors(random: np.random.Generator, n: int, strength: float) -> np.ndarray:
@@ -196,7 +228,7 @@ def deform_tissue(
     """Elastic deformation at random points of one structure's contour and interior (`triplanar`, Augmentation).
 
     Args:
-        image, mask: uint8 (rows, columns).
+        image, mask: as for deform_at_points.
         label: mask value of the structure; image and mask come back unchanged when it is absent.
         seed: of the random points and directions.
         points: how many.
@@ -214,17 +246,44 @@ def deform_tissue(
 
 
 def brighten_tissue(image: np.ndarray, mask: np.ndarray, label: int, seed: int, strength: float = 0.25) -> np.ndarray:
-    """Multiply the pixels of one structure by a random factor of 1 ± ``strength``, blended over its edge (`triplanar`)."""
-    factor = 1 + np.random.default_rng(seed).uniform(-strength, strength)
-    weight = ndimage.gaussian_filter((mask == label).astype(np.float32), 0.7)
+    """Multiply the pixels of one structure by a random factor of 1 ± ``strength``, blended over its edge (`triplanar`).
+
+    Channels have a factor each: the source changes values "in some random direction".
+    """
+    factor = 1 + np.random.default_rng(seed).uniform(-strength, strength, image.shape[2:])
+    weight = ndimage.gaussian_filter((mask == label).astype(np.float32), 0.7).reshape(mask.shape + (1,) * (image.ndim - 2))
     return np.clip(np.rint(image * (1 + (factor - 1) * weight)), 0, 255).astype(np.uint8)
+
+
+def _draw_label(mask: np.ndarray, seed: int) -> int | None:
+    """One of the mask's labels, or None when it has none."""
+    labels = np.flatnonzero(np.bincount(mask.reshape(-1)))
+    labels = labels[1:] if len(labels) and labels[0] == 0 else labels
+    return int(np.random.default_rng(seed).choice(labels)) if len(labels) else None
 
 
 def augment_tissue(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Deform and brighten one structure of the slice, drawn at random (an Augment)."""
-    labels = np.unique(mask)[1:] if (mask == 0).any() else np.unique(mask)
-    if len(labels) == 0:
+    label = _draw_label(mask, seed)
+    if label is None:
         return image, mask
-    label = int(np.random.default_rng(seed).choice(labels))
     image, mask = deform_tissue(image, mask, label, seed + 1)
     return brighten_tissue(image, mask, label, seed + 2), mask
+
+
+def augment_triplanar(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """All augmentations of `triplanar` in all combinations (an Augment, for one channel a contrast).
+
+    Elastic grid, tissue deformation, tissue brightness, crop and resize, tilt, rotation, dynamic range and noise, each in half of
+    the pictures. Deformations are given as shares of the picture's longer side (1.2 %: 4 mm of IVDM3Seg's 320), because pictures
+    of the three planes and of coarser voxels differ in size. The source names no strengths; these keep a disc a disc.
+    """
+    bend, pull, shade = np.random.default_rng([seed, 3]).random(3) < 0.5
+    strength, label = 0.012 * max(mask.shape), _draw_label(mask, seed)
+    if bend:
+        image, mask = deform_grid(image, mask, seed + 1, 4, strength, fading="inverse")
+    if pull and label is not None:
+        image, mask = deform_tissue(image, mask, label, seed + 2, points=10, strength=strength)
+    if shade and label is not None:
+        image = brighten_tissue(image, mask, label, seed + 3)
+    return PipelineAugment("triplanar")(image, mask, seed)
