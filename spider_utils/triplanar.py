@@ -22,7 +22,7 @@ from spider_utils.data.manifest import published_table
 from spider_utils.data.planes import PLANES, ChannelVolume, PlaneSlices, padded_size
 from spider_utils.ensemble.planes import FusionDesign, Lesson, PlaneFusion, plane_probability, train_fusion
 from spider_utils.errors import KitError
-from spider_utils.evaluation.discs import LABELLED_DISCS, by_disc, keep_lowest, pieces, position_counts
+from spider_utils.evaluation.discs import LABELLED_DISCS, by_disc, keep_lowest, nearest_disc, pieces, position_counts
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.statistics import FOREGROUND, compare, summarise
 from spider_utils.files import atomic_path, fingerprint, read_json, sha256_of, write_json
@@ -168,7 +168,7 @@ SETTINGS: dict[str, Settings] = {
     "quick": Settings(
         options={"encoder": "tu-test_resnet", "decoder_channels": [32, 24, 16, 8]},
         epochs=3,
-        steps_per_epoch=30,
+        steps_per_epoch=26,
         step_pixels=8 * 128 * 128,
         learning_rate=1e-2,
         optimizer="adamw",
@@ -177,7 +177,7 @@ SETTINGS: dict[str, Settings] = {
         empty_step=4,
         fusion_steps=150,
         folds=4,
-        curve=(1, 2, 4),
+        curve=(1, 3),
     ),
     # The source says: ResNet-50 at stride 8, starting from pretrained weights, extensive augmentation, 4 folds. Nothing of
     # steps, rates or losses.
@@ -225,6 +225,7 @@ class TriplanarStudy:
         self.volumes, self.folder, self.settings, self.data, self.device = volumes, Path(folder), settings, dict(data), device
         self.folds = list(folds) if folds is not None else make_folds(list(volumes))[: settings.folds]
         self._masks: dict[tuple[str, int], np.ndarray] = {}
+        self._near: dict[int, np.ndarray] = {}
 
     @classmethod
     def open(cls, workspace: Workspace) -> TriplanarStudy:
@@ -399,8 +400,20 @@ class TriplanarStudy:
                 mask = self.mask(method, fold, patient)
                 if rule == "lowest seven":
                     mask = keep_lowest(mask, volume.spacing)
-                tables.append(score_by_disc(volume, mask).assign(method=method))
+                tables.append(self._scored(patient, mask).assign(method=method))
         return pd.concat(tables, ignore_index=True)
+
+    def _nearest(self, patient: int) -> np.ndarray:
+        if patient not in self._near:
+            self._near[patient] = nearest_disc(self.volumes[patient].mask, self.volumes[patient].spacing)
+        return self._near[patient]
+
+    def _scored(self, patient: int, mask: np.ndarray) -> pd.DataFrame:
+        """measure_case of the discs that a patient's truth holds, with case and patient; a found voxel counts for the nearest disc."""
+        volume = self.volumes[patient]
+        there = {number: name for number, name in DISCS.items() if (volume.mask == number).any()}
+        table = measure_case(volume.mask, by_disc(self._nearest(patient), mask), None, there, _TOLERANCE_MM)
+        return table.assign(case=volume.case, patient=patient)
 
     @cached_property
     def final(self) -> pd.DataFrame:
@@ -456,7 +469,7 @@ class TriplanarStudy:
                 for fold, patient in self.tested:
                     volume = self.volumes[patient]
                     found = keep_lowest(self.mask(method, fold, patient), volume.spacing)
-                    counts = counts + position_counts(volume.mask, found, volume.spacing, axis, edges)
+                    counts = counts + position_counts(volume.mask, self._nearest(patient), found, axis, edges)
                 tp, fp, fn = counts
                 dice = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
                 middles = (edges[:-1] + edges[1:]) / 2
@@ -483,7 +496,7 @@ class TriplanarStudy:
         tables = []
         for patient in patients:
             volume, mask = self.volumes[patient], self.probability(run, patient) > 0.5
-            tables.append(score_by_disc(volume, keep_lowest(mask, volume.spacing) if rule == "lowest seven" else mask))
+            tables.append(self._scored(patient, keep_lowest(mask, volume.spacing) if rule == "lowest seven" else mask))
         return pd.concat(tables, ignore_index=True)
 
     def unlabelled(self, all_discs: Mapping[int, np.ndarray], plane: str = "sagittal", fold: Fold | None = None) -> pd.DataFrame:
@@ -535,7 +548,7 @@ class TriplanarStudy:
             middle = np.argwhere(volume.mask == 1)[:, 1].mean()
             numbers = range(1, found.max() + 1)
             below = [k for k in numbers if not volume.mask[found == k].any() and np.argwhere(found == k)[:, 1].mean() > middle]
-            scores = score_by_disc(volume, (found > 0) & (found <= LABELLED_DISCS)).set_index("class")["dice"]
+            scores = self._scored(patient, (found > 0) & (found <= LABELLED_DISCS)).set_index("class")["dice"]
             rows.append(
                 {
                     "patient": patient,
@@ -558,13 +571,6 @@ def load_volumes(
         volume = ChannelVolume.of(discs.load(case), contrasts, spacing_mm)
         loaded[volume.patient] = volume
     return loaded
-
-
-def score_by_disc(volume: ChannelVolume, mask: np.ndarray) -> pd.DataFrame:
-    """measure_case of the discs that a volume's truth holds, with case and patient; each found voxel counts for the nearest disc."""
-    there = {number: name for number, name in DISCS.items() if (volume.mask == number).any()}
-    table = measure_case(volume.mask, by_disc(volume.mask, mask, volume.spacing), None, there, _TOLERANCE_MM)
-    return table.assign(case=volume.case, patient=volume.patient)
 
 
 def _foreground(table: pd.DataFrame, metric: str) -> pd.Series:

@@ -17,9 +17,11 @@ from spider_utils.models.network import SegmentationNetwork
 from spider_utils.runtime import seed_everything
 from spider_utils.training.checkpoints import read_tensors, write_tensors
 from spider_utils.training.losses import make_loss
+from spider_utils.training.precision import autocast, choose_amp
 
 PIXELS_AT_ONCE = 1 << 17  # of a forward pass: eight slices of 128 x 128
 _CALLED = 0.05  # probability from which on a voxel is worth a look
+_CHECKS = 5  # looks at the checked patients during a training
 _BORDER = 2  # voxels that a crop's edge reaches into, as two 3x3x3 convolutions have it
 
 
@@ -114,6 +116,7 @@ class PlaneFusion(nn.Module):
 
     def forward(self, channels: torch.Tensor) -> torch.Tensor:
         """Logits; see the class."""
+        channels = channels.contiguous(memory_format=torch.channels_last_3d)  # in half the time on CPUs
         for layer in self.layers[:-1]:
             channels = F.relu(layer(channels))
         return self.layers[-1](channels)
@@ -122,7 +125,7 @@ class PlaneFusion(nn.Module):
     def probability(self, probabilities: Mapping[str, np.ndarray]) -> np.ndarray:
         """float32 (slice, row, column): fused probability of a disc, of those of the three planes."""
         channels = torch.from_numpy(fusion_input(probabilities, self.design.positions))
-        return torch.softmax(self(channels[None]), dim=1)[0, 1].numpy()
+        return torch.softmax(self(channels[None]).float(), dim=1)[0, 1].numpy()
 
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors."""
@@ -172,7 +175,7 @@ def train_fusion(
     Args:
         design: of the fusion.
         train: patients that it learns from.
-        check: other patients, on which it is validated ten times.
+        check: other patients, on which it is validated a few times.
         steps: of training.
         learning_rate: of the first step.
         crop: edge of a crop, voxels; smaller where the volume is.
@@ -192,6 +195,7 @@ def train_fusion(
     rng = np.random.default_rng(seed)
     fusion, loss = PlaneFusion(design), make_loss("dice_ce", 2)
     volumes = [_prepared(design, lesson) for lesson in train]
+    amp = choose_amp("auto", "cpu", fusion)
     optimizer = torch.optim.Adam(fusion.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     history: list[dict[str, float]] = []
@@ -201,14 +205,16 @@ def train_fusion(
         drawn = [[part[..., : _smallest(drawn, 0), : _smallest(drawn, 1), : _smallest(drawn, 2)] for part in one] for one in drawn]
         channels, truth = (torch.stack(parts) for parts in zip(*drawn, strict=True))
         inner = [slice(_BORDER, n - _BORDER) if n > 3 * _BORDER else slice(None) for n in truth.shape[1:]]
-        error = loss(fusion(channels)[(..., *inner)], truth[(slice(None), *inner)])
+        with autocast(amp, "cpu"):
+            logits = fusion(channels)
+        error = loss(logits[(..., *inner)], truth[(slice(None), *inner)])
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         schedule.step()
         losses.append(float(error.detach()))
-        if step % max(1, steps // 10) == 0 or step == steps:
-            history.append({"step": step, "loss": float(np.mean(losses)), "dice": _pooled_dice(fusion, check)})
+        if step % max(1, steps // _CHECKS) == 0 or step == steps:
+            history.append({"step": step, "loss": float(np.mean(losses)), "dice": _pooled_dice(fusion, check, amp)})
             losses = []
             if history[-1]["dice"] > best[0]:
                 best = history[-1]["dice"], {name: tensor.detach().clone() for name, tensor in fusion.state_dict().items()}
@@ -239,10 +245,11 @@ def _smallest(crops: Sequence[tuple[torch.Tensor, torch.Tensor]], axis: int) -> 
     return min(truth.shape[axis] for _, truth in crops)
 
 
-def _pooled_dice(fusion: PlaneFusion, lessons: Sequence[Lesson]) -> float:
+def _pooled_dice(fusion: PlaneFusion, lessons: Sequence[Lesson], amp: str) -> float:
     both = said = 0
     for lesson in lessons:
-        mask = fusion.probability(lesson.planes)[:, lesson.first_row :] > 0.5
+        with autocast(amp, "cpu"):
+            mask = fusion.probability(lesson.planes)[:, lesson.first_row :] > 0.5
         truth = lesson.truth[:, lesson.first_row :]
         both, said = both + 2 * int((mask & truth).sum()), said + int(mask.sum()) + int(truth.sum())
     return both / said if said else 0.0

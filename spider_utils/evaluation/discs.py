@@ -59,36 +59,41 @@ def nearest_disc(truth: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     return truth[tuple(places)]
 
 
-def by_disc(truth: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+def by_disc(nearest: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A mask whose disc voxels carry the number of the nearest true disc, so that measure_case can score disc by disc.
 
     What is found where no disc is labelled burdens the nearest labelled one, as in `triplanar` the bottom disc pays for a sacral one.
+
+    Args:
+        nearest: of ``nearest_disc``.
+        mask: everything but 0 is disc.
     """
-    return np.where(mask.astype(bool), nearest_disc(truth, spacing_mm), 0).astype(np.uint8)
+    return np.where(mask.astype(bool), nearest, 0).astype(np.uint8)
 
 
 def position_counts(
-    truth: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float], axis: int, edges: Sequence[float]
+    truth: np.ndarray, nearest: np.ndarray, mask: np.ndarray, axis: int, edges: Sequence[float]
 ) -> np.ndarray:
     """Right and wrong voxels by their place along ``axis`` within the nearest disc.
 
     Args:
         truth: discs by number.
+        nearest: of ``nearest_disc``.
         mask: everything but 0 is disc.
-        spacing_mm: voxel size.
         axis: of the arrays.
         edges: of the bins (bins + 1), in halves of the disc's extent from its middle: -1 and 1 are its ends.
 
     Returns:
         int64 (3, bins): true positives, false positives, false negatives.
     """
-    nearest, found, counts = nearest_disc(truth, spacing_mm), mask.astype(bool), np.zeros((3, len(edges) - 1), np.int64)
-    for number in np.unique(truth[truth > 0]):
-        true = truth == number
-        extent = np.flatnonzero(true.any(axis=tuple(k for k in range(truth.ndim) if k != axis)))
-        middle, half = (extent[0] + extent[-1]) / 2, (extent[-1] - extent[0] + 1) / 2
-        ours = found & (nearest == number)
-        for row, voxels in enumerate((true & ours, ours & ~true, true & ~ours)):
-            along = (np.nonzero(voxels)[axis] - middle) / half
-            counts[row] += np.histogram(along, edges)[0]
-    return counts
+    found = mask.astype(bool)
+    middle, half = np.full((2, int(truth.max()) + 1), np.nan)
+    for number, box in enumerate(ndimage.find_objects(truth), start=1):
+        if box is not None:
+            first, end = box[axis].start, box[axis].stop
+            middle[number], half[number] = (first + end - 1) / 2, (end - first) / 2
+    counts = []
+    for voxels in (found & (truth > 0), found & (truth == 0), ~found & (truth > 0)):
+        number = nearest[voxels]
+        counts.append(np.histogram((np.nonzero(voxels)[axis] - middle[number]) / half[number], edges)[0])
+    return np.array(counts, np.int64)
