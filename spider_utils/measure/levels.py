@@ -11,6 +11,7 @@ lumbar vertebrae: from a mask of the lumbar spine nobody can tell whether there 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +42,8 @@ _THICK_BONE = 0.3  # of the radius of the largest ball inside a mask of vertebra
 _NO_BODY_MM, _ADULT_GAP_MM = 24.0, 35.0  # a gap below the first is no body's; the second is most adults'
 _FROM_BONE = 0.3  # a disc touches a vertebra, or nearly so
 _THICK_DISC = 0.6  # a piece of discs longer than a disc's thickness by this along the spine holds two of them
+_BODY_REACH = 0.8  # from the curve to the edge of a body
+_SOME_BONE = 0.1  # of a body's volume: so much of it is in view that it counts
 _ARCH = 1.0  # laminae and spinous processes begin this far behind the curve,
 _ARCH_DROP = (0.3, 0.25)  # lower than their body by the first number there, and by the second more for each gap further back
 _SURE = 0.25  # a voxel this near to where its level's arch should be belongs to it
@@ -117,7 +120,9 @@ def name_levels(
             levels, or no disc and no vertebra of ``min_size``.
     """
     classes, spacing, min_size = _checked(mask, spacing_mm, scheme, min_size)
-    box = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
+    labelled = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
+    # A margin of one voxel, so that borders within the image stay borders.
+    box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in labelled)
     spine = _Spine(classes[box], spacing, min_size, np.array([part.start for part in box]), classes.shape)
     spine.find_parts()
     spine.rhythm()
@@ -178,11 +183,22 @@ class _Part:
 
 
 def _usual_sizes(parts: list[_Part]) -> dict[str, float]:
-    """Kind -> median size (mm3 or mm2) of its parts, small pieces left out."""
-    sizes: dict[str, list[float]] = {}
-    for part in parts:
-        sizes.setdefault(part.kind, []).append(part.size)
-    return {kind: float(np.median([size for size in own if size > 0.2 * max(own)])) for kind, own in sorted(sizes.items())}
+    """Kind -> usual size (mm3 or mm2) of its parts, upset neither by many crumbs nor by one giant.
+
+    The median of the parts that are above a tenth of the size that half of all volume is in parts at least as large as.
+    """
+    usual = {}
+    for kind in sorted({part.kind for part in parts}):
+        sizes = np.sort([part.size for part in parts if part.kind == kind])
+        middle = sizes[np.searchsorted(np.cumsum(sizes), sizes.sum() / 2)]
+        usual[kind] = float(np.median(sizes[sizes >= 0.1 * middle]))
+    return usual
+
+
+def _large(parts: list[_Part]) -> list[_Part]:
+    """Parts that are not much smaller than usual for their kind."""
+    usual = _usual_sizes(parts)
+    return [part for part in parts if part.size > 0.3 * usual[part.kind]]
 
 
 class _Spine:
@@ -198,6 +214,7 @@ class _Spine:
         self.sacrum: list[_Part] = []  # parts that belong to the sacrum
         self.bodiless = False  # neither discs nor anything as thick as a body
         self.strays: list[_Part] = []  # thick bone off the curve
+        self._bone_at: np.ndarray | None = None  # mm along the curve of voxels of bodies
         self.bodies: np.ndarray | None = None  # bone before the arches, where canal or discs show where these begin
         self._dropped: list[tuple[_Part, str]] = []
 
@@ -218,7 +235,7 @@ class _Spine:
         cores = self._cores(discs)
         parts = self._on_curve([*discs, *cores])
         self.gap = self._measure_gap(parts)
-        extents = [np.ptp(self._extent(part)) for part in parts if part.kind == "disc"]
+        extents = [np.ptp(self._extent(part)) for part in _large([part for part in parts if part.kind == "disc"])]
         self.thickness = min(float(np.median(extents)), 0.4 * self.gap) if extents else 0.0
         self.parts = self._joined([piece for part in parts for piece in self._cut(part)])
 
@@ -254,8 +271,7 @@ class _Spine:
     def _guess_gap(self, discs: list[_Part]) -> float:
         """Gap (mm) from the size of parts alone: discs are about as long from front to back as levels are apart."""
         if discs:
-            largest = max(disc.size for disc in discs)
-            return _GAP_OF_DISC * float(np.median([self._length(disc) for disc in discs if disc.size > 0.3 * largest]))
+            return _GAP_OF_DISC * float(np.median([self._length(disc) for disc in _large(discs)]))
         gap = _GAP_OF_BODY * float(self._depth_inside(self.bones > 0).max())
         self.bodiless = gap < _NO_BODY_MM  # a slice at the side, through processes alone
         return _ADULT_GAP_MM if self.bodiless else gap
@@ -297,7 +313,7 @@ class _Spine:
             columns = np.arange(self.classes.shape[2]) * self.spacing[2]
             self.bodies = (self.bones > 0) & (columns[None, None, :] < wall[None, :, None])
             depth = self._depth_inside(self.bodies)
-            self.core_depth = min(_CORE * self.gap, 0.5 * float(depth.max()))
+            self.core_depth = min(_CORE * min(self.gap, _ADULT_GAP_MM), 0.5 * float(depth.max()))
         pieces, _ = ndimage.label(depth > self.core_depth)
         return self._split_off_voxels(pieces, "vertebra")
 
@@ -342,8 +358,8 @@ class _Spine:
     def _measure_gap(self, parts: list[_Part]) -> float:
         """Median distance (mm) of neighbours of one kind, without those that are too near or too far for the first guess."""
         steps = []
-        for kind, usual in _usual_sizes(parts).items():
-            at = [part.at for part in parts if part.kind == kind and part.size > 0.3 * usual]
+        for kind in ("disc", "vertebra"):
+            at = [part.at for part in _large([part for part in parts if part.kind == kind])]
             steps += [step for step in np.diff(at) if _LIKELY_GAPS[0] < step / self.gap < _LIKELY_GAPS[1]]
         return float(np.median(steps)) if steps else self.gap
 
@@ -363,7 +379,7 @@ class _Spine:
             count = 1 if over < _THICK_DISC else 1 + max(1, round(over))
             ends = low + self.thickness / 2, high - self.thickness / 2
         else:
-            count = max(1, round((high - low + 2 * self.core_depth) / self.gap - 0.2))
+            count = max(1, round((high - low + 2 * self.core_depth) / self.gap - 0.1))
             half = (high - low + 2 * self.core_depth) / (2 * count) - self.core_depth
             ends = low + half, high - half
         if count == 1:
@@ -407,16 +423,21 @@ class _Spine:
         there 1.5, and a part beside the curve the square of its distance over 0.35 gaps. So a gap of double length counts as
         a missing level, and a false piece between two discs fits nowhere and is left out.
         """
-        places = self._best_chain(lambda at: np.full(np.shape(at), self.gap))
+        places = self._best_chain(lambda along: self.gap)
         if len(places) > 4:  # levels get shorter upwards: once more with a gap that changes along the spine
             at = np.array([self.parts[k].at for k, _ in places])
             steps = np.array([place for _, place in places])
             gaps = 2 * np.diff(at) / np.diff(steps)
-            slope, start = np.polyfit((at[1:] + at[:-1]) / 2, gaps, 1)
-            places = self._best_chain(lambda at: np.clip(start + slope * at, 0.7 * self.gap, 1.3 * self.gap))
+            middles = (at[1:] + at[:-1]) / 2
+            slope, start = np.polyfit(middles, gaps, 1)
+
+            def gap_at(along: float) -> float:
+                return float(np.clip(start + slope * np.clip(along, middles[0], middles[-1]), 0.8 * self.gap, 1.2 * self.gap))
+
+            places = self._best_chain(gap_at)
         self.chain = [replace(self.parts[k], place=place) for k, place in places]
 
-    def _best_chain(self, gap_at) -> list[tuple[int, int]]:
+    def _best_chain(self, gap_at: Callable[[float], float]) -> list[tuple[int, int]]:
         """(index of a part, its place) of the cheapest chain, from below; places count half gaps from the lowest part."""
         parts = self.parts
         usual = _usual_sizes(parts)
@@ -432,11 +453,14 @@ class _Spine:
         for j, upper in enumerate(parts):
             options = [(gain[j], -1, 0)]
             for i, lower in enumerate(parts[:j]):
-                halves = 2 * (upper.at - lower.at) / float(gap_at((upper.at + lower.at) / 2))
+                halves = 2 * (upper.at - lower.at) / gap_at((upper.at + lower.at) / 2)
                 for steps in range(1 if upper.kind != lower.kind else 2, 12, 2):
                     between = (steps - 1) // 2 if upper.kind != lower.kind else steps // 2
                     other = "vertebra" if lower.kind == "disc" else "disc"
-                    missing = between * (other in usual) + (steps - 1 - between) * (lower.kind in usual)
+                    empty = {other: between, lower.kind: steps - 1 - between}
+                    if self._bone_between(lower, upper, empty["vertebra"]):
+                        empty["vertebra"] = 0
+                    missing = sum(count for kind, count in empty.items() if kind in usual)
                     uneven = _UNEVEN * (2 if cut[i] or cut[j] else 1)
                     cost = (halves - steps) ** 2 / (uneven**2 * steps) + _EMPTY * missing
                     options.append((best[i][0] + gain[j] - cost, i, steps))
@@ -451,6 +475,18 @@ class _Spine:
             place += steps
             places.append((k, place))
         return places
+
+    def _bone_between(self, lower: _Part, upper: _Part, bodies: int) -> bool:
+        """Whether so many bodies may lie between two parts: a body that the image shows a little of may have no core."""
+        if self.bodies is None or not bodies:
+            return False
+        if self._bone_at is None:  # every fifth voxel tells enough
+            voxels = np.argwhere(self.bodies)[::5]
+            along, off = self.curve.project(voxels * self.spacing)
+            self._bone_at = np.sort(along[off < _BODY_REACH * self.gap])
+            self._bone_of_level = len(self._bone_at) / max(1.0, np.ptp(self._bone_at) / self.gap) if len(self._bone_at) else 0.0
+        low, high = np.searchsorted(self._bone_at, (lower.at + self.thickness, upper.at - self.thickness))
+        return high - low > _SOME_BONE * self._bone_of_level * bodies
 
     def leave_out_the_sacrum(self) -> None:
         """Take pieces of the sacrum from the lower end: neither its bone nor its discs are numbered in SPIDER."""
@@ -475,6 +511,10 @@ class _Spine:
         ):
             # Two discs with no vertebra between them, the lower one short: it lies between the sacrum's first two pieces.
             self._leave_out(self.chain[0].at, "disc inside the sacrum")
+
+    def _is_disc_of_sacrum(self, lower: _Part, upper: _Part) -> bool:
+        both_discs = lower.kind == upper.kind == "disc"
+        return both_discs and self._is_short(lower) and not self._bone_between(lower, upper, 1)
 
     def _is_short(self, part: _Part) -> bool:
         """Whether a disc is too short from front to back to lie under a vertebra. Degeneration thins discs, and spares length."""
@@ -534,11 +574,15 @@ class _Spine:
         seeds = np.full(self.classes.shape, -1, np.int16)  # level; 0 is the sacrum
         voxels = np.argwhere(inside)
         level, error, back = self._arch_levels(voxels)
-        sure = (back > _ARCH) & (back < _ARCH_REACH) & (error < _SURE)
+        bodies, sacrum = ([part for part in parts if part.kind == "vertebra"] for parts in (self.chain, self.sacrum))
+        of_bodies, of_sacrum = (np.unique([self.bones[tuple(part.voxels[0])] for part in parts]) for parts in (bodies, sacrum))
+        no_arch = np.isin(self.bones[inside], np.setdiff1d(of_sacrum, of_bodies))  # the sacrum alone
+        sure = (back > _ARCH) & (back < _ARCH_REACH) & (error < _SURE) & ~no_arch
         seeds[tuple(voxels[sure].T)] = level[sure]
-        for part in [*self.sacrum, *self.chain]:
-            if part.kind == "vertebra":
-                seeds[tuple(part.voxels.T)] = 0 if any(part is other for other in self.sacrum) else part.place // 2
+        for part in sacrum:
+            seeds[tuple(part.voxels.T)] = 0
+        for part in bodies:
+            seeds[tuple(part.voxels.T)] = part.place // 2
         self._seed_cut_body(seeds)
         painted = _spread(inside, seeds, self.spacing)
         for piece in self._split_off_voxels(np.where(painted < 0, self.bones, 0), "vertebra"):
@@ -557,7 +601,7 @@ class _Spine:
                 seeds[where] = (top.place + 1) // 2
 
     def _arch_levels(self, voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For bone voxels (n, 3) by their height alone: level, and in gaps how far from where it should be, and behind the curve."""
+        """For bone voxels (n, 3), by height alone: level; gaps from where that level should be; gaps behind the curve."""
         points = voxels * self.spacing
         places, at = np.array([(part.place, part.at) for part in self.chain], dtype=float).T
         along = self.curve.project(points)[0]
