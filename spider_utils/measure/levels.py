@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
+from scipy.stats import theilslopes
 
 from spider_utils.labels import SCHEMES, convert, disc_name, vertebra_name
 from spider_utils.measure.curve import SpineCurve
@@ -55,6 +57,7 @@ _SACRAL_DISC = {
 _SACRAL_DROP, _SACRAL_BEND = 0.25, 0.8  # a sacrum lies below the lowest body by the first, off the curve by less than the second
 _SACRAL_BODY = 0.4  # size of a piece of bone below the lowest disc that is no vertebra
 
+_SHORTER = 0.06  # most that a level is shorter than the one below it
 _UNUSED, _EMPTY, _UNEVEN, _BESIDE = 3.0, 1.5, 0.3, 0.35  # costs and tolerances of the rhythm, see _Spine.rhythm
 
 
@@ -424,17 +427,19 @@ class _Spine:
         a missing level, and a false piece between two discs fits nowhere and is left out.
         """
         places = self._best_chain(lambda along: self.gap)
-        if len(places) > 4:  # levels get shorter upwards: once more with a gap that changes along the spine
-            at = np.array([self.parts[k].at for k, _ in places])
-            steps = np.array([place for _, place in places])
-            gaps = 2 * np.diff(at) / np.diff(steps)
-            middles = (at[1:] + at[:-1]) / 2
-            slope, start = np.polyfit(middles, gaps, 1)
-
-            def gap_at(along: float) -> float:
-                return float(np.clip(start + slope * np.clip(along, middles[0], middles[-1]), 0.8 * self.gap, 1.2 * self.gap))
-
-            places = self._best_chain(gap_at)
+        kept = [(self.parts[k].kind, self.parts[k].at, place) for k, place in places]
+        gaps = np.array(
+            [
+                ((b[1] + a[1]) / 2, 2 * (b[1] - a[1]) / (b[2] - a[2]))
+                for kind in ("disc", "vertebra")
+                for a, b in pairwise([one for one in kept if one[0] == kind])
+            ]
+        )
+        if len(gaps) > 3:  # levels get shorter upwards: once more with a gap that changes along the spine
+            slope, _, _, _ = theilslopes(gaps[:, 1], gaps[:, 0])
+            slope = np.clip(slope, -_SHORTER, 0)
+            usual, middle = np.median(gaps[:, 1] - slope * gaps[:, 0]), gaps[:, 0]
+            places = self._best_chain(lambda along: usual + slope * float(np.clip(along, middle.min(), middle.max())))
         self.chain = [replace(self.parts[k], place=place) for k, place in places]
 
     def _best_chain(self, gap_at: Callable[[float], float]) -> list[tuple[int, int]]:
@@ -506,15 +511,13 @@ class _Spine:
             first = self.chain[0]
             if first.size < _SACRAL_BODY * usual and not self._touches_lower_edge(first):
                 self._leave_out(first.at, "piece of the sacrum")
-        while (
-            len(self.chain) > 2 and [part.kind for part in self.chain[:2]] == ["disc", "disc"] and self._is_short(self.chain[0])
-        ):
+        while len(self.chain) > 2 and self._is_disc_of_sacrum(*self.chain[:2]):
             # Two discs with no vertebra between them, the lower one short: it lies between the sacrum's first two pieces.
             self._leave_out(self.chain[0].at, "disc inside the sacrum")
 
     def _is_disc_of_sacrum(self, lower: _Part, upper: _Part) -> bool:
-        both_discs = lower.kind == upper.kind == "disc"
-        return both_discs and self._is_short(lower) and not self._bone_between(lower, upper, 1)
+        alone = lower.kind == upper.kind == "disc" and not self._bone_between(lower, upper, 1)
+        return alone and self._is_short(lower)
 
     def _is_short(self, part: _Part) -> bool:
         """Whether a disc is too short from front to back to lie under a vertebra. Degeneration thins discs, and spares length."""
