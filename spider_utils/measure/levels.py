@@ -50,10 +50,8 @@ _ARCH = 1.0  # laminae and spinous processes begin this far behind the curve,
 _ARCH_DROP = (0.3, 0.25)  # lower than their body by the first number there, and by the second more for each gap further back
 _SURE = 0.25  # a voxel this near to where its level's arch should be belongs to it
 _ARCH_REACH = 2.2  # from the curve to the middle of the furthest spinous process
-_SACRAL_DISC = {
-    True: 0.8,
-    False: 0.62,
-}  # a disc inside the sacrum is shorter than the others: with, without vertebrae as witnesses
+# Length of a disc inside the sacrum against the others: with vertebrae as witnesses, and with discs alone.
+_SACRAL_DISC = {True: 0.8, False: 0.62}
 _SACRAL_DROP, _SACRAL_BEND = 0.25, 0.8  # a sacrum lies below the lowest body by the first, off the curve by less than the second
 _SACRAL_BODY = 0.4  # size of a piece of bone below the lowest disc that is no vertebra
 
@@ -236,6 +234,8 @@ class _Spine:
         self.gap = self._guess_gap(discs)
         discs = self._near_bone(discs)
         cores = self._cores(discs)
+        if not discs and not cores:
+            raise ValueError("no disc lies near a vertebra, and no bone has the shape of one: there is nothing to number")
         parts = self._on_curve([*discs, *cores])
         self.gap = self._measure_gap(parts)
         extents = [np.ptp(self._extent(part)) for part in _large([part for part in parts if part.kind == "disc"])]
@@ -315,6 +315,9 @@ class _Spine:
         else:
             columns = np.arange(self.classes.shape[2]) * self.spacing[2]
             self.bodies = (self.bones > 0) & (columns[None, None, :] < wall[None, :, None])
+            if not self.bodies.any():
+                self.core_depth = 0.0  # arches alone
+                return [] if discs else self._split_off_voxels(self.bones, "vertebra")
             depth = self._depth_inside(self.bodies)
             self.core_depth = min(_CORE * min(self.gap, _ADULT_GAP_MM), 0.5 * float(depth.max()))
         pieces, _ = ndimage.label(depth > self.core_depth)

@@ -342,6 +342,28 @@ def test_bad_input_is_said_in_one_line(mask: np.ndarray, spacing: tuple, scheme:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_no_mask_however_odd_makes_it_fail_otherwise(seed: int):
+    """Random blocks of all classes: levels or a ValueError, labels of the scheme, and nothing numbered that was background."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((4, 90, 60), np.uint8)
+    for _ in range(rng.integers(1, 14)):
+        start, size = rng.integers(0, (4, 90, 60)), rng.integers(1, (5, 25, 25))
+        mask[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))] = rng.integers(0, 4)
+    for given, spacing in ((mask, (4.0, 2.0, 2.0)), (mask[1], (2.0, 2.0))):
+        for scheme in ("structures4", "discs", "vertebrae"):
+            try:
+                result = name_levels(given, spacing, scheme)
+            except ValueError as error:
+                assert "nothing to number" in str(error)
+                continue
+            assert not (result.mask[given == 0] > 0).any()
+            if scheme == "structures4":
+                kept = result.mask > 0
+                assert np.array_equal(convert(result.mask, "spider", "structures4")[kept], given[kept])
+            assert set(np.unique(result.mask)) - {0, 100} == set(result.table.query("flag != 'filled gap'")["label"])
+
+
 def test_the_input_is_left_as_it_was():
     mask = spine()
     before = mask.copy()
@@ -355,13 +377,13 @@ def test_the_input_is_left_as_it_was():
 
 @pytest.fixture(scope="module")
 def rates() -> pd.DataFrame:
-    return accuracy(list(make_patients(7, 5)))
+    return accuracy(list(make_patients(5, 4)))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_phantoms_keep_their_levels(rates: pd.DataFrame, damage: str):
     rows = rates[rates["damage"] == damage]
-    assert len(rows) == 12 and rows["transitional"].sum() >= 5
+    assert len(rows) == 9 and rows["transitional"].sum() >= 4
     assert rows["right"].all(), rows["wrong"].tolist()
 
 
