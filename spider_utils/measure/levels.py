@@ -11,17 +11,13 @@ lumbar vertebrae: from a mask of the lumbar spine nobody can tell whether there 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
-from scipy.spatial import cKDTree
-from scipy.stats import theilslopes
 
 from spider_utils.labels import SCHEMES, convert, disc_name, vertebra_name
 from spider_utils.measure.curve import SpineCurve
@@ -42,7 +38,6 @@ _SAME_LEVEL = 0.35  # pieces nearer to each other along the spine are one part; 
 _CORE = 0.12  # erosion that parts bodies which touch at their rims (4 mm)
 _THICK_BONE = 0.3  # of the radius of the largest ball inside a mask of vertebrae: arches are mostly thinner
 _NO_BODY_MM, _ADULT_GAP_MM = 24.0, 35.0  # a gap below the first is no body's; the second is most adults'
-_FROM_BONE = 0.3  # a disc touches a vertebra, or nearly so
 _THICK_DISC = 0.6  # a piece of discs longer than a disc's thickness by this along the spine holds two of them
 _BODY_REACH = 0.8  # from the curve to the edge of a body
 _SOME_BONE = 0.1  # of a body's volume: so much of it is in view that it counts
@@ -50,12 +45,10 @@ _ARCH = 1.0  # laminae and spinous processes begin this far behind the curve,
 _ARCH_DROP = (0.3, 0.25)  # lower than their body by the first number there, and by the second more for each gap further back
 _SURE = 0.25  # a voxel this near to where its level's arch should be belongs to it
 _ARCH_REACH = 2.2  # from the curve to the middle of the furthest spinous process
-# Length of a disc inside the sacrum against the others: with vertebrae as witnesses, and with discs alone.
-_SACRAL_DISC = {True: 0.8, False: 0.62}
+_SACRAL_DISC = 0.7  # length of a disc inside the sacrum against the others: less than this
 _SACRAL_DROP, _SACRAL_BEND = 0.25, 0.8  # a sacrum lies below the lowest body by the first, off the curve by less than the second
 _SACRAL_BODY = 0.4  # size of a piece of bone below the lowest disc that is no vertebra
 
-_SHORTER = 0.06  # most that a level is shorter than the one below it
 _UNUSED, _EMPTY, _UNEVEN, _BESIDE = 3.0, 1.5, 0.3, 0.35  # costs and tolerances of the rhythm, see _Spine.rhythm
 
 
@@ -232,10 +225,9 @@ class _Spine:
             )
         self.witnessed = bool(self.bones.any())
         self.gap = self._guess_gap(discs)
-        discs = self._near_bone(discs)
         cores = self._cores(discs)
         if not discs and not cores:
-            raise ValueError("no disc lies near a vertebra, and no bone has the shape of one: there is nothing to number")
+            raise ValueError("no bone has the shape of a vertebra: there is nothing to number")
         parts = self._on_curve([*discs, *cores])
         self.gap = self._measure_gap(parts)
         extents = [np.ptp(self._extent(part)) for part in _large([part for part in parts if part.kind == "disc"])]
@@ -282,20 +274,6 @@ class _Spine:
     def _depth_inside(self, region: np.ndarray) -> np.ndarray:
         """Distance (mm) from each voxel of a region to its border. The image's edge is no border: what it cuts goes on."""
         return ndimage.distance_transform_edt(region, sampling=self.spacing)
-
-    def _near_bone(self, discs: list[_Part]) -> list[_Part]:
-        """Without blobs far from every vertebra, where the mask has vertebrae: a disc lies on one."""
-        if not self.witnessed or not discs:
-            return discs
-        tree = cKDTree(np.argwhere(self.bones > 0) * self.spacing)
-        near = []
-        for disc in discs:
-            away = tree.query(disc.voxels * self.spacing, distance_upper_bound=_FROM_BONE * self.gap)[0].min()
-            if np.isfinite(away):
-                near.append(disc)
-            else:
-                self._drop(disc, "far from every vertebra")
-        return near
 
     def _cores(self, discs: list[_Part]) -> list[_Part]:
         """Inner parts of vertebral bodies, one a body where bodies do not merge.
@@ -429,24 +407,6 @@ class _Spine:
         there 1.5, and a part beside the curve the square of its distance over 0.35 gaps. So a gap of double length counts as
         a missing level, and a false piece between two discs fits nowhere and is left out.
         """
-        places = self._best_chain(lambda along: self.gap)
-        kept = [(self.parts[k].kind, self.parts[k].at, place) for k, place in places]
-        gaps = np.array(
-            [
-                ((b[1] + a[1]) / 2, 2 * (b[1] - a[1]) / (b[2] - a[2]))
-                for kind in ("disc", "vertebra")
-                for a, b in pairwise([one for one in kept if one[0] == kind])
-            ]
-        )
-        if len(gaps) > 3:  # levels get shorter upwards: once more with a gap that changes along the spine
-            slope, _, _, _ = theilslopes(gaps[:, 1], gaps[:, 0])
-            slope = np.clip(slope, -_SHORTER, 0)
-            usual, middle = np.median(gaps[:, 1] - slope * gaps[:, 0]), gaps[:, 0]
-            places = self._best_chain(lambda along: usual + slope * float(np.clip(along, middle.min(), middle.max())))
-        self.chain = [replace(self.parts[k], place=place) for k, place in places]
-
-    def _best_chain(self, gap_at: Callable[[float], float]) -> list[tuple[int, int]]:
-        """(index of a part, its place) of the cheapest chain, from below; places count half gaps from the lowest part."""
         parts = self.parts
         usual = _usual_sizes(parts)
         # Where the image cuts a part, its size and its middle say nothing against it.
@@ -461,7 +421,7 @@ class _Spine:
         for j, upper in enumerate(parts):
             options = [(gain[j], -1, 0)]
             for i, lower in enumerate(parts[:j]):
-                halves = 2 * (upper.at - lower.at) / gap_at((upper.at + lower.at) / 2)
+                halves = 2 * (upper.at - lower.at) / self.gap
                 for steps in range(1 if upper.kind != lower.kind else 2, 12, 2):
                     between = (steps - 1) // 2 if upper.kind != lower.kind else steps // 2
                     other = "vertebra" if lower.kind == "disc" else "disc"
@@ -474,15 +434,11 @@ class _Spine:
                     options.append((best[i][0] + gain[j] - cost, i, steps))
             best.append(max(options, key=lambda option: option[0]))
         k = max(range(len(parts)), key=lambda k: best[k][0])
-        chain: list[tuple[int, int]] = []
+        place = 0  # counted downwards from the uppermost part; see count
         while k >= 0:
-            chain.append((k, best[k][2]))
-            k = best[k][1]
-        places, place = [], 0
-        for k, steps in reversed(chain):
-            place += steps
-            places.append((k, place))
-        return places
+            self.chain.insert(0, replace(parts[k], place=place))
+            _, before, steps = best[k]
+            k, place = before, place - steps
 
     def _bone_between(self, lower: _Part, upper: _Part, bodies: int) -> bool:
         """Whether so many bodies may lie between two parts: a body that the image shows a little of may have no core."""
@@ -527,7 +483,7 @@ class _Spine:
         lengths = [self._length(other) for other in self.chain if other.kind == "disc" and other is not part]
         if part.kind != "disc" or not lengths:
             return False
-        return self._length(part) < _SACRAL_DISC[self.witnessed] * float(np.median(lengths))
+        return self._length(part) < _SACRAL_DISC * float(np.median(lengths))
 
     def _leave_out(self, up_to: float, reason: str) -> None:
         for part in self.chain:
@@ -589,22 +545,10 @@ class _Spine:
             seeds[tuple(part.voxels.T)] = 0
         for part in bodies:
             seeds[tuple(part.voxels.T)] = part.place // 2
-        self._seed_cut_body(seeds)
         painted = _spread(inside, seeds, self.spacing)
         for piece in self._split_off_voxels(np.where(painted < 0, self.bones, 0), "vertebra"):
             painted[tuple(piece.voxels.T)] = self._level_of_loose_bone(piece)
         return painted[inside]
-
-    def _seed_cut_body(self, seeds: np.ndarray) -> None:
-        """Give the body above the uppermost disc its level where the image leaves so little of it that it has no core."""
-        top = self.chain[-1]
-        if top.kind != "disc" or self.bodies is None:
-            return
-        pieces, _ = ndimage.label(self.bodies)
-        for piece in self._split_off_voxels(pieces, "vertebra"):
-            where = tuple(piece.voxels.T)
-            if seeds[where].max() < 0 and self.curve.project(piece.centre[None])[0][0] > top.at:
-                seeds[where] = (top.place + 1) // 2
 
     def _arch_levels(self, voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For bone voxels (n, 3), by height alone: level; gaps from where that level should be; gaps behind the curve."""
