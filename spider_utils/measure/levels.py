@@ -31,7 +31,7 @@ _SMALLEST = {2: 5.0, 3: 10.0}  # mm2 of a slice, mm3 of a volume: less is noise;
 # Shares of the gap (35 mm in most adults).
 _GAP_OF_DISC = 1.05  # gap against the disc's length from front to back
 _GAP_OF_BODY = 2.6  # gap against the radius of the largest ball inside a body
-_LIKELY_GAPS = (0.65, 1.45)  # of the first guess; outside, a level is missing in between or a part is doubled
+_LIKELY_GAPS = (0.65, 1.45)  # of the first guess; outside, a level is missing in between, or a part is doubled
 _SLIVER = 0.1  # share of a disc below which a piece beside it is not worth a word
 _OFF_CURVE = 0.6  # the middle of a disc or body lies on the curve; that of half a disc is off by a quarter of a gap
 _SAME_LEVEL = 0.35  # pieces nearer to each other along the spine are one part; disc and body are half a gap apart
@@ -565,8 +565,6 @@ class _Spine:
     def _level_of_loose_bone(self, piece: _Part) -> np.ndarray | int:
         """Level of a piece of bone that hangs on no body in view, such as a transverse process in a single slice."""
         level, error, back = self._arch_levels(piece.voxels)
-        if np.ptp(np.quantile(self.curve.project(piece.voxels * self.spacing)[0], (0.02, 0.98))) < 1.2 * self.gap:
-            level, error = (np.full(len(level), np.median(values)) for values in (level, error))  # one vertebra's: as a whole
         far = (error > 1) | (np.median(back) > _ARCH_REACH)
         if far.any():
             self._drop(self._part("vertebra", piece.voxels[far]), "far from every body")

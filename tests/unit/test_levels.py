@@ -223,7 +223,7 @@ def test_blobs_far_from_the_spine_are_dropped():
     mask[3:6, 100:110, 108:118] = 3  # in the back
     result = name_levels(mask, SPACING)
     assert_levels(result, mask)
-    assert set(result.dropped["reason"]) == {"far from every vertebra"} and len(result.dropped) == 2
+    assert result.dropped["reason"].tolist() == ["off the curve of the spine"] * 2
     alone = name_levels(mask == 3, SPACING, "discs")
     assert (alone.mask[disc(mask, 3)] == 203).all() and alone.mask[4, 105, 110] == 0
     assert "off the curve of the spine" in set(alone.dropped["reason"])
@@ -379,23 +379,20 @@ def test_the_input_is_left_as_it_was():
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return pd.DataFrame([row for number, patient in make_patients(range(2), every=2) for row in verdicts(number, patient)])
+    return pd.DataFrame([row for number, patient in make_patients(range(1), every=2) for row in verdicts(number, patient)])
 
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_phantoms_keep_their_levels(table: pd.DataFrame, damage: str, view: str):
-    """Four patients of the many that `python -m tests.levels_phantoms` counts."""
+    """Two patients of the many that `python -m tests.levels_phantoms` counts."""
     rows = table[(table["damage"] == damage) & (table["view"] == view)]
-    if (damage, view) == ("missing lowest disc", "discs alone"):  # nothing shows it: levels are counted from the next
-        assert not rows["right"].any() and (rows["wrong"].str.startswith("202 became 201")).all()
-    elif (damage, view) != ("all of it", "middle slice"):  # a slice with several merged parts can be too bad
-        assert sorted(rows["n_lumbar"]) == [4, 5, 5, 6] and rows["right"].all(), rows["wrong"].tolist()
+    assert len(rows) == 2 * ((damage, view) != ("missing lowest disc", "discs alone")) and rows["right"].all(), rows["wrong"].tolist()
 
 
 def test_the_verdict_sees_wrong_levels():
     """The test of the test: numbers that are one off are counted as wrong, and so are discs that are none."""
-    patient = make_patient(2, 5, every=2)
+    patient = make_patient(2, 4, every=2)
     classes = convert(patient.truth, "spider", "structures4")
     right = name_levels(classes, patient.spacing_mm)
     assert wrong_levels(patient.truth, classes, right) == []
