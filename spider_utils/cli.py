@@ -519,6 +519,29 @@ def evaluate(
     print(f"{out}\n{summary_path(out)}")
 
 
+@app.command("levels")
+def levels(
+    mask: Annotated[Path, typer.Argument(help="Mask of classes: a volume, or one sagittal slice as PNG.")],
+    out: Annotated[Path, typer.Option(help="Mask to write, in scheme spider and in the grid of the input.")],
+    scheme: Annotated[
+        str, typer.Option(help="Label scheme of the mask; or discs or vertebrae when all that is not 0 is that.")
+    ] = "structures4",
+    spacing_mm: Annotated[tuple[float, float] | None, typer.Option(help="Row and column pixel size of a PNG mask.")] = None,
+) -> None:
+    """Number discs and vertebrae from below, and list them.
+
+    Example: spider-kit levels masks/scan.mha --out levels/scan.mha --scheme structures4
+    """
+    from spider_utils.data.volumes import read_mask, write_volume
+    from spider_utils.measure.levels import name_levels
+
+    volume = read_mask(mask)
+    result = name_levels(volume.array, (volume.spacing[0], *(spacing_mm or volume.spacing[1:])), scheme)
+    print(result.table.to_string(index=False))
+    print(f"\n{result}")
+    print(write_volume(volume.with_array(result.mask), out))
+
+
 def main() -> None:
     """Entry point: every error that a user can act on is one line on the standard error stream."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)

@@ -16,7 +16,7 @@ from spider_utils import cli
 
 COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
-    ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",),
+    ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",), ("levels",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
 ]  # fmt: skip
 
@@ -93,6 +93,30 @@ def test_evaluate_errors(tmp_path: Path, pred_name: str, pred_value: int, spacin
                "--out", str(tmp_path / "scores.csv"))  # fmt: skip
     assert_one_line_error(said, wanted, str(tmp_path))
     assert not list(tmp_path.glob("*.csv"))
+
+
+def test_levels(tmp_path: Path) -> None:
+    array = np.zeros((3, 60, 40), np.uint8)
+    for top in (4, 24, 44):
+        array[:, top : top + 5, 10:34] = 3
+    image = sitk.GetImageFromArray(array)
+    image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation("PIR"))
+    image.SetSpacing((1.5, 1.5, 4.0))
+    sitk.WriteImage(image, str(tmp_path / "mask.mha"))
+    said = kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "levels.mha"))
+    assert said.returncode == 0, said.stderr
+    assert "L3/L4" in said.stdout and str(tmp_path / "levels.mha") in said.stdout
+    written = sitk.ReadImage(str(tmp_path / "levels.mha"))
+    assert written.GetSpacing() == image.GetSpacing() and written.GetDirection() == image.GetDirection()
+    assert [int(v) for v in sitk.GetArrayFromImage(written)[1, (6, 26, 46), 20]] == [203, 202, 201]
+
+
+def test_levels_errors(tmp_path: Path) -> None:
+    mask_file(tmp_path / "mask.mha", 77)
+    assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "77", "structures4")
+    mask_file(tmp_path / "mask.mha", 2)
+    assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "nothing to number")
+    assert not (tmp_path / "out.mha").exists()
 
 
 def test_predict_errors(tmp_path: Path) -> None:
