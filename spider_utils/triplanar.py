@@ -1,8 +1,8 @@
 """`triplanar`: one 2D network a plane, fused by a small 3D network; its cross-validation, its tables and its training-size curve.
 
-Each fold of the cross-validation parts the patients into four: those that train the three 2D networks, those whose predictions train the
-fusion, those on which weights of both are chosen, and those that test. The source splits a validation set in two for the fusion and
-does not say whether the patients of its tables were in it; here nobody who is scored chose anything.
+Each fold of the cross-validation parts the patients into four: those that train the three 2D networks, those whose predictions
+train the fusion, those on which weights of both are chosen, and those that test. The source splits a validation set in two for
+the fusion and does not say whether the patients of its tables were in it; here nobody who is scored chose anything.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 from spider_utils.data.augment import make_augment
-from spider_utils.data.discs import DiscSet
+from spider_utils.data.discs import LABELLED_DISCS, SACRAL_DISC, DiscSet
 from spider_utils.data.manifest import published_table
 from spider_utils.data.planes import PLANES, ChannelVolume, PlaneSlices, padded_size
-from spider_utils.ensemble.planes import FusionDesign, Lesson, PlaneFusion, plane_probability, train_fusion
+from spider_utils.ensemble.planes import FusionDesign, Lesson, PlaneFusion, plane_probability, sensitivity, train_fusion
 from spider_utils.errors import KitError
-from spider_utils.evaluation.discs import LABELLED_DISCS, by_disc, keep_lowest, nearest_disc, pieces, position_counts
+from spider_utils.evaluation.discs import by_disc, keep_lowest, nearest_disc, pieces, place_in_disc, position_counts
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.statistics import FOREGROUND, compare, summarise
 from spider_utils.files import atomic_path, fingerprint, read_json, sha256_of, write_json
 from spider_utils.labels import disc_name
 from spider_utils.locks import make_once
+from spider_utils.measure.levels import name_levels
 from spider_utils.models import build_model
 from spider_utils.runtime import pick_device, progress, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
@@ -42,9 +44,12 @@ FUSIONS = {
     "weights voxel by voxel": FusionDesign(kernel=1, hidden=0, positions=False),
 }
 METHODS = (*PLANES, MEAN, *FUSIONS)
-RULES = ("all", "lowest seven")
+ALL, LOWEST, NAMED = "all", "lowest", "named"
+RULES = (ALL, LOWEST, NAMED)
 CONTRASTS = ("fat", "inn", "wat")  # disc and surroundings differ least in the opposed phase (notebook 10)
+LESSON_PLANE = "sagittal"  # of the networks that show what patients and unlabelled discs are worth
 DISCS = {number: disc_name(number) for number in range(1, LABELLED_DISCS + 1)}
+_DISC_LABEL = 200  # what scheme "spider" adds to a disc's number
 _TOLERANCE_MM = 1.0
 _VERSION = 1  # raised whenever the same runs would be fused, or volumes prepared, otherwise
 
@@ -71,11 +76,11 @@ class Fold:
         number: from 0.
         train: patients that train the 2D networks.
         learn: patients whose predictions train the fusion.
-        check: patients on whom the best weights of networks and fusion are chosen.
+        check: patients on whom the best weights of networks and fusion are chosen; nobody where the set is too small.
         test: patients that are scored.
 
     Raises:
-        KitError: a patient has two parts, or a part is empty.
+        KitError: a patient has two parts, or nobody trains or is tested.
     """
 
     number: int
@@ -86,8 +91,8 @@ class Fold:
 
     def __post_init__(self) -> None:
         parts = (self.train, self.learn, self.check, self.test)
-        if not all(parts):
-            raise KitError("a fold needs patients to train, to fuse, to check and to test: use more patients or fewer folds")
+        if not self.train or not self.test:
+            raise KitError("a fold needs patients to train and patients to test: use more patients or fewer folds")
         everybody = [patient for part in parts for patient in part]
         if len(set(everybody)) != len(everybody):
             raise KitError(f"fold {self.number}: a patient is in two of its parts, so that scores would flatter")
@@ -108,6 +113,10 @@ def make_folds(patients: Sequence[int], n_folds: int = N_FOLDS, seed: int = 0) -
         KitError: too few patients.
     """
     order = np.random.default_rng(seed).permutation(sorted(patients)).tolist()
+    if len(order) < n_folds or len(order) - -(-len(order) // n_folds) < 3:
+        raise KitError(
+            f"{n_folds} folds with patients to train, to fuse, to check and to test need more than {len(order)} patients"
+        )
     folds = []
     for number, test in enumerate(np.array_split(order, n_folds)):
         others = [patient for patient in order if patient not in test]
@@ -210,7 +219,10 @@ class TriplanarStudy:
         settings: see Settings.
         data: what the volumes are, for the cards of runs: kind and fingerprint.
         folds: who does what.
+        teacher: a study of other volumes for a set that is too small to hold patients back: the first weights of networks, and
+            the fusions, are those of its first fold; None trains everything here.
         device: "auto", "cpu", "cuda" or "mps".
+        labelled: the highest disc that the volumes label.
     """
 
     def __init__(
@@ -220,9 +232,11 @@ class TriplanarStudy:
         settings: Settings,
         data: Mapping[str, str],
         folds: Sequence[Fold] | None = None,
+        teacher: TriplanarStudy | None = None,
         device: str = "auto",
     ):
         self.volumes, self.folder, self.settings, self.data, self.device = volumes, Path(folder), settings, dict(data), device
+        self.teacher, self.labelled = teacher, max(int(one.mask.max()) for one in volumes.values())
         self.folds = list(folds) if folds is not None else make_folds(list(volumes))[: settings.folds]
         self._masks: dict[tuple[str, int], np.ndarray] = {}
         self._near: dict[int, np.ndarray] = {}
@@ -234,6 +248,33 @@ class TriplanarStudy:
         folder = workspace.home / "runs" / f"{workspace.profile.name}-triplanar"
         facts = {"kind": discs.kind, "fingerprint": fingerprint([discs.state(), CONTRASTS, _VERSION])}
         return cls(load_volumes(discs, CONTRASTS), folder, SETTINGS[workspace.profile.name], facts)
+
+    @classmethod
+    def leave_one_out(cls, workspace: Workspace, discs: DiscSet, spacing_mm: float) -> TriplanarStudy:
+        """A study of a set of few patients: each is tested by networks that the others trained, which start from the phantom's.
+
+        With nobody held back, the epoch is chosen on the training patients, and the fusion is the phantom's.
+
+        Args:
+            workspace: whose profile and phantom study are used.
+            discs: two patients or more.
+            spacing_mm: edge of the voxels that volumes are resampled to; that of the phantom, for whose voxels the fusion was
+                made.
+
+        Raises:
+            KitError: fewer than two patients.
+        """
+        patients = sorted(discs.cases["patient"])
+        if len(patients) < 2:
+            raise KitError(f"leaving one out needs two patients or more; {discs.root} holds {len(patients)}")
+        folds = [
+            Fold(number, tuple(one for one in patients if one != tested), (), (), (tested,))
+            for number, tested in enumerate(patients)
+        ]
+        folder = workspace.home / "runs" / f"{workspace.profile.name}-triplanar-{discs.kind}"
+        facts = {"kind": discs.kind, "fingerprint": fingerprint([discs.state(), spacing_mm, _VERSION])}
+        volumes = load_volumes(discs, spacing_mm=(spacing_mm,) * 3)
+        return cls(volumes, folder, SETTINGS[workspace.profile.name], facts, folds, cls.open(workspace))
 
     @property
     def tested(self) -> list[tuple[Fold, int]]:
@@ -248,7 +289,6 @@ class TriplanarStudy:
         plane: str,
         patients: Sequence[int] | None = None,
         crop: bool = True,
-        start_from: RunResult | None = None,
     ) -> RunResult:
         """The trained network of a plane, trained now when there is no finished run with these settings.
 
@@ -257,7 +297,6 @@ class TriplanarStudy:
             plane: "sagittal", "axial" or "coronal".
             patients: fewer patients to train on, for the curve; the fold's when None.
             crop: whether unlabelled discs are cropped out of training images, as in the source.
-            start_from: a run whose weights it starts with; None starts as the settings say.
         """
         chosen = tuple(patients or fold.train)
         if not set(chosen) <= set(fold.train):
@@ -270,6 +309,7 @@ class TriplanarStudy:
         seed_everything(fold.number)
         channels = len(volumes[0].image)
         model = build_model("dilated_unet", channels, 2, **settings.options)
+        start_from = self.teacher.train(self.teacher.folds[0], plane) if self.teacher else None
         if start_from is not None:
             copy_matching_weights(start_from.load_model(), model)
         shapes = [np.delete(one.mask.shape, PLANES[plane]) for one in volumes]
@@ -285,12 +325,20 @@ class TriplanarStudy:
             seed=fold.number,
         )
         train_set = PlaneSlices(
-            volumes, plane, model.stride, make_augment(settings.augment), fold.number, settings.empty_step, config.samples_per_epoch
+            volumes,
+            plane,
+            model.stride,
+            make_augment(settings.augment),
+            fold.number,
+            settings.empty_step,
+            config.samples_per_epoch,
         )
         val_set = PlaneSlices(
-            [self.volumes[patient].without_unlabelled_discs() for patient in fold.check], plane, model.stride,
+            [self.volumes[patient].without_unlabelled_discs() for patient in fold.check or chosen],
+            plane,
+            model.stride,
             empty_step=settings.empty_step,
-        )  # fmt: skip
+        )
         card = {
             "scheme": "discs",
             "plane": plane,
@@ -336,6 +384,8 @@ class TriplanarStudy:
             fold: whose patients.
             name: one of FUSIONS.
         """
+        if self.teacher is not None:
+            return self.teacher.fusion(self.teacher.folds[0], name)
         path = self.folder / f"fold{fold.number}-{name.replace(' ', '-')}.safetensors"
         runs = [self.train(fold, plane) for plane in PLANES]
         weights = [sha256_of(Path(run.folder) / "model.safetensors") for run in runs]
@@ -359,12 +409,18 @@ class TriplanarStudy:
         volume = self.volumes[patient]
         return Lesson(self.planes(fold, patient), volume.mask > 0, volume.first_labelled_row)
 
-    def fold_is_done(self, fold: Fold) -> list[RunResult]:
+    def train_fold(self, fold: Fold) -> list[RunResult]:
         """Train all of a fold: three networks and its fusions."""
         runs = [self.train(fold, plane) for plane in PLANES]
         for name in FUSIONS:
             self.fusion(fold, name)
         return runs
+
+    def train_lessons(self) -> list[RunResult]:
+        """Train what ``curve`` and ``unlabelled`` need besides the first fold's networks."""
+        fold = self.folds[0]
+        smaller = [self.train(fold, LESSON_PLANE, fold.train[:n]) for n in self.settings.curve if n < len(fold.train)]
+        return [*smaller, self.train(fold, LESSON_PLANE, crop=False)]
 
     # -- masks and scores
 
@@ -381,25 +437,21 @@ class TriplanarStudy:
             self._masks[method, patient] = found > 0.5
         return self._masks[method, patient]
 
-    def scores(self, methods: Sequence[str] = METHODS, rule: str = "lowest seven") -> pd.DataFrame:
+    def scores(self, methods: Sequence[str] = METHODS, rule: str = LOWEST) -> pd.DataFrame:
         """Scores of methods on every test patient, disc by disc.
 
         Args:
             methods: of METHODS.
-            rule: "lowest seven" (the source's filter, see keep_lowest) or "all" (whatever was found).
+            rule: see ``keep_by_rule``.
 
         Returns:
-            Rows of measure_case (class 1 to 7, no distances) with method, case and patient. A voxel counts for the nearest true disc.
+            Rows of measure_case (class 1 to 7, no distances) with method, case and patient. A voxel counts for the nearest true
+            disc.
         """
-        if rule not in RULES:
-            raise KitError(f"unknown rule '{rule}'. Known are: {', '.join(RULES)}")
         tables = []
         for fold, patient in self.tested:
-            volume = self.volumes[patient]
             for method in methods:
-                mask = self.mask(method, fold, patient)
-                if rule == "lowest seven":
-                    mask = keep_lowest(mask, volume.spacing)
+                mask = self._kept(self.mask(method, fold, patient), patient, rule)
                 tables.append(self._scored(patient, mask).assign(method=method))
         return pd.concat(tables, ignore_index=True)
 
@@ -409,7 +461,7 @@ class TriplanarStudy:
         return self._near[patient]
 
     def _scored(self, patient: int, mask: np.ndarray) -> pd.DataFrame:
-        """measure_case of the discs that a patient's truth holds, with case and patient; a found voxel counts for the nearest disc."""
+        """measure_case of the discs that the truth holds, with case and patient; a found voxel counts for the nearest disc."""
         volume = self.volumes[patient]
         there = {number: name for number, name in DISCS.items() if (volume.mask == number).any()}
         table = measure_case(volume.mask, by_disc(self._nearest(patient), mask), None, there, _TOLERANCE_MM)
@@ -417,7 +469,7 @@ class TriplanarStudy:
 
     @cached_property
     def final(self) -> pd.DataFrame:
-        """``scores`` of all methods under the source's rule."""
+        """``scores`` of all methods under the source's rule, the lowest seven."""
         return self.scores()
 
     def table1(self, scores: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -468,7 +520,7 @@ class TriplanarStudy:
                 counts = 0
                 for fold, patient in self.tested:
                     volume = self.volumes[patient]
-                    found = keep_lowest(self.mask(method, fold, patient), volume.spacing)
+                    found = self._kept(self.mask(method, fold, patient), patient)
                     counts = counts + position_counts(volume.mask, self._nearest(patient), found, axis, edges)
                 tp, fp, fn = counts
                 dice = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
@@ -476,50 +528,80 @@ class TriplanarStudy:
                 rows.append(pd.DataFrame({"method": method, "direction": plane, "position": middles, "dice": dice}))
         return pd.concat(rows, ignore_index=True)
 
-    def curve(self, plane: str = "sagittal", fold: Fold | None = None) -> pd.DataFrame:
-        """The training-size curve of one plane: score against the number of training patients, as many steps for each.
+    def weights_at_work(self, name: str = FUSED, voxels: int = 400, bins: int = 5) -> tuple[np.ndarray, pd.DataFrame]:
+        """What a fusion weighs in test patients, at voxels drawn from their discs and one voxel around.
+
+        Args:
+            name: one of FUSIONS.
+            voxels: of each patient.
+            bins: places along each plane's normal in the disc.
+
+        Returns:
+            Mean of ``sensitivity`` (3, 5, 5, 5); and by plane and position (-1 to 1: the disc's ends along that plane's own
+            normal) the share that the plane has in the sum of all three planes' weights.
+        """
+        rng, edges = np.random.default_rng(0), np.linspace(-1, 1, bins + 1)
+        total, number = np.zeros((len(PLANES), 5, 5, 5)), 0
+        sums, alls = np.zeros((2, len(PLANES), bins))
+        for fold, patient in self.tested:
+            truth = self.volumes[patient].mask
+            around = np.argwhere(ndimage.binary_dilation(truth > 0))
+            chosen = rng.choice(around, min(voxels, len(around)), replace=False)
+            found = sensitivity(self.fusion(fold, name), self.planes(fold, patient), chosen)
+            total, number = total + found.sum(axis=0), number + len(found)
+            discs, weights = self._nearest(patient)[tuple(chosen.T)], found.sum(axis=(2, 3, 4))
+            for k, axis in enumerate(PLANES.values()):
+                places = place_in_disc(truth, discs, chosen[:, axis], axis)
+                sums[k] += np.histogram(places, edges, weights=weights[:, k])[0]
+                alls[k] += np.histogram(places, edges, weights=weights.sum(axis=1))[0]
+        shares = pd.DataFrame(sums / np.where(alls == 0, np.nan, alls), list(PLANES), (edges[:-1] + edges[1:]) / 2)
+        return total / number, shares.rename_axis("plane").rename_axis("position", axis=1)
+
+    def curve(self) -> pd.DataFrame:
+        """The training-size curve of LESSON_PLANE in the first fold: score by number of training patients, with as many steps.
 
         Scored are the fold's patients to test and to learn, who are all unknown to the network.
 
         Returns:
             One row a number: patients, mean, low, high (mean Dice over discs, then patients; 95 %), tested.
         """
-        fold, rows = fold or self.folds[0], []
+        fold, rows = self.folds[0], []
         sizes = sorted({n for n in self.settings.curve if n < len(fold.train)} | {len(fold.train)})
         for n in sizes:
-            run = self.train(fold, plane, fold.train[:n])
+            run = self.train(fold, LESSON_PLANE, fold.train[:n])
             found = _foreground(summarise(self._score(run, (*fold.learn, *fold.test))), "dice")
             rows.append({"patients": n, "mean": found["mean"], "low": found["low"], "high": found["high"], "tested": found["n"]})
         return pd.DataFrame(rows)
 
-    def _score(self, run: RunResult, patients: Sequence[int], rule: str = "lowest seven") -> pd.DataFrame:
-        tables = []
-        for patient in patients:
-            volume, mask = self.volumes[patient], self.probability(run, patient) > 0.5
-            tables.append(self._scored(patient, keep_lowest(mask, volume.spacing) if rule == "lowest seven" else mask))
+    def _score(self, run: RunResult, patients: Sequence[int], rule: str = LOWEST) -> pd.DataFrame:
+        found = {patient: self.probability(run, patient) > 0.5 for patient in patients}
+        tables = [self._scored(patient, self._kept(mask, patient, rule)) for patient, mask in found.items()]
         return pd.concat(tables, ignore_index=True)
 
-    def unlabelled(self, all_discs: Mapping[int, np.ndarray], plane: str = "sagittal", fold: Fold | None = None) -> pd.DataFrame:
+    def _kept(self, mask: np.ndarray, patient: int, rule: str = LOWEST) -> np.ndarray:
+        return keep_by_rule(mask, self.volumes[patient].spacing, rule, self.labelled)
+
+    def unlabelled(self, all_discs: Mapping[int, np.ndarray]) -> pd.DataFrame:
         """What discs that nobody labelled do to a network, with and without the source's remedy of cropping them out.
 
+        The network is LESSON_PLANE's of the first fold; its patients to test and to learn are looked at.
+
         Args:
-            all_discs: every disc in view by patient, (slice, row, column), numbered from L5/S1 upward; those above the seventh were not
-                labelled.
-            plane: of the network.
-            fold: whose patients to test and to learn are scored.
+            all_discs: every disc in view by patient, (slice, row, column), numbered from L5/S1 upward; those above the seventh
+                were not labelled.
 
         Returns:
             One row a training and patient: training ("cropped" or "as labelled"), patient, found_above (share of the
-            unlabelled discs' voxels that it calls disc), extra_mm3 (volume called disc above the highest labelled one), dice_seventh
-            and dice (mean over discs), each with no rule ("all") and with the lowest seven.
+            unlabelled discs' voxels that it calls disc), extra_mm3 (volume called disc above the highest labelled one),
+            dice_seventh and dice (mean over discs), each with no rule ("all") and with the lowest seven.
         """
-        fold, rows = fold or self.folds[0], []
+        fold, rows = self.folds[0], []
         for training, crop in (("cropped", True), ("as labelled", False)):
-            run = self.train(fold, plane, crop=crop)
+            run = self.train(fold, LESSON_PLANE, crop=crop)
             for patient in (*fold.learn, *fold.test):
                 volume = self.volumes[patient]
                 mask = self.probability(run, patient) > 0.5
-                above = (all_discs[patient] > LABELLED_DISCS) & (all_discs[patient] < 99)
+                above = (all_discs[patient] > LABELLED_DISCS) & (all_discs[patient] != SACRAL_DISC)
                 top = np.flatnonzero(volume.mask.any(axis=(0, 2)))[0]
                 row = {
                     "training": training,
@@ -527,39 +609,65 @@ class TriplanarStudy:
                     "found_above": float(mask[above].mean()) if above.any() else np.nan,
                     "extra_mm3": float(mask[:, :top].sum() * np.prod(volume.spacing)),
                 }
-                for rule in RULES:
+                for rule, suffix in ((LOWEST, ""), (ALL, "_all")):
                     scores = self._score(run, [patient], rule).set_index("class")["dice"]
-                    suffix = "" if rule == "lowest seven" else "_all"
                     row |= {f"dice_seventh{suffix}": scores[LABELLED_DISCS], f"dice{suffix}": scores.mean()}
                 rows.append(row)
         return pd.DataFrame(rows)
 
     def sacral(self, all_discs: Mapping[int, np.ndarray], method: str = FUSED) -> pd.DataFrame:
-        """Whether anything is found below L5/S1, and what the rule of the lowest seven then costs.
+        """Whether a rudimentary disc in the sacrum is taken for a disc, and what that costs under each rule.
+
+        Args:
+            all_discs: every disc in view by patient, as for ``unlabelled``; SACRAL_DISC marks rudimentary ones.
+            method: of METHODS.
 
         Returns:
-            One row a test patient: patient, has_sacral_disc, pieces, below (pieces that lie wholly below the lowest labelled disc's middle
-            and touch no labelled disc), dice_first, dice_seventh under the rule.
+            One row a test patient: patient, has_sacral_disc, sacral_found (share of its voxels that are called disc; NaN
+            without), pieces (that are no crumbs), and for each of RULES the Dice of the first and the seventh disc and the mean
+            over discs: first, seventh, mean with the rule's name behind a comma.
         """
         rows = []
         for fold, patient in self.tested:
-            volume = self.volumes[patient]
-            found = pieces(self.mask(method, fold, patient), volume.spacing)
-            middle = np.argwhere(volume.mask == 1)[:, 1].mean()
-            numbers = range(1, found.max() + 1)
-            below = [k for k in numbers if not volume.mask[found == k].any() and np.argwhere(found == k)[:, 1].mean() > middle]
-            scores = self._scored(patient, (found > 0) & (found <= LABELLED_DISCS)).set_index("class")["dice"]
-            rows.append(
-                {
-                    "patient": patient,
-                    "has_sacral_disc": bool((all_discs[patient] == 99).any()),
-                    "pieces": len(numbers),
-                    "below": len(below),
-                    "dice_first": scores[1],
-                    "dice_seventh": scores[LABELLED_DISCS],
-                }
-            )
+            mask, sacral = self.mask(method, fold, patient), all_discs[patient] == SACRAL_DISC
+            row = {
+                "patient": patient,
+                "has_sacral_disc": bool(sacral.any()),
+                "sacral_found": float(mask[sacral].mean()) if sacral.any() else np.nan,
+                "pieces": int(pieces(mask, self.volumes[patient].spacing).max()),
+            }
+            for rule in RULES:
+                dice = self._scored(patient, self._kept(mask, patient, rule)).set_index("class")["dice"]
+                row |= {f"first, {rule}": dice[1], f"seventh, {rule}": dice.iloc[-1], f"mean, {rule}": dice.mean()}
+            rows.append(row)
         return pd.DataFrame(rows)
+
+
+def keep_by_rule(mask: np.ndarray, spacing_mm: Sequence[float], rule: str, n: int = LABELLED_DISCS) -> np.ndarray:
+    """What a rule leaves of the voxels that are called disc: bool (slice, row, column).
+
+    Args:
+        mask: bool (slice, row, column).
+        spacing_mm: voxel size.
+        rule: "all" leaves everything, "lowest" the lowest ``n`` pieces (the source's filter, see keep_lowest), "named" the
+            ``n`` lowest discs by measure.levels.name_levels, which knows the spine's rhythm and leaves a sacral disc out
+            (where nothing can be named, as "lowest").
+        n: how many discs are labelled.
+
+    Raises:
+        KitError: unknown rule.
+    """
+    if rule not in RULES:
+        raise KitError(f"unknown rule '{rule}'. Known are: {', '.join(RULES)}")
+    if rule == ALL or not mask.any():
+        return mask
+    if rule == LOWEST:
+        return keep_lowest(mask, spacing_mm, n)
+    try:
+        named = name_levels(mask, tuple(spacing_mm), "discs").mask
+    except ValueError:  # crumbs, or more pieces than a spine has discs: nothing that could be named
+        return keep_lowest(mask, spacing_mm, n)
+    return (named > _DISC_LABEL) & (named <= _DISC_LABEL + n)
 
 
 def load_volumes(

@@ -82,8 +82,8 @@ class ChannelVolume:
 
         Args:
             case: as DiscSet.load gives it.
-            contrasts: three names, in the channels' order; None takes the case's first three. A case with a single contrast shows it
-                in all three channels.
+            contrasts: three names, in the channels' order; None takes the case's first three. A case with a single contrast
+                shows it in all three channels.
             spacing_mm: resample to this voxel size (mm); None keeps the case's own.
 
         Raises:
@@ -170,6 +170,8 @@ class PlaneSlices(Dataset):
         return self._length
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"slice {index} of {len(self)}")
         index = int(index)
         image, mask = self.images[index % len(self.images)], self.masks[index % len(self.images)]
         if self.augment is not None:

@@ -169,8 +169,9 @@ def train_fusion(
 ) -> tuple[PlaneFusion, list[dict[str, float]]]:
     """Train a fusion on what the three networks say of patients that none of them was trained on.
 
-    Each step sees crops around voxels that a plane calls a disc or that are one. Adam with a rate that falls along half a cosine, loss
-    Dice + cross-entropy, and the best weights by Dice of the checked patients: the kit's choices, as the source names none.
+    Each step sees crops around voxels that a plane calls a disc or that are one. Adam with a rate that falls along half a
+    cosine, loss Dice + cross-entropy, and the best weights by Dice of the checked patients: the kit's choices, as the source
+    names none.
 
     Args:
         design: of the fusion.
@@ -178,13 +179,13 @@ def train_fusion(
         check: other patients, on which it is validated a few times.
         steps: of training.
         learning_rate: of the first step.
-        crop: edge of a crop, voxels; smaller where the volume is.
+        crop: edge of a crop, voxels; smaller where a volume is.
         batch: crops a step.
         seed: of initial weights and crops.
 
     Returns:
-        The fusion in evaluation mode, and its history: step, loss (mean since the last row), dice (of the checked patients' voxels,
-        pooled).
+        The fusion in evaluation mode, and its history: step, loss (mean since the last row), dice (of the checked patients'
+        voxels, pooled).
 
     Raises:
         ValueError: no patient to train on or to check with.
@@ -195,14 +196,14 @@ def train_fusion(
     rng = np.random.default_rng(seed)
     fusion, loss = PlaneFusion(design), make_loss("dice_ce", 2)
     volumes = [_prepared(design, lesson) for lesson in train]
+    sizes = np.minimum(crop, np.min([truth.shape for _, truth, _ in volumes], axis=0))
     amp = choose_amp("auto", "cpu", fusion)
     optimizer = torch.optim.Adam(fusion.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     history: list[dict[str, float]] = []
     best, losses = (-1.0, fusion.state_dict()), []
     for step in range(1, steps + 1):
-        drawn = [_crop(*volumes[rng.integers(len(volumes))], crop, rng) for _ in range(batch)]
-        drawn = [[part[..., : _smallest(drawn, 0), : _smallest(drawn, 1), : _smallest(drawn, 2)] for part in one] for one in drawn]
+        drawn = [_crop(*volumes[rng.integers(len(volumes))], sizes, rng) for _ in range(batch)]
         channels, truth = (torch.stack(parts) for parts in zip(*drawn, strict=True))
         inner = [slice(_BORDER, n - _BORDER) if n > 3 * _BORDER else slice(None) for n in truth.shape[1:]]
         with autocast(amp, "cpu"):
@@ -231,18 +232,12 @@ def _prepared(design: FusionDesign, lesson: Lesson) -> tuple[torch.Tensor, torch
 
 
 def _crop(
-    channels: torch.Tensor, truth: torch.Tensor, around: np.ndarray, edge: int, rng: np.random.Generator
+    channels: torch.Tensor, truth: torch.Tensor, around: np.ndarray, sizes: np.ndarray, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     centre = around[rng.integers(len(around))]
-    sizes = [min(edge, n) for n in truth.shape]
     starts = [int(np.clip(c - size // 2, 0, n - size)) for c, size, n in zip(centre, sizes, truth.shape, strict=True)]
     box = tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
     return channels[(slice(None), *box)], truth[box]
-
-
-def _smallest(crops: Sequence[tuple[torch.Tensor, torch.Tensor]], axis: int) -> int:
-    """Crops of small volumes may be smaller than others of the batch."""
-    return min(truth.shape[axis] for _, truth in crops)
 
 
 def _pooled_dice(fusion: PlaneFusion, lessons: Sequence[Lesson], amp: str) -> float:
@@ -253,3 +248,27 @@ def _pooled_dice(fusion: PlaneFusion, lessons: Sequence[Lesson], amp: str) -> fl
         truth = lesson.truth[:, lesson.first_row :]
         both, said = both + 2 * int((mask & truth).sum()), said + int(mask.sum()) + int(truth.sum())
     return both / said if said else 0.0
+
+
+def sensitivity(fusion: PlaneFusion, planes: Mapping[str, np.ndarray], voxels: np.ndarray) -> np.ndarray:
+    """How the fused answer at some voxels hangs on what each plane says there and around: the fusion's weights at work.
+
+    Two convolutions with a ReLU between are, at each voxel, one weighted sum; which one depends on the ReLUs that are open there.
+
+    Args:
+        fusion: in evaluation mode.
+        planes: probabilities of the three networks, (slice, row, column) each.
+        voxels: int (n, 3).
+
+    Returns:
+        float32 (n, 3, 5, 5, 5): by how much the logit of "disc" minus that of "background" rises for each 1 of probability of
+        each of PLANES, from two voxels before to two voxels after (slice, row, column).
+    """
+    reach = _BORDER
+    channels = np.pad(fusion_input(planes, fusion.design.positions), [(0, 0)] + [(reach, reach)] * 3)
+    spans = [voxels[:, axis, None] + np.arange(2 * reach + 1) for axis in range(3)]
+    around = channels[:, spans[0][:, :, None, None], spans[1][:, None, :, None], spans[2][:, None, None, :]]
+    patches = torch.from_numpy(np.ascontiguousarray(np.moveaxis(around, 1, 0))).requires_grad_()
+    logits = fusion(patches)[:, :, reach, reach, reach]
+    (logits[:, 1] - logits[:, 0]).sum().backward()
+    return patches.grad[:, :: 2 if fusion.design.positions else 1].numpy()

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-LABELLED_DISCS = 7  # of IVDM3Seg's masks, from L5/S1 upward
+from spider_utils.data.discs import LABELLED_DISCS
+
 SMALLEST_DISC_MM3 = 500.0  # a tenth of a small disc
 
 
@@ -62,7 +63,8 @@ def nearest_disc(truth: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
 def by_disc(nearest: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A mask whose disc voxels carry the number of the nearest true disc, so that measure_case can score disc by disc.
 
-    What is found where no disc is labelled burdens the nearest labelled one, as in `triplanar` the bottom disc pays for a sacral one.
+    What is found where no disc is labelled burdens the nearest labelled one, as in `triplanar` the bottom disc pays for a
+    sacral one.
 
     Args:
         nearest: of ``nearest_disc``.
@@ -71,9 +73,7 @@ def by_disc(nearest: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask.astype(bool), nearest, 0).astype(np.uint8)
 
 
-def position_counts(
-    truth: np.ndarray, nearest: np.ndarray, mask: np.ndarray, axis: int, edges: Sequence[float]
-) -> np.ndarray:
+def position_counts(truth: np.ndarray, nearest: np.ndarray, mask: np.ndarray, axis: int, edges: Sequence[float]) -> np.ndarray:
     """Right and wrong voxels by their place along ``axis`` within the nearest disc.
 
     Args:
@@ -86,14 +86,28 @@ def position_counts(
     Returns:
         int64 (3, bins): true positives, false positives, false negatives.
     """
-    found = mask.astype(bool)
+    found, counts = mask.astype(bool), []
+    for voxels in (found & (truth > 0), found & (truth == 0), ~found & (truth > 0)):
+        places = place_in_disc(truth, nearest[voxels], np.nonzero(voxels)[axis], axis)
+        counts.append(np.histogram(places, edges)[0])
+    return np.array(counts, np.int64)
+
+
+def place_in_disc(truth: np.ndarray, discs: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
+    """Where voxels lie along an axis within a disc: 0 is its middle, -1 and 1 are its ends.
+
+    Args:
+        truth: discs by number.
+        discs: which disc each voxel is measured by, (n,).
+        indices: the voxels' index along ``axis``, (n,).
+        axis: of ``truth``.
+
+    Returns:
+        float64 (n,).
+    """
     middle, half = np.full((2, int(truth.max()) + 1), np.nan)
     for number, box in enumerate(ndimage.find_objects(truth), start=1):
         if box is not None:
             first, end = box[axis].start, box[axis].stop
             middle[number], half[number] = (first + end - 1) / 2, (end - first) / 2
-    counts = []
-    for voxels in (found & (truth > 0), found & (truth == 0), ~found & (truth > 0)):
-        number = nearest[voxels]
-        counts.append(np.histogram((np.nonzero(voxels)[axis] - middle[number]) / half[number], edges)[0])
-    return np.array(counts, np.int64)
+    return (indices - middle[discs]) / half[discs]

@@ -13,7 +13,7 @@ _OUTPUT_STRIDE = 8
 
 
 class DilatedUNet(SegmentationNetwork):
-    """A U-Net-like decoder on a fully convolutional ResNet that stops halving at 1/8 of the image's size (`triplanar`, section 2).
+    """A U-Net-like decoder on a fully convolutional ResNet that stops halving at 1/8 of the image (`triplanar`, section 2).
 
     The source takes a ResNet-50 whose coarsest features have stride 8: of an image of 512 x 512 it makes 64 x 64 with 1024
     channels. 1024 channels are those of the third of its four stages, which halves to 1/16 as it is; so here its
@@ -22,13 +22,14 @@ class DilatedUNet(SegmentationNetwork):
 
     Not said in the source, and the kit's choice: how stride 8 was reached (dilation), the widths and layers of the decoder
     (two 3x3 convolutions with batch normalisation a step, as segmentation-models-pytorch has them), where its dropout
-    lies (none here), and how the channels of three MR contrasts meet a first layer trained on colours. Its encoder starts from COCO;
-    here ImageNet is the one other start than random.
+    lies (none here), and how the channels of three MR contrasts meet a first layer trained on colours. Its encoder starts from
+    COCO; here ImageNet is the one other start than random.
 
     Args:
         in_channels: channels of the input image; in the source the three most useful contrasts.
         n_classes: output channels, background included.
-        encoder: "resnet50", "resnet18", ... or "tu-" and a timm image model (see ``build_with_encoder``); one that can be dilated.
+        encoder: "resnet50", "resnet18", ... or "tu-" and a timm image model (see ``build_with_encoder``); one that can be
+            dilated.
         encoder_weights: None (random) or "imagenet".
         decoder_channels: channels of the decoder's four steps, from 1/8 to full size.
 
