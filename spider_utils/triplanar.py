@@ -23,7 +23,7 @@ from spider_utils.data.manifest import published_table
 from spider_utils.data.planes import PLANES, ChannelVolume, PlaneSlices, padded_size
 from spider_utils.ensemble.planes import FusionDesign, Lesson, PlaneFusion, plane_probability, sensitivity, train_fusion
 from spider_utils.errors import KitError
-from spider_utils.evaluation.discs import by_disc, keep_lowest, nearest_disc, pieces, place_in_disc, position_counts
+from spider_utils.evaluation.discs import by_disc, keep_lowest, nearest_disc, place_in_disc, position_counts
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.statistics import FOREGROUND, compare, summarise
 from spider_utils.files import atomic_path, fingerprint, read_json, sha256_of, write_json
@@ -616,31 +616,34 @@ class TriplanarStudy:
         return pd.DataFrame(rows)
 
     def sacral(self, all_discs: Mapping[int, np.ndarray], method: str = FUSED) -> pd.DataFrame:
-        """Whether a rudimentary disc in the sacrum is taken for a disc, and what that costs under each rule.
+        """What a rudimentary disc in the sacrum costs under each rule, as it was found and had it been found whole.
 
         Args:
             all_discs: every disc in view by patient, as for ``unlabelled``; SACRAL_DISC marks rudimentary ones.
             method: of METHODS.
 
         Returns:
-            One row a test patient: patient, has_sacral_disc, sacral_found (share of its voxels that are called disc; NaN
-            without), pieces (that are no crumbs), and for each of RULES the Dice of the first and the seventh disc and the mean
-            over discs: first, seventh, mean with the rule's name behind a comma.
+            One row a test patient with such a disc, a mask and a rule: patient, sacral_found (share of the disc's voxels that the
+            method calls disc), mask ("as found" or "sacral disc added"), rule (LOWEST or NAMED), first, seventh (Dice of these
+            discs) and mean (over discs).
         """
+        columns = ("patient", "sacral_found", "mask", "rule", "first", "seventh", "mean")
         rows = []
         for fold, patient in self.tested:
-            mask, sacral = self.mask(method, fold, patient), all_discs[patient] == SACRAL_DISC
-            row = {
-                "patient": patient,
-                "has_sacral_disc": bool(sacral.any()),
-                "sacral_found": float(mask[sacral].mean()) if sacral.any() else np.nan,
-                "pieces": int(pieces(mask, self.volumes[patient].spacing).max()),
-            }
-            for rule in RULES:
-                dice = self._scored(patient, self._kept(mask, patient, rule)).set_index("class")["dice"]
-                row |= {f"first, {rule}": dice[1], f"seventh, {rule}": dice.iloc[-1], f"mean, {rule}": dice.mean()}
-            rows.append(row)
-        return pd.DataFrame(rows)
+            found, sacral = self.mask(method, fold, patient), all_discs[patient] == SACRAL_DISC
+            if not sacral.any():
+                continue
+            for name, mask in (("as found", found), ("sacral disc added", found | sacral)):
+                for rule in (LOWEST, NAMED):
+                    dice = self._scored(patient, self._kept(mask, patient, rule)).set_index("class")["dice"]
+                    facts = (patient, float(found[sacral].mean()), name, rule, dice[1], dice.iloc[-1], dice.mean())
+                    rows.append(dict(zip(columns, facts, strict=True)))
+        return pd.DataFrame(rows, columns=list(columns))
+
+
+def lost_discs(scores: pd.DataFrame) -> pd.Series:
+    """How many labelled discs a table of scores lost altogether, by method."""
+    return scores["status"].eq("missed").groupby(scores["method"], sort=False).sum()
 
 
 def keep_by_rule(mask: np.ndarray, spacing_mm: Sequence[float], rule: str, n: int = LABELLED_DISCS) -> np.ndarray:

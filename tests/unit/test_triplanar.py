@@ -19,6 +19,7 @@ from spider_utils.triplanar import (
     Fold,
     TriplanarStudy,
     keep_by_rule,
+    lost_discs,
     make_folds,
     printed,
 )
@@ -69,8 +70,8 @@ def test_sixteen_patients_in_four_folds():
 
 def test_folds_of_few_patients():
     assert [(len(f.train), len(f.learn), len(f.check), len(f.test)) for f in make_folds(range(6))][0] == (2, 1, 1, 2)
-    with pytest.raises(KitError, match="4 folds .* need more than 4 patients"):
-        make_folds(range(4))
+    with pytest.raises(KitError, match="4 folds .* need more than 3 patients"):
+        make_folds(range(3))
     with pytest.raises(KitError, match="a patient is in two of its parts"):
         Fold(0, (1, 2), (3,), (4,), (2,))
     with pytest.raises(KitError, match="patients to train and patients to test"):
@@ -171,10 +172,24 @@ def test_unlabelled_and_sacral_discs_are_measured(study, monkeypatch):
     assert (table["extra_mm3"] == 8 * 3 * 12 * 25).all() and (table["dice_seventh"] == 1).all()
     assert table["dice_seventh_all"].tolist() == pytest.approx([2 / 3] * len(table))  # the eighth burdens the seventh
 
+
+def test_a_sacral_disc_costs_the_lowest_seven_their_top_one(study, monkeypatch):
+    # Truth one disc further up, so that there is room for a sacral disc below: the discs above the seventh leave the picture.
     nine = boxes(9, sacral=True)
-    monkeypatch.setattr(study, "mask", lambda method, fold, patient: nine > 0)
-    sacral = study.sacral(dict.fromkeys(study.volumes, nine)).iloc[0]
-    assert sacral["has_sacral_disc"] and sacral["sacral_found"] == 1 and sacral["pieces"] == 9
+    volumes = {
+        k: replace(one, mask=np.where((nine > 0) & (nine < 8), nine, 0).astype(np.uint8)) for k, one in study.volumes.items()
+    }
+    other = TriplanarStudy(volumes, study.folder, TINY, study.data, study.folds, device="cpu")
+    monkeypatch.setattr(other, "mask", lambda method, fold, patient: (nine > 0) & (nine < 9))
+    table = other.sacral(dict.fromkeys(volumes, nine)).set_index(["patient", "mask", "rule"])
+    assert len(table) == 4 * len(study.folds[0].test) and (table["sacral_found"] == 0).all()
+    for patient in study.folds[0].test:
+        assert (table.loc[(patient, "as found"), "mean"] == 1).all()
+        lowest, named = (table.loc[(patient, "sacral disc added", rule)] for rule in (LOWEST, NAMED))
+        assert lowest["seventh"] == 0 and lowest["first"] == pytest.approx(2 / 3) and named["mean"] == 1
+    without = other.sacral(dict.fromkeys(volumes, np.where(nine == 99, 0, nine)))
+    assert without.empty and list(without.columns) == ["patient", "sacral_found", "mask", "rule", "first", "seventh", "mean"]
+    assert lost_discs(other.scores([FUSED], ALL)).to_dict() == {FUSED: 0}
 
 
 def test_weights_at_work_share_out_between_planes(study):
