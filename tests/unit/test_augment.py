@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import pickle
 
@@ -13,7 +14,10 @@ from scipy import ndimage
 
 from spider_utils.data.augment import (
     AUGMENTS,
+    PLANE_AUGMENTS,
+    _transforms,
     augment_tissue,
+    augment_triplanar,
     brighten_tissue,
     crop_columns,
     deform_at_points,
@@ -23,7 +27,7 @@ from spider_utils.data.augment import (
     make_augment,
 )
 
-NAMES = [name for name in AUGMENTS if name != "none"]
+NAMES = [name for name in (*AUGMENTS, *PLANE_AUGMENTS) if name != "none"]
 
 
 def pair(rows: int = 96, columns: int = 80) -> tuple[np.ndarray, np.ndarray]:
@@ -189,6 +193,21 @@ def test_a_pull_moves_the_point_by_its_vector():
         np.testing.assert_allclose(middle, (34, 27), atol=0.6)
 
 
+def test_the_inverse_fading_is_half_at_its_reach():
+    points, vectors = np.array([[20, 25]]), np.array([[6.0, 0.0]])
+    with pytest.MonkeyPatch.context() as patch:
+        fields = []
+        patch.setattr("spider_utils.data.augment.displace", lambda array, *field, is_mask: fields.append(field) or array)
+        deform_at_points(np.zeros((50, 60), np.uint8), np.zeros((50, 60), np.uint8), points, vectors, 10.0, "inverse")
+        deform_at_points(np.zeros((50, 60), np.uint8), np.zeros((50, 60), np.uint8), points, vectors, 10.0)
+    rows, columns = fields[0]
+    assert rows[20, 25] == -6 and rows[30, 25] == rows[20, 15] == -3 and not columns.any()
+    assert rows[26, 33] == pytest.approx(-3) and rows[20, 55] == pytest.approx(-0.6)  # 10 and 30 pixels away
+    np.testing.assert_allclose(fields[2][0][20, [25, 35, 55]], -6 * np.exp([0, -0.5, -4.5]), rtol=1e-5)
+    with pytest.raises(ValueError, match="unknown fading 'linear'. Known are: gaussian, inverse"):
+        deform_at_points(np.zeros((5, 5), np.uint8), np.zeros((5, 5), np.uint8), points, vectors, 1.0, "linear")
+
+
 def test_deform_grid_bends_everywhere_by_about_its_strength():
     image, mask = pair()
     with pytest.MonkeyPatch.context() as patch:
@@ -252,3 +271,78 @@ def test_augment_tissue_leaves_an_empty_mask_alone():
     new_image, new_mask = augment_tissue(image, empty, 3)
     np.testing.assert_array_equal(new_image, image)
     assert not new_mask.any()
+
+
+# ------------------------------------------------------------------------------------------------- pictures of three contrasts
+
+
+def contrasts() -> tuple[np.ndarray, np.ndarray]:
+    """The made-up slice in three channels that differ: as it is, inverted, and with every gray halved."""
+    image, mask = pair()
+    return np.stack([image, 255 - image, image // 2], axis=-1), mask
+
+
+@pytest.mark.parametrize("deform", [deform_grid, lambda image, mask, seed: deform_tissue(image, mask, 1, seed)])
+def test_channels_are_deformed_as_one(deform):
+    image, mask = contrasts()
+    together, labels = deform(image, mask, 5)
+    for channel in range(3):
+        alone, alike = deform(np.ascontiguousarray(image[..., channel]), mask, 5)
+        np.testing.assert_array_equal(together[..., channel], alone)
+        np.testing.assert_array_equal(labels, alike)
+
+
+def test_brightness_of_a_tissue_goes_in_a_direction_of_its_own_in_each_channel():
+    image, mask = np.full((40, 40, 3), 100, np.uint8), np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 4
+    new = brighten_tissue(image, mask, 4, 2)
+    middle = new[20, 20].astype(int)
+    assert len(set(middle.tolist())) == 3 and (np.abs(middle - 100) <= 25).all()
+    np.testing.assert_array_equal(new[0, 0], image[0, 0])
+
+
+def test_triplanar_keeps_three_contrasts_and_their_mask_together():
+    image, mask = contrasts()
+    kept = image.copy(), mask.copy()
+    for seed in range(40):
+        new_image, new_mask = augment_triplanar(image, mask, seed)
+        assert new_image.shape == image.shape and new_image.dtype == new_mask.dtype == np.uint8
+        core = {label: ndimage.binary_erosion(new_mask == label, iterations=3) for label in (1, 2, 3)}
+        medians = [np.median(new_image[core[label]], axis=0) for label in core if core[label].sum() > 25]
+        for one, other in itertools.pairwise(medians):  # brighter in the first and the third channel, darker in the second
+            assert one[0] < other[0] and one[1] > other[1] and one[2] < other[2]
+    np.testing.assert_array_equal(image, kept[0])
+    np.testing.assert_array_equal(mask, kept[1])
+
+
+def test_triplanar_takes_its_steps_in_all_combinations(monkeypatch):
+    """Its own three steps come in all eight combinations, and each of the library's five in about half of the pictures."""
+    image, mask = contrasts()
+    steps = ("deform_grid", "deform_tissue", "brighten_tissue")
+    taken: list[str] = []
+    for name in steps:
+        monkeypatch.setattr(
+            f"spider_utils.data.augment.{name}", lambda image, *a, name=name, **k: taken.append(name) or (image, a[0])
+        )
+    monkeypatch.setattr(
+        "spider_utils.data.augment.brighten_tissue", lambda image, *a, **k: taken.append("brighten_tissue") or image
+    )
+    monkeypatch.setattr("spider_utils.data.augment.PipelineAugment", lambda name: lambda image, mask, seed: (image, mask))
+    seen = set()
+    for seed in range(80):
+        taken.clear()
+        augment_triplanar(image, mask, seed)
+        seen.add(tuple(taken))
+    assert len(seen) == 8
+    library = _transforms("triplanar").transforms
+    assert [type(step).__name__ for step in library] == ["Affine", "Affine", "Rotate", "RandomBrightnessContrast", "GaussNoise"]
+    assert {step.p for step in library} == {0.5}
+
+
+def test_triplanar_never_mirrors_and_takes_an_empty_mask():
+    image, mask = contrasts()
+    for seed in range(30):
+        _, new = augment_triplanar(image, mask, seed)
+        middle = [np.argwhere(new == label).mean(axis=0) for label in (1, 2, 3)]
+        assert middle[0][0] < middle[2][0] and middle[0][1] < middle[1][1]
+        assert not augment_triplanar(image, np.zeros_like(mask), seed)[1].any()

@@ -58,6 +58,13 @@ def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in said.stderr
 
 
+def test_a_phantom_of_discs(tmp_path: Path) -> None:
+    out = tmp_path / "ivd"
+    said = kit("data", "phantom", "--kind", "ivd", "--size", "small", "--patients", "1", "--jobs", "1", "--out", str(out))
+    assert said.returncode == 0 and str(out) in said.stdout, said.stderr
+    assert sitk.ReadImage(str(out / "01" / "01_wat.nii.gz")).GetSpacing() == (2.5, 2.5, 2.5)
+
+
 def assert_one_line_error(said: subprocess.CompletedProcess, *wanted: str) -> None:
     assert said.returncode == 1, said.stdout + said.stderr
     errors = [line for line in said.stderr.splitlines() if line.startswith("error: ")]

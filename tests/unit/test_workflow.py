@@ -54,6 +54,13 @@ def test_phantom_store_and_run_are_made_once(workspace: Workspace) -> None:
     assert stamps(workspace.home / "data" / "phantom-smoke" / "images") == before
 
 
+def test_the_disc_phantom_is_made_once_and_again_for_other_settings(workspace: Workspace) -> None:
+    first = Workspace(replace(TINY, disc_patients=1, disc_voxel_mm=4.0), "phantom", "", workspace.home)
+    before, folder = first.discs().state(), workspace.home / "data" / "phantom-ivd-smoke"
+    assert first.discs().root == folder and first.discs().state() == before
+    assert len(Workspace(replace(TINY, disc_patients=2, disc_voxel_mm=4.0), "spider", "x", workspace.home).discs().cases) == 2
+
+
 def test_other_settings_train_again(workspace: Workspace) -> None:
     first = workspace.train(tag="settings")
     second = workspace.train(tag="settings", learning_rate=1e-4)

@@ -55,6 +55,11 @@ class TissueGrid:
     def shape(self) -> tuple[int, int, int]:
         return self.tissue.shape
 
+    @property
+    def layers(self) -> tuple[np.ndarray, ...]:
+        """All arrays, ``tissue`` first."""
+        return self.tissue, self.under, self.share, self.mix, self.label
+
     def coordinates(self, axis: int, part: slice = slice(None)) -> np.ndarray:
         """Centres (mm, float32) along ``axis`` (0 right, 1 down, 2 back), shaped to broadcast against the grid."""
         values = self.origin[axis] + self.spacing[axis] * np.arange(self.shape[axis])[part]
