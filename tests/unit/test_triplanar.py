@@ -36,11 +36,14 @@ TINY = replace(
 
 
 def boxes(n, sacral=False):
-    """n discs of 32 x 7.5 x 30 mm, 30 mm apart, numbered from below (with a sacral one: the lowest is 99)."""
+    """n discs of 32 x 7.5 x 30 mm, 30 mm apart, numbered from below; with a sacral one the lowest is 99, small and near."""
     mask = np.zeros((12, 108, 24), np.uint8)
     for k in range(n):
         top = 100 - 12 * k
-        mask[2:10, top : top + 3, 6:18] = 99 if sacral and k == 0 else k + 1 - sacral
+        if sacral and k == 0:
+            mask[4:8, 97:99, 8:14] = 99
+        else:
+            mask[2:10, top : top + 3, 6:18] = k + 1 - sacral
     return mask
 
 
@@ -186,7 +189,7 @@ def test_a_sacral_disc_costs_the_lowest_seven_their_top_one(study, monkeypatch):
     for patient in study.folds[0].test:
         assert (table.loc[(patient, "as found"), "mean"] == 1).all()
         lowest, named = (table.loc[(patient, "sacral disc added", rule)] for rule in (LOWEST, NAMED))
-        assert lowest["seventh"] == 0 and lowest["first"] == pytest.approx(2 / 3) and named["mean"] == 1
+        assert lowest["seventh"] == 0 and lowest["first"] == pytest.approx(2 * 288 / (2 * 288 + 48)) and named["mean"] == 1
     without = other.sacral(dict.fromkeys(volumes, np.where(nine == 99, 0, nine)))
     assert without.empty and list(without.columns) == ["patient", "sacral_found", "mask", "rule", "first", "seventh", "mean"]
     assert lost_discs(other.scores([FUSED], ALL)).to_dict() == {FUSED: 0}
