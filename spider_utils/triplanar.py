@@ -161,7 +161,7 @@ class Settings:
 
 SETTINGS: dict[str, Settings] = {
     "smoke": Settings(
-        options={"encoder": "tu-test_resnet", "decoder_channels": [16, 16, 12, 8]},
+        options={"encoder": "tu-test_resnet", "decoder_channels": [16, 16, 12, 8], "foreground_prior": 0.02},
         epochs=2,
         steps_per_epoch=8,
         step_pixels=4 * 128 * 128,
@@ -175,7 +175,7 @@ SETTINGS: dict[str, Settings] = {
         curve=(1,),
     ),
     "quick": Settings(
-        options={"encoder": "tu-test_resnet", "decoder_channels": [32, 24, 16, 8]},
+        options={"encoder": "tu-test_resnet", "decoder_channels": [32, 24, 16, 8], "foreground_prior": 0.02},
         epochs=3,
         steps_per_epoch=26,
         step_pixels=8 * 128 * 128,

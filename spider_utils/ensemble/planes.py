@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 
@@ -123,9 +124,21 @@ class PlaneFusion(nn.Module):
 
     @torch.inference_mode()
     def probability(self, probabilities: Mapping[str, np.ndarray]) -> np.ndarray:
-        """float32 (slice, row, column): fused probability of a disc, of those of the three planes."""
-        channels = torch.from_numpy(fusion_input(probabilities, self.design.positions))
-        return torch.softmax(self(channels[None]).float(), dim=1)[0, 1].numpy()
+        """float32 (slice, row, column): fused probability of a disc, of those of the three planes.
+
+        Only the box around what some plane calls a disc, with the reach of the convolutions, is computed; beyond it is 0.
+        """
+        channels = fusion_input(probabilities, self.design.positions)
+        found = np.zeros(channels.shape[1:], np.float32)
+        called = np.maximum.reduce([np.asarray(one) for one in probabilities.values()]) > _CALLED
+        if not called.any():
+            return found
+        box = tuple(slice(max(0, s.start - _BORDER), s.stop + _BORDER) for s in ndimage.find_objects(called.view(np.uint8))[0])
+        wider = tuple(slice(max(0, s.start - _BORDER), s.stop + _BORDER) for s in box)
+        inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wider, strict=True))
+        logits = self(torch.from_numpy(channels[(slice(None), *wider)])[None]).float()
+        found[box] = torch.softmax(logits, dim=1)[0, 1].numpy()[inner]
+        return found
 
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors."""

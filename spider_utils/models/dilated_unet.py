@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import segmentation_models_pytorch as smp
+import torch
 
 from spider_utils.models.encoders import build_with_encoder
 from spider_utils.models.network import SegmentationNetwork, whole_numbers
@@ -32,18 +33,22 @@ class DilatedUNet(SegmentationNetwork):
             dilated.
         encoder_weights: None (random) or "imagenet".
         decoder_channels: channels of the decoder's four steps, from 1/8 to full size.
+        foreground_prior: the share of foreground that the network expects before it has learned anything, as a constant of its
+            last layer (Lin et al. 2017, section 3.3). Where foreground is rare, short trainings else spend their first steps on
+            learning to say "background", and small networks may never say anything else again. None: all classes alike.
 
     Shape:
         float ``(batch, in_channels, height, width)`` -> logits ``(batch, n_classes, height, width)``; height and width
         divisible by ``stride``, 8.
 
     Raises:
-        ValueError: unknown or unfit encoder, unknown encoder weights, or not four decoder steps.
+        ValueError: unknown or unfit encoder, unknown encoder weights, not four decoder steps, or a prior that is no share.
 
     Reference:
         Georgiev, Asenov. Automatic segmentation of lumbar spine MRI using ensemble of 2D algorithms. Computational Methods and
         Clinical Applications for Spine Imaging, 2019. Encoder: He, Zhang, Ren, Sun. Deep residual learning for image recognition.
-        CVPR 2016. doi:10.1109/CVPR.2016.90
+        CVPR 2016. doi:10.1109/CVPR.2016.90. Prior: Lin, Goyal, Girshick, He, Dollar. Focal loss for dense object detection.
+        ICCV 2017. doi:10.1109/ICCV.2017.324
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class DilatedUNet(SegmentationNetwork):
         encoder: str = "resnet50",
         encoder_weights: str | None = None,
         decoder_channels: Sequence[int] = (256, 128, 64, 32),
+        foreground_prior: float | None = None,
     ):
         channels = whole_numbers("decoder_channels", decoder_channels, 4, 4)
         body, initial_weights = build_with_encoder(
@@ -65,6 +71,12 @@ class DilatedUNet(SegmentationNetwork):
             in_channels=in_channels,
             classes=n_classes,
         )
+        if foreground_prior is not None:
+            if not 0 < foreground_prior < 1:
+                raise ValueError(f"foreground_prior must lie between 0 and 1, not {foreground_prior!r}")
+            shares = [1 - foreground_prior, *[foreground_prior / (n_classes - 1)] * (n_classes - 1)]
+            with torch.no_grad():
+                body.segmentation_head[0].bias.copy_(torch.tensor(shares).log())
         if hasattr(body.encoder, "layer4"):  # of the library's own ResNets; timm builds no stage that is not asked for
             del body.encoder.layer4
         super().__init__(body, in_channels, stride=_OUTPUT_STRIDE, initial_weights=initial_weights)

@@ -292,6 +292,16 @@ def test_dilated_unet_has_the_published_feature_map():
     assert model.body.encoder.layer3[1].conv2.dilation == (2, 2)
 
 
+def test_dilated_unet_begins_with_its_prior():
+    torch.manual_seed(0)
+    model = build_model("dilated_unet", 3, 3, encoder="tu-test_resnet", foreground_prior=0.04).eval()
+    bias = model.body.segmentation_head[0].bias
+    torch.testing.assert_close(bias.softmax(dim=0), torch.tensor([0.96, 0.02, 0.02]))
+    for wrong in (0, 1, -0.1):
+        with pytest.raises(ValueError, match="foreground_prior must lie between 0 and 1"):
+            build_model("dilated_unet", 3, 3, encoder="tu-test_resnet", foreground_prior=wrong)
+
+
 def test_residual_unit_adds_its_input_to_the_pre_activated_branch():
     from spider_utils.models.resunet import ResidualUnit
 

@@ -226,6 +226,19 @@ def test_fusion_can_trust_a_plane_by_place():
         assert [half.all() for half in halves] == expected and [half.any() for half in halves] == expected
 
 
+def test_only_what_some_plane_calls_a_disc_is_computed():
+    torch.manual_seed(0)
+    fusion, planes = PlaneFusion(FusionDesign()).eval(), {plane: np.zeros((9, 20, 12), np.float32) for plane in PLANES}
+    assert not fusion.probability(planes).any()
+    planes["axial"][3, 11, 6] = 0.9
+    found = fusion.probability(planes)
+    with torch.inference_mode():
+        whole = torch.softmax(fusion(torch.from_numpy(fusion_input(planes))[None]), dim=1)[0, 1].numpy()
+    near = np.s_[1:6, 9:14, 4:9]
+    np.testing.assert_allclose(found[near], whole[near], rtol=1e-5)
+    assert np.count_nonzero(found) == 5**3
+
+
 def test_weights_voxel_by_voxel_see_no_neighbours():
     design = FusionDesign(kernel=1, hidden=0, positions=False)
     torch.manual_seed(0)
