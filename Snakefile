@@ -13,6 +13,10 @@ TRAININGS = {
     "modified_unet_gamma0.4": ("--model modified_unet --loss focal0.4_dice --slice-gap-mm 0", []),
     "modified_unet_by_slice": ("--model modified_unet --loss focal4_dice --slice-gap-mm 0 --split leaky-kfold5 --no-score", []),
 }
+# The same for `spider-kit triplanar train`, which has its own phantom. In `smoke` its notebook trains the one fold itself.
+PLANE_TRAININGS = {f"triplanar_fold{k}": f"--fold {k}" for k in range(4)} | {"triplanar_lessons": "--lessons"}
+if config["profile"] == "smoke":
+    PLANE_TRAININGS = {}
 if config["data"] == "spider-2d":  # its masks hold no levels
     del TRAININGS["levels20"]
 NOTEBOOKS = {
@@ -25,18 +29,19 @@ NOTEBOOKS = {
     "06_resunet": ["unet", "resunet"],
     "07_deeplabv3": ["unet", "deeplabv3"],
     "08_modified_unet": ["modified_unet_gamma4", "modified_unet_gamma0.4", "modified_unet_by_slice"],
+    "10_triplanar_ensemble": list(PLANE_TRAININGS),
     "11_ensemble_weight_search": ["unet", "unetplusplus", "resunet", "deeplabv3"],
     "12_evaluation": ["unet", "levels20"],
 }
 # Where cores are few these go first, in this order: others wait for them, or they take long. A training gets half of the cores,
 # as two side by side get more done than one after the other; what mostly reads and draws fills up what is left.
-FIRST = [*TRAININGS, "04_unet", "11_ensemble_weight_search"]
+FIRST = [*TRAININGS, *PLANE_TRAININGS, "04_unet", "11_ensemble_weight_search"]
 OUT = config["out"]
 PACKAGE = sorted(map(str, Path("spider_utils").rglob("*.py")))
 
 
 def made_by(name):
-    return f"{OUT}/training/{name}.txt" if name in TRAININGS else f"{OUT}/notebooks/{name}.ipynb"
+    return f"{OUT}/training/{name}.txt" if name in {**TRAININGS, **PLANE_TRAININGS} else f"{OUT}/notebooks/{name}.ipynb"
 
 
 def priority_of(name):
@@ -73,6 +78,26 @@ for name, (options, earlier) in TRAININGS.items():
             "--data {params.data} --root={params.root:q} > {output:q}"
 
 
+for name, options in PLANE_TRAININGS.items():
+
+    rule:
+        name:
+            f"train_{name}"
+        input:
+            package=PACKAGE,
+        output:
+            made_by(name),
+        threads: max(1, workflow.cores // 2)
+        priority: priority_of(name)
+        params:
+            training=name,
+            options=options,
+            profile=config["profile"],
+        shell:
+            "echo '> training {params.training} ...' && spider-kit triplanar train {params.options} --profile {params.profile} "
+            "> {output:q}"
+
+
 for name, after in NOTEBOOKS.items():
 
     rule:
@@ -80,7 +105,7 @@ for name, after in NOTEBOOKS.items():
             f"notebook_{name}"
         input:
             source=f"notebooks/{name}.ipynb",
-            after=[made_by(earlier) for earlier in after if earlier in NOTEBOOKS or earlier in TRAININGS],
+            after=[made_by(earlier) for earlier in after if earlier in {**NOTEBOOKS, **TRAININGS, **PLANE_TRAININGS}],
             package=PACKAGE,
         output:
             made_by(name),

@@ -38,6 +38,10 @@ ahmed_app = typer.Typer(
     help="The source ahmed: what testing and training otherwise add.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(ahmed_app, name="ahmed")
+triplanar_app = typer.Typer(
+    help="The source triplanar: one network a plane, fused by a small 3D network.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(triplanar_app, name="triplanar")
 
 
 class ProfileName(StrEnum):
@@ -471,6 +475,60 @@ def ahmed_choices(
         | {FOREGROUND_NAME: "#777777"},
     )
     print(folder / "choices.csv", save_figure(figure, folder / "choices", figure.caption), sep="\n")
+
+
+@triplanar_app.command("train")
+def triplanar_train(
+    profile: Profile = ProfileName.quick,
+    fold: Annotated[int, typer.Option(min=0, max=3, help="Which of the four folds.")] = 0,
+    lessons: Annotated[
+        bool, typer.Option("--lessons", help="Instead: networks of fewer patients, and of images with unlabelled discs.")
+    ] = False,
+) -> None:
+    """Train the three networks of a fold of the disc phantom, and what fuses them.
+
+    Example: spider-kit triplanar train --profile smoke --fold 0
+    """
+    from spider_utils.triplanar import TriplanarStudy
+    from spider_utils.workflow import Workspace
+
+    study = TriplanarStudy.open(Workspace.open(profile.value))
+    if fold >= len(study.folds):
+        raise KitError(f"profile {profile.value} does {len(study.folds)} fold(s), numbered from 0: there is no fold {fold}")
+    runs = study.train_lessons() if lessons else study.train_fold(study.folds[fold])
+    print(*(run.folder for run in runs), sep="\n")
+
+
+@triplanar_app.command("tables")
+def triplanar_tables(
+    profile: Profile = ProfileName.quick,
+    real: Annotated[
+        Path | None, typer.Option(help="Folder of isotropic T2 volumes (IVD_*): leave one out instead of the phantom's folds.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the tables; build/<profile>-phantom/triplanar when left out.")
+    ] = None,
+) -> None:
+    """The source's Tables 1 and 2, printed beside measured: each plane and the fused three, then disc by disc.
+
+    Example: spider-kit triplanar tables --profile smoke
+    """
+    from spider_utils.data.discs import open_disc_set
+    from spider_utils.files import write_csv
+    from spider_utils.triplanar import TriplanarStudy
+    from spider_utils.workflow import Workspace
+
+    workspace = Workspace.open(profile.value)
+    if real is None:
+        study = TriplanarStudy.open(workspace)
+    else:
+        study = TriplanarStudy.leave_one_out(workspace, open_disc_set("isotropic", real), workspace.profile.disc_voxel_mm)
+    folder = out or workspace.build / ("triplanar" if real is None else "triplanar-isotropic")
+    for name, table in (("table1", study.table1()), ("table2", study.table2())):
+        print(f"{name}:\n{_as_text(table)}")
+        write_csv(folder / f"{name}.csv", table)
+    print("mean: over discs, then patients; low, high: 95 % over patients; gain: fused minus this, in pairs.")
+    print(folder)
 
 
 @app.command("predict")

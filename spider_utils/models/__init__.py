@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Name -> "module:class". Imported on first use only, because torch and the network libraries take seconds to load.
 ARCHITECTURES: dict[str, str] = {
     "deeplabv3": "spider_utils.models.deeplabv3:DeepLabV3",
+    "dilated_unet": "spider_utils.models.dilated_unet:DilatedUNet",
     "modified_unet": "spider_utils.models.modified_unet:ModifiedUNet",
     "resunet": "spider_utils.models.resunet:ResUNet",
     "unet": "spider_utils.models.unet:UNet",

@@ -36,6 +36,7 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "course": 6,
     "medfusion": 6,
     "ahmed": 6,
+    "triplanar": 6,
     "view": 6,
     "cli": 7,
 }

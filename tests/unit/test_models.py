@@ -18,12 +18,13 @@ N_CLASSES = 4
 # Parameters of the default network with 1 channel and 4 classes: a change of the network must be noticed.
 PARAMETERS = {
     "deeplabv3": 15_893_444,
+    "dilated_unet": 13_581_252,
     "modified_unet": 8_033_588,
     "resunet": 8_215_684,
     "unet": 14_322_372,
     "unetplusplus": 15_964_612,
 }
-WITH_ENCODER = ["deeplabv3", "unet", "unetplusplus"]
+WITH_ENCODER = ["deeplabv3", "dilated_unet", "unet", "unetplusplus"]
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +200,7 @@ def test_unknown_model_and_options_are_refused():
         ("modified_unet", {"widths": (4, 8, 8), "dropout_down": (0, 0, 0), "dropout_up": (0.1,)}, 2),
         ("deeplabv3", {}, 8),
         ("deeplabv3", {"output_stride": 16}, 16),
+        ("dilated_unet", {"encoder": "tu-test_resnet"}, 8),
     ],
 )
 def test_stride_follows_the_depth(name, options, stride):
@@ -227,6 +229,7 @@ def test_bad_encoders_are_refused(name, options, message):
         ("unetplusplus", "mit_b0", "UnetPlusPlus is not support"),
         ("deeplabv3", "densenet121", "do not support dilated mode"),
         ("deeplabv3", "tu-vgg11", "AssertionError"),
+        ("dilated_unet", "densenet121", "do not support dilated mode"),
         ("deeplabv3", "tu-swin_tiny_patch4_window7_224", "output_stride"),
     ],
 )
@@ -258,6 +261,7 @@ def test_encoders_that_do_not_fit_are_refused(name, encoder, reason):
         ),
         ("modified_unet", {"dropout_up": (0.1, 0.1, 0.1, 1)}, "dropout_up must be 4 rates from 0 to below 1"),
         ("modified_unet", {"dropout_up": 0.1}, "dropout_up must be 4 rates"),
+        ("dilated_unet", {"decoder_channels": (16, 8, 8)}, "decoder_channels must be 4 positive whole numbers"),
         ("deeplabv3", {"output_stride": 32}, "output_stride must be 8 or 16, not 32"),
         ("deeplabv3", {"aspp_channels": 0}, "aspp_channels must be a positive whole number"),
         ("deeplabv3", {"atrous_rates": (6, 12)}, "atrous_rates must be 3 positive whole numbers"),
@@ -278,6 +282,28 @@ def test_resunet_is_the_published_one():
         *[(256, 1), (256, 1), (128, 1), (128, 1), (64, 1), (64, 1), (2, 1)],
     ]
     assert round(sum(m.weight.numel() for m in convolutions.values()) / 1e6, 1) == 7.8
+
+
+def test_dilated_unet_has_the_published_feature_map():
+    from spider_utils.models.inspection import feature_sizes
+
+    # `triplanar`, section 2: 64 x 64 x 1024 from 512 x 512; an eighth of the image's size. Deeper stages are not built.
+    model = build_model("dilated_unet", 3, 2)
+    stages = [f"body.encoder.layer{k}" for k in (1, 2, 3)]
+    sizes = feature_sizes(model, torch.rand(1, 3, 64, 48), stages)
+    assert sizes[["channels", "rows", "columns"]].to_numpy().tolist() == [[256, 16, 12], [512, 8, 6], [1024, 8, 6]]
+    assert not hasattr(model.body.encoder, "layer4")
+    assert model.body.encoder.layer3[1].conv2.dilation == (2, 2)
+
+
+def test_dilated_unet_begins_with_its_prior():
+    torch.manual_seed(0)
+    model = build_model("dilated_unet", 3, 3, encoder="tu-test_resnet", foreground_prior=0.04).eval()
+    bias = model.body.segmentation_head[0].bias
+    torch.testing.assert_close(bias.softmax(dim=0), torch.tensor([0.96, 0.02, 0.02]))
+    for wrong in (0, 1, -0.1):
+        with pytest.raises(ValueError, match="foreground_prior must lie between 0 and 1"):
+            build_model("dilated_unet", 3, 3, encoder="tu-test_resnet", foreground_prior=wrong)
 
 
 def test_residual_unit_adds_its_input_to_the_pre_activated_branch():
@@ -362,7 +388,7 @@ def test_imagenet_weights_that_cannot_be_fetched_are_one_notice(name, monkeypatc
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", offline)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = build_model(name, 1, 4, encoder_weights="imagenet")
+        model = build_model(name, 1, 4, encoder="resnet18", encoder_weights="imagenet")
     ours = [str(notice.message) for notice in caught if "ImageNet" in str(notice.message)]
     assert ours == ["ImageNet weights of 'resnet18' cannot be had, so it starts from random weights (no route to host)"]
     assert model.spec["initial_weights"] == "random" and model.spec["options"]["encoder_weights"] == "imagenet"
@@ -380,7 +406,7 @@ def test_imagenet_weights_are_used_when_they_can_be_had(name, monkeypatch, tmp_p
     monkeypatch.setattr(
         "segmentation_models_pytorch.encoders.hf_hub_download", lambda *a, **k: str(tmp_path / "model.safetensors")
     )
-    model = build_model(name, 1, 4, encoder_weights="imagenet")
+    model = build_model(name, 1, 4, encoder="resnet18", encoder_weights="imagenet")
     assert model.spec["initial_weights"] == "imagenet"
     assert torch.equal(model.body.encoder.conv1.weight, torch.full((64, 1, 7, 7), 1.5))  # three colours summed to one
     convolutions = [weight for weight in model.body.decoder.parameters() if weight.ndim == 4]

@@ -1,0 +1,140 @@
+"""Figures of `triplanar`: scores beside printed ones, errors by place in the disc, weights of the fusion, training-size curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from spider_utils.data.planes import PLANES
+from spider_utils.view.plots import LINE_STYLES, PALETTE, CourseFigure, new_figure, styled
+
+_COLORS = dict(zip((*PLANES, "fused"), (PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[6]), strict=True))
+_AXES = {"from the side": (0, "row", "column"), "from above": (1, "slice", "column")}  # view -> axis summed over, picture's axes
+
+
+def _caption(title: str, what: str) -> str:
+    return f"{title}: {what}.".removeprefix(": ")
+
+
+@styled
+def printed_and_measured(table: pd.DataFrame, label: str, title: str = "") -> CourseFigure:
+    """Printed Dice beside measured, a line a row of the source's table.
+
+    Args:
+        table: with ``label``, printed, mean, low, high, as TriplanarStudy.table1 and table2 give.
+        label: column that names the lines.
+        title: above the figure.
+    """
+    figure = new_figure(0.42 * len(table) + 1.6, title)
+    ax = figure.subplots()
+    places = np.arange(len(table))
+    errors = np.abs(table[["low", "high"]].sub(table["mean"], axis=0)).to_numpy(dtype=float).T
+    ax.errorbar(table["mean"], places, xerr=errors, fmt="D", color=PALETTE[0], capsize=4, label="measured here, 95 % interval")
+    ax.plot(table["printed"], places, "x", color=PALETTE[5], markeredgewidth=2.5, markersize=9, label="printed (other patients)")
+    ax.set_yticks(places, table[label].astype(str))
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set(xlabel="mean Dice over discs, then patients", title=title)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.caption = _caption(title, "Dice measured with its 95 % interval over patients, and printed")
+    return figure
+
+
+@styled
+def dice_by_position(table: pd.DataFrame, title: str = "") -> CourseFigure:
+    """Dice along each plane's normal through the discs, a panel a direction, a line a method.
+
+    Args:
+        table: of TriplanarStudy.by_position.
+        title: above all panels.
+    """
+    ends = {"sagittal": ("left", "right"), "axial": ("top", "bottom"), "coronal": ("front", "back")}
+    figure = new_figure(3.5, title)
+    axes = figure.subplots(1, len(PLANES), sharey=True)
+    for ax, plane in zip(axes, PLANES, strict=True):
+        rows = table[table["direction"] == plane]
+        for number, (method, line) in enumerate(rows.groupby("method", sort=False)):
+            own = method in (plane, "fused")
+            look = {"linewidth": 2.6 if own else 1.2, "linestyle": LINE_STYLES[number % len(LINE_STYLES)]}
+            ax.plot(line["position"], line["dice"], color=_COLORS.get(method, "#777777"), label=method, **look)
+        ax.set(
+            xlabel=f"{ends[plane][0]} end  \u2013  middle  \u2013  {ends[plane][1]} end",
+            title=f"across {plane} slices",
+            xlim=(-1, 1),
+        )
+        ax.set_xticks([-1, 0, 1], ["", "", ""])
+    axes[0].set_ylabel("Dice there")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    if title:
+        figure.suptitle(title)
+    figure.caption = _caption(title, "Dice by place in the disc along the normal of each plane")
+    return figure
+
+
+@styled
+def fusion_weights(weights: np.ndarray, title: str = "") -> CourseFigure:
+    """What the fusion weighs: each plane's weights around a voxel, seen from two sides.
+
+    Args:
+        weights: (3, 5, 5, 5) of PLANES, mean of ``sensitivity`` over voxels.
+        title: above all panels.
+    """
+    pictures = {view: weights.sum(axis=1 + axis) for view, (axis, _, _) in _AXES.items()}
+    most = max(np.abs(picture).max() for picture in pictures.values())
+    figure = new_figure(5.4, title)
+    axes = figure.subplots(len(_AXES), len(PLANES))
+    for line, (view, (_, down, right)) in zip(axes, _AXES.items(), strict=True):
+        for ax, plane, picture in zip(line, PLANES, pictures[view], strict=True):
+            shown = ax.imshow(picture, cmap="PuOr_r", vmin=-most, vmax=most, extent=(-2.5, 2.5, 2.5, -2.5))
+            ax.set(title=f"{plane} network, {view}", xlabel=f"{right}s away", ylabel=f"{down}s away" if ax is line[0] else "")
+            ax.title.set_fontsize(10)
+            ax.grid(visible=False)
+    figure.colorbar(shown, ax=axes, shrink=0.6, label="change of the fused logit")
+    if title:
+        figure.suptitle(title)
+    figure.caption = _caption(title, "how the fused answer hangs on each network's probability at the voxel and around it")
+    return figure
+
+
+@styled
+def trust_by_position(shares: Mapping[str, Sequence[float]], positions: Sequence[float], title: str = "") -> CourseFigure:
+    """The share of the fusion's weight that each plane has, by place in the disc along that plane's own normal.
+
+    Args:
+        shares: by plane, one a position.
+        positions: -1 to 1, the disc's ends.
+        title: above the figure.
+    """
+    figure = new_figure(3.2, title)
+    ax = figure.subplots()
+    for number, (plane, share) in enumerate(shares.items()):
+        ax.plot(positions, share, "o", linestyle=LINE_STYLES[number], color=_COLORS[plane], label=f"{plane} network")
+    ax.axhline(1 / len(PLANES), color="black", linewidth=0.8)
+    ax.set(
+        xlabel="place in the disc along the network's own normal (0: middle, -1 and 1: ends)",
+        ylabel="share of the weight",
+        title=title,
+    )
+    figure.legend(loc="outside lower center", ncols=3)
+    figure.caption = _caption(title, "share of the fusion's weight that each plane has, by place along its own normal")
+    return figure
+
+
+@styled
+def size_curve(table: pd.DataFrame, title: str = "") -> CourseFigure:
+    """Score against the number of training patients.
+
+    Args:
+        table: of TriplanarStudy.curve.
+        title: above the figure.
+    """
+    figure = new_figure(3.2, title)
+    ax = figure.subplots()
+    errors = np.abs(table[["low", "high"]].sub(table["mean"], axis=0)).to_numpy(dtype=float).T
+    ax.errorbar(table["patients"], table["mean"], yerr=errors, fmt="o-", color=PALETTE[0], capsize=4)
+    ax.set_xticks(table["patients"])
+    ax.set(xlabel="patients in training", ylabel="mean Dice", title=title)
+    figure.caption = _caption(title, "mean Dice with its 95 % interval over patients, by number of training patients")
+    return figure
