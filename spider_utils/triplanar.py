@@ -8,7 +8,7 @@ the fusion and does not say whether the patients of its tables were in it; here 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -275,7 +275,9 @@ class TriplanarStudy:
         folder = workspace.home / "runs" / f"{workspace.profile.name}-triplanar-{discs.kind}"
         facts = {"kind": discs.kind, "fingerprint": fingerprint([discs.state(), spacing_mm, _VERSION])}
         volumes = load_volumes(discs, spacing_mm=(spacing_mm,) * 3)
-        return cls(volumes, folder, SETTINGS[workspace.profile.name], facts, folds, cls.open(workspace))
+        # A network learns the few patients by heart in no time: all of the source's augmentations, whatever the profile has.
+        settings = replace(SETTINGS[workspace.profile.name], augment="triplanar")
+        return cls(volumes, folder, settings, facts, folds, cls.open(workspace))
 
     @property
     def tested(self) -> list[tuple[Fold, int]]:
