@@ -8,7 +8,7 @@ the fusion and does not say whether the patients of its tables were in it; here 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ FUSIONS = {
     "weights voxel by voxel": FusionDesign(kernel=1, hidden=0, positions=False),
 }
 METHODS = (*PLANES, MEAN, *FUSIONS)
-ALL, LOWEST, NAMED = "all", "lowest", "named"
-RULES = (ALL, LOWEST, NAMED)
+ALL, PART, LOWEST, NAMED = "all", "labelled part", "lowest", "named"
+RULES = (ALL, PART, LOWEST, NAMED)  # against discs that were found where none is labelled
 CONTRASTS = ("fat", "inn", "wat")  # disc and surroundings differ least in the opposed phase (notebook 10)
 LESSON_PLANE = "sagittal"  # of the networks that show what patients and unlabelled discs are worth
 DISCS = {number: disc_name(number) for number in range(1, LABELLED_DISCS + 1)}
@@ -184,7 +184,7 @@ SETTINGS: dict[str, Settings] = {
         schedule="one_cycle",
         augment="none",
         empty_step=4,
-        fusion_steps=150,
+        fusion_steps=200,
         folds=4,
         curve=(1, 3),
     ),
@@ -240,6 +240,7 @@ class TriplanarStudy:
         self.folds = list(folds) if folds is not None else make_folds(list(volumes))[: settings.folds]
         self._masks: dict[tuple[str, int], np.ndarray] = {}
         self._near: dict[int, np.ndarray] = {}
+        self._runs: dict[tuple, RunResult] = {}
 
     @classmethod
     def open(cls, workspace: Workspace) -> TriplanarStudy:
@@ -274,7 +275,9 @@ class TriplanarStudy:
         folder = workspace.home / "runs" / f"{workspace.profile.name}-triplanar-{discs.kind}"
         facts = {"kind": discs.kind, "fingerprint": fingerprint([discs.state(), spacing_mm, _VERSION])}
         volumes = load_volumes(discs, spacing_mm=(spacing_mm,) * 3)
-        return cls(volumes, folder, SETTINGS[workspace.profile.name], facts, folds, cls.open(workspace))
+        # A network learns the few patients by heart in no time: all of the source's augmentations, whatever the profile has.
+        settings = replace(SETTINGS[workspace.profile.name], augment="triplanar")
+        return cls(volumes, folder, settings, facts, folds, cls.open(workspace))
 
     @property
     def tested(self) -> list[tuple[Fold, int]]:
@@ -299,6 +302,8 @@ class TriplanarStudy:
             crop: whether unlabelled discs are cropped out of training images, as in the source.
         """
         chosen = tuple(patients or fold.train)
+        if (fold, plane, chosen, crop) in self._runs:  # to look into its folder would take the data sets first
+            return self._runs[fold, plane, chosen, crop]
         if not set(chosen) <= set(fold.train):
             raise KitError(f"fold {fold.number} trains with {fold.train}, not with {chosen}")
         settings = self.settings
@@ -350,7 +355,10 @@ class TriplanarStudy:
         }
         if start_from is not None:
             card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
-        return fit(model, train_set, val_set, self.folder / "-".join(parts), config, card, device=self.device, overwrite=True)
+        folder = self.folder / "-".join(parts)
+        run = fit(model, train_set, val_set, folder, config, card, device=self.device, overwrite=True)
+        self._runs[fold, plane, chosen, crop] = run
+        return run
 
     def probability(self, run: RunResult, patient: int) -> np.ndarray:
         """What a run says of a patient: float16 (slice, row, column); computed once and kept in the run's folder.
@@ -437,7 +445,7 @@ class TriplanarStudy:
             self._masks[method, patient] = found > 0.5
         return self._masks[method, patient]
 
-    def scores(self, methods: Sequence[str] = METHODS, rule: str = LOWEST) -> pd.DataFrame:
+    def scores(self, methods: Sequence[str] = METHODS, rule: str = PART) -> pd.DataFrame:
         """Scores of methods on every test patient, disc by disc.
 
         Args:
@@ -469,7 +477,7 @@ class TriplanarStudy:
 
     @cached_property
     def final(self) -> pd.DataFrame:
-        """``scores`` of all methods under the source's rule, the lowest seven."""
+        """``scores`` of all methods in the part of the volumes in which every disc is labelled."""
         return self.scores()
 
     def table1(self, scores: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -572,13 +580,13 @@ class TriplanarStudy:
             rows.append({"patients": n, "mean": found["mean"], "low": found["low"], "high": found["high"], "tested": found["n"]})
         return pd.DataFrame(rows)
 
-    def _score(self, run: RunResult, patients: Sequence[int], rule: str = LOWEST) -> pd.DataFrame:
+    def _score(self, run: RunResult, patients: Sequence[int], rule: str = PART) -> pd.DataFrame:
         found = {patient: self.probability(run, patient) > 0.5 for patient in patients}
         tables = [self._scored(patient, self._kept(mask, patient, rule)) for patient, mask in found.items()]
         return pd.concat(tables, ignore_index=True)
 
-    def _kept(self, mask: np.ndarray, patient: int, rule: str = LOWEST) -> np.ndarray:
-        return keep_by_rule(mask, self.volumes[patient].spacing, rule, self.labelled)
+    def _kept(self, mask: np.ndarray, patient: int, rule: str = PART) -> np.ndarray:
+        return keep_by_rule(mask, self.volumes[patient], rule, self.labelled)
 
     def unlabelled(self, all_discs: Mapping[int, np.ndarray]) -> pd.DataFrame:
         """What discs that nobody labelled do to a network, with and without the source's remedy of cropping them out.
@@ -645,15 +653,17 @@ def lost_discs(scores: pd.DataFrame) -> pd.Series:
     return scores["status"].eq("missed").groupby(scores["method"], sort=False).sum()
 
 
-def keep_by_rule(mask: np.ndarray, spacing_mm: Sequence[float], rule: str, n: int = LABELLED_DISCS) -> np.ndarray:
+def keep_by_rule(mask: np.ndarray, volume: ChannelVolume, rule: str, n: int = LABELLED_DISCS) -> np.ndarray:
     """What a rule leaves of the voxels that are called disc: bool (slice, row, column).
 
     Args:
         mask: bool (slice, row, column).
-        spacing_mm: voxel size.
-        rule: "all" leaves everything, "lowest" the lowest ``n`` pieces (the source's filter, see keep_lowest), "named" the
-            ``n`` lowest discs by measure.levels.name_levels, which knows the spine's rhythm and leaves a sacral disc out
-            (where nothing can be named, as "lowest").
+        volume: where it was found.
+        rule: "all" leaves everything; "labelled part" all from the row ABOVE_MM over the highest labelled disc down, which only
+            the
+            truth can tell: it is for comparing methods, not for patients; "lowest" the lowest ``n`` pieces (the source's
+            filter, see keep_lowest), "named" the ``n`` lowest discs by measure.levels.name_levels, which knows the spine's
+            rhythm and leaves a sacral disc out (where nothing can be named, as "lowest").
         n: how many discs are labelled.
 
     Raises:
@@ -663,12 +673,15 @@ def keep_by_rule(mask: np.ndarray, spacing_mm: Sequence[float], rule: str, n: in
         raise KitError(f"unknown rule '{rule}'. Known are: {', '.join(RULES)}")
     if rule == ALL or not mask.any():
         return mask
+    if rule == PART:
+        below = np.arange(mask.shape[1])[:, None] >= volume.first_labelled_row
+        return mask & below
     if rule == LOWEST:
-        return keep_lowest(mask, spacing_mm, n)
+        return keep_lowest(mask, volume.spacing, n)
     try:
-        named = name_levels(mask, tuple(spacing_mm), "discs").mask
+        named = name_levels(mask, volume.spacing, "discs").mask
     except ValueError:  # crumbs, or more pieces than a spine has discs: nothing that could be named
-        return keep_lowest(mask, spacing_mm, n)
+        return keep_lowest(mask, volume.spacing, n)
     return (named > _DISC_LABEL) & (named <= _DISC_LABEL + n)
 
 

@@ -29,13 +29,19 @@ def join(slices: np.ndarray, plane: str) -> np.ndarray:
     return np.moveaxis(slices, 0, PLANES[plane] - 3)
 
 
-def relative_positions(shape: Sequence[int], plane: str) -> np.ndarray:
-    """Where each voxel of (slice, row, column) lies along the plane's normal: float32 of ``shape``, -1 to 1, the middle 0.
+def relative_positions(shape: Sequence[int], plane: str, middle: float | None = None, reach: float | None = None) -> np.ndarray:
+    """Where each voxel of (slice, row, column) lies along a plane's normal: float32 of ``shape``, the middle 0.
 
-    `triplanar` speaks of a parameter for the relative position and does not say which; this is the kit's choice.
+    Args:
+        shape: of the volume.
+        plane: whose normal.
+        middle: index that is 0; the middle of the volume when None.
+        reach: voxels from 0 to 1; half of the volume when None, so that its ends are -1 and 1.
     """
-    n, axis = shape[PLANES[plane]], PLANES[plane]
-    along = np.linspace(-1, 1, n, dtype=np.float32) if n > 1 else np.zeros(1, np.float32)
+    axis = PLANES[plane]
+    middle = (shape[axis] - 1) / 2 if middle is None else middle
+    reach = max((shape[axis] - 1) / 2, 1) if reach is None else reach
+    along = ((np.arange(shape[axis]) - middle) / reach).astype(np.float32)
     return np.broadcast_to(along.reshape([-1 if k == axis else 1 for k in range(3)]), tuple(shape))
 
 

@@ -54,6 +54,10 @@ def plane_probability(network: SegmentationNetwork, image: np.ndarray, plane: st
 def fusion_input(probabilities: Mapping[str, np.ndarray], positions: bool = True) -> np.ndarray:
     """The channels that the fusion sees: of each plane its probability and, with ``positions``, the place along its normal.
 
+    The source speaks of a parameter for the relative position and does not say relative to what. Here: to the middle of what
+    the three together call discs, in units of twice its standard deviation along the normal, so that the field of view does not
+    matter (places in the volume served worse on patients to check).
+
     Args:
         probabilities: (slice, row, column) of each of PLANES.
         positions: six channels, as in the source; else three.
@@ -67,11 +71,13 @@ def fusion_input(probabilities: Mapping[str, np.ndarray], positions: bool = True
     if set(probabilities) != set(PLANES) or len({np.shape(one) for one in probabilities.values()}) != 1:
         shapes = ", ".join(f"{plane} {np.shape(one)}" for plane, one in probabilities.items())
         raise ValueError(f"the fusion needs one volume of each of {', '.join(PLANES)}, all of one shape, not {shapes}")
-    channels = []
-    for plane in PLANES:
+    shape, channels = np.shape(probabilities["sagittal"]), []
+    called = np.argwhere(np.mean(list(probabilities.values()), axis=0, dtype=np.float32) > 0.5) if positions else np.zeros((0, 3))
+    for plane, axis in PLANES.items():
         channels.append(np.asarray(probabilities[plane], np.float32))
         if positions:
-            channels.append(relative_positions(channels[-1].shape, plane))
+            frame = (called[:, axis].mean(), max(2 * called[:, axis].std(), 1)) if len(called) else ()
+            channels.append(relative_positions(shape, plane, *frame))
     return np.stack(channels)
 
 
@@ -82,11 +88,11 @@ class FusionDesign:
     Attributes:
         kernel: edge of its convolutions in voxels; 1 weighs the planes voxel by voxel, whatever lies around.
         hidden: channels between the two convolutions; 0 for a single one.
-        positions: whether it sees where along each plane's normal a voxel lies.
+        positions: whether it sees where along each plane's normal a voxel lies (see ``fusion_input``).
     """
 
     kernel: int = 3
-    hidden: int = 8
+    hidden: int = 16
     positions: bool = True
 
 
@@ -176,7 +182,7 @@ def train_fusion(
     check: Sequence[Lesson],
     steps: int = 200,
     learning_rate: float = 1e-2,
-    crop: int = 32,
+    crop: int = 24,
     batch: int = 4,
     seed: int = 0,
 ) -> tuple[PlaneFusion, list[dict[str, float]]]:

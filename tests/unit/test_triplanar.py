@@ -15,6 +15,7 @@ from spider_utils.triplanar import (
     LOWEST,
     MEAN,
     NAMED,
+    PART,
     SETTINGS,
     Fold,
     TriplanarStudy,
@@ -95,15 +96,18 @@ def test_printed_tables_hold_together():
 
 
 def test_rules():
-    eight, nine = boxes(8) > 0, boxes(9, sacral=True)
-    assert np.array_equal(keep_by_rule(eight, SPACING, ALL), eight)
+    eight, nine, volume = boxes(8) > 0, boxes(9, sacral=True), patient(1)
+    assert np.array_equal(keep_by_rule(eight, volume, ALL), eight)
+    # The highest labelled disc begins in row 28; 6 mm are two rows (2.4), and the eighth disc lies in rows 16 to 18.
+    assert volume.first_labelled_row == 26 and np.array_equal(keep_by_rule(eight, volume, PART), eight & (boxes(8) < 8))
+    assert keep_by_rule(np.ones_like(eight), volume, PART).any(axis=(0, 2)).tolist() == [False] * 26 + [True] * 82
     for rule in (LOWEST, NAMED):
-        assert np.array_equal(keep_by_rule(eight, SPACING, rule), np.isin(boxes(8), range(1, 8)))
-        assert not keep_by_rule(np.zeros_like(eight), SPACING, rule).any()
-    assert np.array_equal(keep_by_rule(nine > 0, SPACING, LOWEST), (nine == 99) | ((nine > 0) & (nine < 7)))
-    assert np.array_equal(keep_by_rule(eight, SPACING, LOWEST, 5), np.isin(boxes(8), range(1, 6)))
+        assert np.array_equal(keep_by_rule(eight, volume, rule), np.isin(boxes(8), range(1, 8)))
+        assert not keep_by_rule(np.zeros_like(eight), volume, rule).any()
+    assert np.array_equal(keep_by_rule(nine > 0, volume, LOWEST), (nine == 99) | ((nine > 0) & (nine < 7)))
+    assert np.array_equal(keep_by_rule(eight, volume, LOWEST, 5), np.isin(boxes(8), range(1, 6)))
     with pytest.raises(KitError, match="unknown rule 'best'"):
-        keep_by_rule(eight, SPACING, "best")
+        keep_by_rule(eight, volume, "best")
 
 
 def test_runs_say_who_trained_them_and_are_not_trained_twice(study):
