@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spider_utils.data.discs import LABELLED_DISCS, SACRAL_DISC
+from spider_utils.data.phantom.anatomy import make_anatomy
+from spider_utils.data.phantom.isotropic import draw_dixon, scan_dixon
 from spider_utils.labels import convert
 from spider_utils.measure.levels import LevelResult, name_levels
 from tests.levels_phantoms import DAMAGE, VIEWS, make_patient, make_patients, rates, verdicts, wrong_levels
@@ -270,6 +273,18 @@ def test_a_disc_inside_the_sacrum_is_left_out(scheme: str):
         assert (result.mask[disc(mask, level)] == 200 + level).all()
     assert (result.mask[2:8, 232:236, 34:58] == 0).all()
     assert result.dropped["reason"].str.contains("sacrum|no place|far").all()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_seven_lowest_discs_of_a_disc_phantom_with_a_sacral_disc(seed: int):
+    anatomy = make_anatomy(seed)
+    _, every = scan_dixon(anatomy, draw_dixon(anatomy, seed, 2.5), sacral_disc_mm=5.0)
+    assert SACRAL_DISC in every.array
+    found = name_levels(every.array > 0, every.spacing, "discs").mask
+    for number in range(1, LABELLED_DISCS + 1):
+        values, counts = np.unique(found[every.array == number], return_counts=True)
+        assert values[counts.argmax()] == 200 + number, f"disc {number}"
+    assert (found[every.array == SACRAL_DISC] == 0).mean() > 0.9
 
 
 @pytest.mark.parametrize("scheme", ["structures4", "discs"])
