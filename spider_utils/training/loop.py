@@ -72,8 +72,9 @@ def fit(
     Args:
         model: a network of ``build_model``, where training starts; it is changed. Take the trained one from the result. The
             starting weights do not count when deciding whether a run is the same: name in the card what they come from.
-        train_set, val_set: give (float32 image ``(1, height, width)``, int64 mask ``(height, width)``); ``set_epoch(epoch)``
-            is called where it exists, so that augmentation can follow from the epoch.
+        train_set, val_set: give (float32 image ``(1, height, width)``, int64 mask ``(height, width)``), or volumes with
+            ``slices, rows, columns``; ``set_epoch(epoch)`` is called where it exists, so that augmentation can follow from the
+            epoch.
         folder: the run folder.
         config: how to train.
         card: what to know about the model, JSON values: ``scheme``, ``size``, ``data``, ``split``, ... The network's own
@@ -150,7 +151,7 @@ class _Run:
         self.train_set, self.val_set = train_set, val_set
         self.partial, self.config, self.card, self.identity, self.device = partial, config, card, identity, device
         self.n_classes, self.save_every_s = card["n_classes"], save_every_s
-        memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        memory_format = model.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device=device, memory_format=memory_format)
         self.memory_format = memory_format
         self.loss = make_loss(config.loss, self.n_classes)
