@@ -25,6 +25,31 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
+class VolumeSettings:
+    """How a profile trains networks of volumes.
+
+    Attributes:
+        size: slices, rows and columns of the grid.
+        options: of the architecture (see models.build_model), but for its image_size.
+        epochs: each ends with a validation.
+        steps_per_epoch, batch_size, learning_rate, weight_decay, optimizer, schedule, loss: see training.config.TrainConfig.
+        augment: name of the augmentation pipeline.
+    """
+
+    size: tuple[int, int, int]
+    options: dict[str, object] = field(hash=False)
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    loss: str
+    augment: str
+    optimizer: str = "adamw"
+    weight_decay: float = 1e-5
+
+
+@dataclass(frozen=True)
 class Profile:
     """How much work a run does.
 
@@ -44,6 +69,7 @@ class Profile:
         enlarged_epochs: epochs on that set.
         crop_columns: width of the strips that training slices of ``slice_size`` are cut to (see data.augment.crop_columns);
             None trains on whole slices.
+        volumes: how networks of volumes are trained.
     """
 
     name: str
@@ -66,6 +92,7 @@ class Profile:
     enlarge_to: int
     enlarged_epochs: int
     crop_columns: int | None
+    volumes: VolumeSettings
 
 
 PROFILES: dict[str, Profile] = {
@@ -96,6 +123,17 @@ PROFILES: dict[str, Profile] = {
         enlarge_to=64,
         enlarged_epochs=3,
         crop_columns=None,
+        volumes=VolumeSettings(
+            size=(16, 48, 48),
+            options={"feature_size": 4, "hidden_size": 48, "mlp_dim": 96, "num_heads": 4},
+            epochs=2,
+            steps_per_epoch=4,
+            batch_size=2,
+            learning_rate=5e-3,
+            schedule="one_cycle",
+            loss="dice_ce",
+            augment="field_of_view",
+        ),
     ),
     "quick": Profile(
         name="quick",
@@ -125,6 +163,17 @@ PROFILES: dict[str, Profile] = {
         enlarge_to=384,
         enlarged_epochs=12,
         crop_columns=64,
+        volumes=VolumeSettings(
+            size=(16, 96, 96),
+            options={"feature_size": 8, "hidden_size": 96, "mlp_dim": 384, "num_heads": 4},
+            epochs=5,
+            steps_per_epoch=37,
+            batch_size=2,
+            learning_rate=5e-3,
+            schedule="one_cycle",
+            loss="dice_ce",
+            augment="field_of_view",
+        ),
     ),
     # `medfusion`, sections 4.2, 4.3 and 5.2: 128x128, gray as RGB, 3535 images made of 447, Adam 1e-3, 50 epochs, batch 64,
     # learning rate reduced on plateau. Its encoders are not said.
@@ -155,6 +204,18 @@ PROFILES: dict[str, Profile] = {
         enlarge_to=3535,
         enlarged_epochs=50,
         crop_columns=None,
+        # `unetr`: 21,000 steps of 18 volumes with a validation each 1,000. Its augmentation is not said: none is named.
+        volumes=VolumeSettings(
+            size=(32, 128, 128),
+            options={},
+            epochs=21,
+            steps_per_epoch=1000,
+            batch_size=18,
+            learning_rate=1e-4,
+            schedule="constant",
+            loss="monai_dice_ce",
+            augment="none",
+        ),
     ),
 }
 
@@ -235,6 +296,8 @@ REQUIREMENTS = {  # distribution -> what the course uses it for
     "albumentations": "augmentation",
     "surface-distance": "surface metrics",
     "matplotlib": "figures",
+    "monai": "networks of volumes",
+    "einops": "the transformer of these",
     "pooch": "downloads",
     "safetensors": "trained weights",
     "typer": "the command spider-kit",
@@ -243,13 +306,19 @@ REQUIREMENTS = {  # distribution -> what the course uses it for
 
 
 def missing_packages() -> list[str]:
-    """Packages of the course that are not installed here, for the set-up cell on Colab and Kaggle, which installs these only."""
+    """Packages of the course that are not installed here, for the set-up cell on Colab and Kaggle, which installs these only.
+
+    Where there are any and torch is there, its exact version comes last: pip then looks for versions of the others that go with
+    it, and never replaces it.
+    """
     missing = []
     for package in REQUIREMENTS:
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
+    if missing and "torch" not in missing:
+        missing.append(f"torch=={importlib.metadata.version('torch')}")
     return missing
 
 

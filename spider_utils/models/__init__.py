@@ -42,8 +42,9 @@ def build_model(name: str, in_channels: int, n_classes: int, **options: Any) -> 
         A module that takes float32 ``(batch, in_channels, height, width)`` and gives logits, float
         ``(batch, n_classes, height, width)``; for one of ``VOLUME_ARCHITECTURES`` with ``slices, rows, columns`` instead of
         ``height, width``. ``.stride`` is what these must be divisible by; ``.image_size``, where it is not None, what they must
-        be; ``.spec`` is a dict that JSON can hold, from which the same network can be built again: ``architecture``, ``in_channels``,
-        ``n_classes``, ``options`` (with every default filled in) and ``initial_weights`` ("random" or "imagenet").
+        be; ``.spec`` is a dict that JSON can hold, from which the same network can be built again: ``architecture``,
+        ``in_channels``, ``n_classes``, ``options`` (with every default filled in) and ``initial_weights`` ("random" or
+        "imagenet").
 
     Raises:
         ValueError: unknown name or option, fewer than one channel or two classes, or an option's value is refused.
