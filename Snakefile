@@ -12,6 +12,8 @@ TRAININGS = {
     "modified_unet_gamma4": ("--model modified_unet --loss focal4_dice --slice-gap-mm 0", []),
     "modified_unet_gamma0.4": ("--model modified_unet --loss focal0.4_dice --slice-gap-mm 0", []),
     "modified_unet_by_slice": ("--model modified_unet --loss focal4_dice --slice-gap-mm 0 --split leaky-kfold5 --no-score", []),
+    "unetr": ("--model unetr", []),
+    "unetr_as_printed": ("--model unetr --preparation as_printed", []),
 }
 if config["data"] == "spider-2d":  # its masks hold no levels
     del TRAININGS["levels20"]
@@ -25,6 +27,7 @@ NOTEBOOKS = {
     "06_resunet": ["unet", "resunet"],
     "07_deeplabv3": ["unet", "deeplabv3"],
     "08_modified_unet": ["modified_unet_gamma4", "modified_unet_gamma0.4", "modified_unet_by_slice"],
+    "09_unetr_3d": ["unetr", "unetr_as_printed"],
     "11_ensemble_weight_search": ["unet", "unetplusplus", "resunet", "deeplabv3"],
     "12_evaluation": ["unet", "levels20"],
 }
