@@ -34,6 +34,7 @@ class VolumeSettings:
         epochs: each ends with a validation.
         steps_per_epoch, batch_size, learning_rate, weight_decay, optimizer, schedule, loss: see training.config.TrainConfig.
         augment: name of the augmentation pipeline.
+        class_shares: whether the network begins with the frequencies of classes (see models.unetr.start_from_shares).
     """
 
     size: tuple[int, int, int]
@@ -45,6 +46,7 @@ class VolumeSettings:
     schedule: str
     loss: str
     augment: str
+    class_shares: bool
     optimizer: str = "adamw"
     weight_decay: float = 1e-5
 
@@ -133,6 +135,7 @@ PROFILES: dict[str, Profile] = {
             schedule="one_cycle",
             loss="dice_ce",
             augment="field_of_view",
+            class_shares=True,
         ),
     ),
     "quick": Profile(
@@ -173,6 +176,7 @@ PROFILES: dict[str, Profile] = {
             schedule="one_cycle",
             loss="dice_ce",
             augment="field_of_view",
+            class_shares=True,
         ),
     ),
     # `medfusion`, sections 4.2, 4.3 and 5.2: 128x128, gray as RGB, 3535 images made of 447, Adam 1e-3, 50 epochs, batch 64,
@@ -215,6 +219,7 @@ PROFILES: dict[str, Profile] = {
             schedule="constant",
             loss="monai_dice_ce",
             augment="none",
+            class_shares=False,
         ),
     ),
 }

@@ -294,7 +294,7 @@ class Workspace:
             size: slices, rows and columns of the grid; the profile's when None.
             tag: added to the run's name, to keep variants apart.
             options: of the architecture, but for its image_size; the profile's when None.
-            changes: fields of TrainConfig, ``augment``, or ``steps_per_epoch``, that differ from the profile's.
+            changes: fields of TrainConfig, ``augment``, ``class_shares`` or ``steps_per_epoch``, that differ from the profile's.
 
         Returns:
             The run: its folder, history and card.
@@ -311,6 +311,7 @@ class Workspace:
         if not split.by_patient:
             raise KitError("a volume cannot be parted: give a split by patient")
         augment, seed = str(changes.pop("augment", settings.augment)), int(changes.get("seed", 0))  # type: ignore[call-overload]
+        class_shares = bool(changes.pop("class_shares", settings.class_shares))
         steps = int(changes.pop("steps_per_epoch", settings.steps_per_epoch))  # type: ignore[call-overload]
         names = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "loss")
         config = TrainConfig(**{name: getattr(settings, name) for name in names} | changes)
@@ -335,7 +336,10 @@ class Workspace:
             "data": {"kind": self.data, "fingerprint": store.fingerprint},
             "split": {"name": split.name, "seed": split.seed, "fold": split.fold, "fingerprint": split.fingerprint},
             "augment": augment,
+            "class_shares": class_shares,
         }
+        if class_shares:
+            model.start_from_shares(train_set.class_shares())
         printed = "as-printed" if preparation == "as_printed" else ""
         name = "-".join(part for part in (self.name, architecture, scheme, printed, tag) if part)
         return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)

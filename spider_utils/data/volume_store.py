@@ -193,6 +193,11 @@ class VolumeDataset(Dataset):
         self._lookup, self.report = store.lookup(self.scheme.name)
         self._epoch = 0
 
+    def class_shares(self) -> np.ndarray:
+        """Share of the voxels of each class of the scheme, over all volumes, without augmentation."""
+        counts = sum(np.bincount(self._lookup[self.store.masks[row]].reshape(-1), minlength=256) for row in self.rows)
+        return counts[: max(self.scheme.values) + 1] / counts.sum()
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that augmentation draws its random numbers for."""
         self._epoch = epoch

@@ -99,6 +99,21 @@ class UNETR(VolumeNetwork):
         """Patches along slices, rows and columns."""
         return tuple(side // PATCH for side in self.image_size)
 
+    def start_from_shares(self, shares: Sequence[float]) -> None:
+        """Let the network begin with "every voxel is as likely of a class as such voxels are frequent".
+
+        With random biases a short training is over before the last layer has learned that nearly everything is background.
+
+        Args:
+            shares: of the classes among training voxels; a class without any is given one voxel in ten million.
+
+        Reference:
+            Lin, Goyal, Girshick, He, Dollar. Focal loss for dense object detection. ICCV 2017, section 3.3 (for two classes).
+        """
+        with torch.no_grad():
+            bias = self.body.out.conv.conv.bias
+            bias.copy_(torch.tensor(shares, dtype=bias.dtype).clamp(min=1e-7).log())
+
     def attention(self, images: torch.Tensor) -> torch.Tensor:
         """What every token attends to, in every layer and head, in evaluation mode.
 

@@ -397,6 +397,15 @@ def test_unetr_gives_what_monais_gives_with_the_same_weights():
         torch.testing.assert_close(ours(x), theirs(x))
 
 
+def test_a_network_that_starts_from_shares_says_how_frequent_classes_are():
+    model = small("unetr").eval()
+    with torch.no_grad():
+        model.body.out.conv.conv.weight.zero_()  # whatever the features are
+        model.start_from_shares([0.9, 0.08, 0.02, 0.0])
+        found = model(images(model)).softmax(dim=1).mean(dim=(0, 2, 3, 4))
+    torch.testing.assert_close(found, torch.tensor([0.9, 0.08, 0.02, 1e-7]), rtol=1e-4, atol=1e-8)
+
+
 def test_attention_of_every_layer_and_head_sums_to_one():
     model = small("unetr").train()
     found = model.attention(images(model))

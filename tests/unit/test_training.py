@@ -625,8 +625,18 @@ def test_a_network_that_bf16_trains_wrongly_on_cpus_stays_in_float32(monkeypatch
     assert precision.choose_amp("auto", "cpu", wrong) == "off" and precision.choose_amp("auto", "cuda", wrong) == "bf16"
     for fine in (build_model("deeplabv3", 1, 4), build_model("unet", 1, 4, encoder="mobilenet_v2")):
         assert precision.choose_amp("auto", "cpu", fine) == "bf16"
-    with pytest.raises(KitError, match="gives wrong gradients on a CPU"):
+    with pytest.raises(KitError, match="gives wrong gradients on a CPU .* grouped convolutions with dilation"):
         precision.choose_amp("bf16", "cpu", wrong)
+
+
+def test_networks_of_volumes_stay_in_float32_on_cpus(monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    with torch.device("meta"):
+        model = build_model("unetr", 1, 4, image_size=(16, 16, 16), feature_size=2, hidden_size=4, mlp_dim=4, num_heads=2)
+    assert precision.choose_amp("auto", "cpu", model) == "off" and precision.choose_amp("auto", "cuda", model) == "bf16"
+    with pytest.raises(KitError, match="because it has 3D convolutions. Use amp='auto'"):
+        precision.choose_amp("bf16", "cpu", model)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
