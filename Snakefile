@@ -12,6 +12,8 @@ TRAININGS = {
     "modified_unet_gamma4": ("--model modified_unet --loss focal4_dice --slice-gap-mm 0", []),
     "modified_unet_gamma0.4": ("--model modified_unet --loss focal0.4_dice --slice-gap-mm 0", []),
     "modified_unet_by_slice": ("--model modified_unet --loss focal4_dice --slice-gap-mm 0 --split leaky-kfold5 --no-score", []),
+    "unetr": ("--model unetr", []),
+    "unetr_as_printed": ("--model unetr --preparation as_printed", []),
 }
 # The same for `spider-kit triplanar train`, which has its own phantom. In `smoke` its notebook trains the one fold itself.
 PLANE_TRAININGS = {f"triplanar_fold{k}": f"--fold {k}" for k in range(4)} | {"triplanar_lessons": "--lessons"}
@@ -29,6 +31,7 @@ NOTEBOOKS = {
     "06_resunet": ["unet", "resunet"],
     "07_deeplabv3": ["unet", "deeplabv3"],
     "08_modified_unet": ["modified_unet_gamma4", "modified_unet_gamma0.4", "modified_unet_by_slice"],
+    "09_unetr_3d": ["unetr", "unetr_as_printed"],
     "10_triplanar_ensemble": list(PLANE_TRAININGS),
     "11_ensemble_weight_search": ["unet", "unetplusplus", "resunet", "deeplabv3"],
     "12_evaluation": ["unet", "levels20"],

@@ -238,7 +238,9 @@ def _json_object(name: str, text: str | None) -> dict[str, object] | None:
 @app.command("train")
 def train(
     model: Annotated[str, typer.Option(help=f"Architecture: {', '.join(available_models())}.")] = "unet",
-    scheme: Annotated[str, typer.Option(help="Label scheme to learn: structures4 or levels20.")] = "structures4",
+    scheme: Annotated[
+        str | None, typer.Option(help="Label scheme to learn: structures4 (when left out) or levels20 (for unetr when left out).")
+    ] = None,
     profile: Profile = ProfileName.quick,
     data: Data = DataKind.phantom,
     root: Root = None,
@@ -250,7 +252,7 @@ def train(
     ] = "kfold5",
     fold: Annotated[int, typer.Option(help="Fold of kfold5, 0 to 4.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the weights, the order of slices and the augmentation.")] = 0,
-    rows: Annotated[int | None, typer.Option(min=32, help="Rows of a slice; the profile's when left out.")] = None,
+    rows: Annotated[int | None, typer.Option(min=32, help="Rows of a slice, or of volumes; the profile's when left out.")] = None,
     columns: Annotated[int | None, typer.Option(min=32, help="Columns of a slice.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="The profile's when left out.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="The profile's when left out.")] = None,
@@ -259,7 +261,9 @@ def train(
         int | None, typer.Option(min=1, help="Stop after so many epochs without a better validation score; never when left out.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="The profile's when left out.")] = None,
-    loss: Annotated[str | None, typer.Option(help="dice_ce (when left out), focal4_dice, focal0.4_dice, dice or ce.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="dice_ce (when left out), focal4_dice, focal0.4_dice, dice, ce or monai_dice_ce.")
+    ] = None,
     augment: Annotated[
         str | None,
         typer.Option(help="none, light, field_of_view, standard, medfusion, elastic or tissue; the profile's when left out."),
@@ -268,6 +272,12 @@ def train(
     crop_columns: Annotated[int | None, typer.Option(min=0, help="Train on strips of this width; 0: whole slices.")] = None,
     neighbours: Annotated[
         int | None, typer.Option(min=1, help="Slices on each side that the network sees as well (2.5D); none when left out.")
+    ] = None,
+    slices: Annotated[int | None, typer.Option(min=16, help="Of the grid of volumes, with --rows and --columns.")] = None,
+    steps_per_epoch: Annotated[int | None, typer.Option(min=1, help="Of volumes; the profile's when left out.")] = None,
+    preparation: Annotated[
+        Literal["mended", "as_printed"] | None,
+        typer.Option(help="Of volumes: mended (when left out), or as_printed (window for CT, clamped labels)."),
     ] = None,
     options: Annotated[
         str | None,
@@ -281,6 +291,7 @@ def train(
     """
     from spider_utils.data.splits import Split
     from spider_utils.evaluation.statistics import format_summary, summarise
+    from spider_utils.models import VOLUME_ARCHITECTURES
     from spider_utils.workflow import Workspace, describe_settings
 
     if (rows is None) != (columns is None):
@@ -299,13 +310,27 @@ def train(
         "neighbours": neighbours,
         "options": _json_object("--options", options),
     }
-    changes = {name: value for name, value in given.items() if value is not None}
-    size = (rows, columns) if rows else None
+    of_volumes, of_slices = {"steps_per_epoch": steps_per_epoch, "preparation": preparation}, {"slice_gap_mm", "crop_columns"}
+    of_slices |= {"neighbours", "samples_per_epoch"}
+    sees_volumes = model in VOLUME_ARCHITECTURES
+    unfit = [name for name, value in (given if sees_volumes else of_volumes | {"slices": slices}).items() if value is not None]
+    if odd := [name for name in unfit if not sees_volumes or name in of_slices]:
+        kind = "volumes" if sees_volumes else "slices"
+        raise typer.BadParameter(f"'{model}' sees {kind}: it has no --{odd[0].replace('_', '-')}")
+    if sees_volumes and (rows is None) != (slices is None):
+        raise typer.BadParameter("give --slices, --rows and --columns together")
+    changes = {name: value for name, value in (given | of_volumes).items() if value is not None}
+    size = None if not rows else (slices, rows, columns) if sees_volumes else (rows, columns)
     chosen = Split.load(split) if split.endswith(".csv") else workspace.split(split, fold=fold)
     # Named after what differs from the defaults, so that the course's own run is found, not trained again.
-    tag = describe_settings(chosen, seed, size=size, **changes)
+    tag = describe_settings(chosen, seed, size=size, **{name: value for name, value in changes.items() if name != "preparation"})
     settings = {"split": chosen, "size": size, "tag": tag, "seed": seed, **changes}
-    run = workspace.train_levels(model, **settings) if scheme == "levels20" else workspace.train(model, scheme, **settings)
+    if sees_volumes:
+        run = workspace.train_volumes(model, scheme=scheme, **settings)
+    elif scheme == "levels20":
+        run = workspace.train_levels(model, **settings)
+    else:
+        run = workspace.train(model, scheme or "structures4", **settings)
     if score:
         scores = workspace.evaluate(run, chosen)
         workspace.add_result(run, scores)
@@ -552,12 +577,12 @@ def predict(
 
     Example: spider-kit predict scan.mha --out masks --model quick-phantom-unet-structures4
     """
-    from spider_utils.predict import Predictor, find_inputs, predict_path
+    from spider_utils.predict import find_inputs, load_predictor, predict_path
     from spider_utils.workflow import find_run
 
     find_inputs(source)  # a wrong path is said before a model is loaded
     folder = find_run(model)
-    predictor = Predictor.load(folder, device)
+    predictor = load_predictor(folder, device)
     print(f"model: {folder.name}, masks in scheme {predictor.scheme}", flush=True)
     for path in predict_path(source, out, predictor):
         print(path)

@@ -5,6 +5,8 @@ Schemes
 ``spider``        as stored in SPIDER's masks (van der Graaf et al., Sci Data 11:264, 2024): 1-25 vertebrae counted from L5
                   upward, 100 spinal canal, 101-125 vertebrae only partly in view, 201-225 discs counted from L5/S1 upward.
 ``levels20``      the 20 classes of `medfusion` and `unetr`: 0, 1-9 vertebrae, 10 canal, 11-19 discs.
+``clamped20``     what `unetr` made of SPIDER's values for its 20 classes: the smaller of the value and 19. Vertebrae 1-18 stay,
+                  everything else melts into class 19. Here by name, to show what that does; nothing else should use it.
 ``structures4``   the four classes of `ahmed`: background, vertebra, spinal canal, disc.
 ``released_gray`` the gray values of the 2D masks that the authors of `ahmed` released: 0, 76, 150, 29.
 """
@@ -137,6 +139,8 @@ def _shade(rgb: tuple[int, int, int], level: int) -> tuple[int, int, int]:
 
 # Okabe & Ito's colour-blind safe palette: blue, bluish green, orange.
 _VERTEBRA, _CANAL, _DISC = (0, 114, 178), (0, 158, 115), (230, 159, 0)
+_MELTED = (204, 121, 167)  # reddish purple
+_HIGHEST_CLAMPED = 19
 
 
 def _vertebra_color(number: int) -> tuple[int, int, int]:
@@ -164,6 +168,10 @@ def _make_schemes() -> dict[str, LabelScheme]:
     levels_colors = {0: (0, 0, 0), 10: _CANAL}
     levels_colors |= {n: _vertebra_color(n) for n in levels} | {10 + n: _disc_color(n) for n in levels}
 
+    clamped = range(1, _HIGHEST_CLAMPED)
+    clamped_names = {0: BACKGROUND, _HIGHEST_CLAMPED: "all else"} | {n: vertebra_name(n) for n in clamped}
+    clamped_colors = {0: (0, 0, 0), _HIGHEST_CLAMPED: _MELTED} | {n: _vertebra_color(n) for n in clamped}
+
     four_names = {0: BACKGROUND, 1: "vertebra", 2: "spinal canal", 3: "disc"}
     four_colors = {0: (0, 0, 0), 1: _VERTEBRA, 2: _CANAL, 3: _DISC}
     gray = {value: four for four, value in _GRAY.items()}
@@ -174,6 +182,7 @@ def _make_schemes() -> dict[str, LabelScheme]:
     return {
         "spider": scheme("spider", spider_names, spider_colors),
         "levels20": scheme("levels20", levels_names, levels_colors),
+        "clamped20": scheme("clamped20", clamped_names, clamped_colors),
         "structures4": scheme("structures4", four_names, four_colors),
         "released_gray": scheme(
             "released_gray",
@@ -200,10 +209,12 @@ def _mapping(source: str, target: str) -> dict[int, int | None]:
     get_scheme(source), get_scheme(target)
     if source == target:
         return {value: value for value in SCHEMES[source].values}
-    if target == "released_gray":
+    if target == "released_gray" and source != "clamped20":
         return {v: None if t is None else _GRAY[t] for v, t in _mapping(source, "structures4").items()}
     if (source, target) == ("released_gray", "structures4"):
         return {gray: four for four, gray in _GRAY.items()}
+    if target == "clamped20" and source in ("spider", "levels20"):
+        return {value: min(stored, _HIGHEST_CLAMPED) for value, stored in _mapping(source, "spider").items()}
     if source == "spider":
         mapping: dict[int, int | None] = {}
         for value in SCHEMES["spider"].values:
@@ -237,7 +248,7 @@ def convert(mask: np.ndarray, source: str, target: str, report: ConversionReport
 
     Partly visible vertebrae (``spider`` 101-125) join their level. A value that the target has no class for (in ``levels20``:
     vertebrae and discs above the ninth) becomes background and is reported: added to ``report`` when one is given,
-    else as a LabelWarning. Nothing is wrapped, clipped or clamped.
+    else as a LabelWarning. Nothing is wrapped, clipped or clamped, unless the target is ``clamped20``, which is that.
 
     Args:
         mask: integer array of any shape, values of scheme ``source``.
@@ -258,9 +269,10 @@ def convert(mask: np.ndarray, source: str, target: str, report: ConversionReport
     for value, new in mapping.items():
         table[value] = 0 if new is None else new
     counts = np.bincount(mask.reshape(-1).astype(np.intp), minlength=len(table))
+    joined = source == "spider" and target not in ("spider", "clamped20")
     found = ConversionReport(
         dropped={v: int(counts[v]) for v, new in mapping.items() if new is None and counts[v]},
-        partial={v: int(counts[v]) for v in range(101, 126) if source == "spider" != target and counts[v] and mapping[v]},
+        partial={v: int(counts[v]) for v in range(101, 126) if joined and counts[v] and mapping[v]},
     )
     if report is not None:
         report.add(found)

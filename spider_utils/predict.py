@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from spider_utils.data.slices import SliceGrid, scale_to_uint8, windows
+from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
+from spider_utils.data.volume_store import check_preparation, fit_volume, prepare
 from spider_utils.data.volumes import (
     VOLUME_SUFFIXES,
     Volume,
@@ -21,9 +23,10 @@ from spider_utils.data.volumes import (
 )
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
-from spider_utils.models.network import top_class
+from spider_utils.models import VOLUME_ARCHITECTURES
+from spider_utils.models.network import VolumeNetwork, top_class
 from spider_utils.runtime import pick_device, progress
-from spider_utils.training.checkpoints import load_model
+from spider_utils.training.checkpoints import load_model, read_card
 
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
 SLICES_AT_ONCE = 8  # bounds the memory of a forward pass, whatever the volume's size
@@ -62,14 +65,19 @@ class VolumePredictor:
             uint8 mask of classes on the same grid. Memory beyond the volume and its mask stays bounded by a few slices.
         """
         scaled = scale_to_uint8(volume.array)
-        mask = np.zeros(scaled.shape, np.uint8)
-        starts: object = range(0, len(scaled), SLICES_AT_ONCE)
-        if show_progress:
-            starts = progress(starts, desc="segmenting")
-        for start in starts:
-            chunk = slice(start, start + SLICES_AT_ONCE)
-            mask[chunk] = top_class(self.slice_probabilities(scaled, volume.spacing[1:], chunk))
-        return volume.with_array(mask)
+        return _mask_of(volume, show_progress, lambda chunk: self.slice_probabilities(scaled, volume.spacing[1:], chunk))
+
+
+def _mask_of(volume: Volume, show_progress: bool, probabilities: Callable[[slice], np.ndarray]) -> Volume:
+    """The mask of a volume from its slices' class probabilities (n, classes, rows, columns), asked for a few at a time."""
+    mask = np.zeros(volume.array.shape, np.uint8)
+    starts: object = range(0, len(mask), SLICES_AT_ONCE)
+    if show_progress:
+        starts = progress(starts, desc="segmenting")
+    for start in starts:
+        chunk = slice(start, start + SLICES_AT_ONCE)
+        mask[chunk] = top_class(probabilities(chunk))
+    return volume.with_array(mask)
 
 
 @dataclass
@@ -164,6 +172,92 @@ class MeanPredictor(VolumePredictor):
         return np.mean([member.slice_probabilities(slices, spacing_mm, wanted) for member in self.members], axis=0)
 
 
+@dataclass
+class WholeVolumePredictor:
+    """A trained network of volumes.
+
+    A volume is resampled to ``grid`` over its whole field of view; the network goes over that in windows of its own size, and
+    where windows overlap their probabilities are averaged (MONAI's sliding window). With the grid that it was trained on one
+    window is all.
+
+    Attributes:
+        model: in evaluation mode, on ``device``.
+        grid: slices, rows and columns; at least the network's size on every side.
+        scheme: label scheme of its output.
+        device: "cpu", "cuda" or "mps".
+        preparation: of intensities, as in training (see data.volume_store).
+        overlap: of neighbouring windows, as a share of their side.
+    """
+
+    model: VolumeNetwork
+    grid: tuple[int, int, int]
+    scheme: str
+    device: str
+    preparation: str = "mended"
+    overlap: float = 0.25
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> WholeVolumePredictor:
+        """Load a trained model from its run folder.
+
+        Raises:
+            DataError: the folder holds no readable model of volumes.
+            KitError: the device is not there.
+        """
+        chosen = pick_device(device)
+        model, card = load_model(folder, chosen)
+        try:
+            slices, rows, columns = card["size"]
+            scheme, preparation = get_scheme(card["scheme"]).name, card["preparation"]
+            check_preparation(preparation)
+        except (KeyError, TypeError, ValueError, KitError) as error:
+            raise DataError(
+                Path(folder) / "model.json", f"does not say how volumes go in ({error})", "Train the model again."
+            ) from error
+        return cls(model.eval(), (slices, rows, columns), scheme, chosen, preparation)
+
+    @torch.inference_mode()
+    def grid_probabilities(self, volume: Volume) -> torch.Tensor:
+        """Class probabilities in ``grid``, stretched over the field of view: float32 (classes, slices, rows, columns)."""
+        from monai.inferers.utils import sliding_window_inference  # takes seconds
+
+        low, high = intensity_range(volume.array)
+        prepared = prepare(fit_volume(volume, self.grid).array, self.preparation, low, high)
+        images = torch.from_numpy(prepared)[None, None].to(self.device)
+
+        def probabilities(windows: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(self.model(windows).float(), dim=1)
+
+        return sliding_window_inference(images, self.model.image_size, 1, probabilities, self.overlap)[0].cpu()
+
+    def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
+        """Segment a volume; as VolumePredictor does.
+
+        Probabilities, not labels, are interpolated back to the volume's own voxels, linearly and along all three axes, so that
+        borders need not follow the coarse grid.
+        """
+        found = self.grid_probabilities(volume)
+        n, *size = volume.array.shape
+        # Interpolation along one axis after another is the same as along all at once: slices here, rows and columns in parts.
+        found = F.interpolate(found[None], (n, *found.shape[2:]), mode="trilinear", align_corners=False)[0].transpose(0, 1)
+
+        def native(chunk: slice) -> np.ndarray:
+            return F.interpolate(found[chunk], size, mode="bilinear", align_corners=False).numpy()
+
+        return _mask_of(volume, show_progress, native)
+
+
+def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | WholeVolumePredictor:
+    """The trained model in a run folder, of slices or of volumes.
+
+    Raises:
+        DataError: the folder holds no readable model.
+        KitError: the device is not there.
+    """
+    is_of_volumes = read_card(folder)["architecture"] in VOLUME_ARCHITECTURES
+    return (WholeVolumePredictor if is_of_volumes else Predictor).load(folder, device)
+
+
 def find_inputs(path: str | Path) -> list[Path]:
     """The images that a path means: one file, every image file of a folder, or a folder with one DICOM series.
 
@@ -198,7 +292,7 @@ def _mask_name(path: Path) -> str:
     return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
 
 
-def predict_path(source: str | Path, out: str | Path, predictor: Predictor) -> list[Path]:
+def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor | WholeVolumePredictor) -> list[Path]:
     """Segment a file or every image of a folder.
 
     Masks keep the input's name and lie in the input's own grid: same size, spacing, origin and direction. A DICOM series

@@ -25,6 +25,33 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
+class VolumeSettings:
+    """How a profile trains networks of volumes.
+
+    Attributes:
+        size: slices, rows and columns of the grid.
+        options: of the architecture (see models.build_model), but for its image_size.
+        epochs: each ends with a validation.
+        steps_per_epoch, batch_size, learning_rate, weight_decay, optimizer, schedule, loss: see training.config.TrainConfig.
+        augment: name of the augmentation pipeline.
+        class_shares: whether the network begins with the frequencies of classes (see models.unetr.start_from_shares).
+    """
+
+    size: tuple[int, int, int]
+    options: dict[str, object] = field(hash=False)
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    loss: str
+    augment: str
+    class_shares: bool
+    optimizer: str = "adamw"
+    weight_decay: float = 1e-5
+
+
+@dataclass(frozen=True)
 class Profile:
     """How much work a run does.
 
@@ -45,6 +72,7 @@ class Profile:
         crop_columns: width of the strips that training slices of ``slice_size`` are cut to (see data.augment.crop_columns);
             None trains on whole slices.
         disc_patients, disc_voxel_mm: of the isotropic disc phantom (see data.phantom.isotropic).
+        volumes: how networks of volumes are trained.
     """
 
     name: str
@@ -69,6 +97,7 @@ class Profile:
     crop_columns: int | None
     disc_patients: int
     disc_voxel_mm: float
+    volumes: VolumeSettings
 
 
 PROFILES: dict[str, Profile] = {
@@ -101,6 +130,18 @@ PROFILES: dict[str, Profile] = {
         crop_columns=None,
         disc_patients=6,
         disc_voxel_mm=2.5,
+        volumes=VolumeSettings(
+            size=(16, 48, 48),
+            options={"feature_size": 4, "hidden_size": 48, "mlp_dim": 96, "num_heads": 4},
+            epochs=2,
+            steps_per_epoch=4,
+            batch_size=2,
+            learning_rate=5e-3,
+            schedule="one_cycle",
+            loss="dice_ce",
+            augment="field_of_view",
+            class_shares=True,
+        ),
     ),
     "quick": Profile(
         name="quick",
@@ -132,6 +173,18 @@ PROFILES: dict[str, Profile] = {
         crop_columns=64,
         disc_patients=16,
         disc_voxel_mm=2.5,
+        volumes=VolumeSettings(
+            size=(16, 96, 96),
+            options={"feature_size": 8, "hidden_size": 96, "mlp_dim": 384, "num_heads": 4},
+            epochs=5,
+            steps_per_epoch=37,
+            batch_size=2,
+            learning_rate=5e-3,
+            schedule="one_cycle",
+            loss="dice_ce",
+            augment="field_of_view",
+            class_shares=True,
+        ),
     ),
     # `medfusion`, sections 4.2, 4.3 and 5.2: 128x128, gray as RGB, 3535 images made of 447, Adam 1e-3, 50 epochs, batch 64,
     # learning rate reduced on plateau. Its encoders are not said.
@@ -164,6 +217,19 @@ PROFILES: dict[str, Profile] = {
         crop_columns=None,
         disc_patients=16,
         disc_voxel_mm=1.25,
+        # `unetr`: 21,000 steps of 18 volumes with a validation each 1,000. Its augmentation is not said: none is named.
+        volumes=VolumeSettings(
+            size=(32, 128, 128),
+            options={},
+            epochs=21,
+            steps_per_epoch=1000,
+            batch_size=18,
+            learning_rate=1e-4,
+            schedule="constant",
+            loss="monai_dice_ce",
+            augment="none",
+            class_shares=False,
+        ),
     ),
 }
 
@@ -244,6 +310,8 @@ REQUIREMENTS = {  # distribution -> what the course uses it for
     "albumentations": "augmentation",
     "surface-distance": "surface metrics",
     "matplotlib": "figures",
+    "monai": "networks of volumes",
+    "einops": "the transformer of these",
     "pooch": "downloads",
     "safetensors": "trained weights",
     "typer": "the command spider-kit",
@@ -252,13 +320,19 @@ REQUIREMENTS = {  # distribution -> what the course uses it for
 
 
 def missing_packages() -> list[str]:
-    """Packages of the course that are not installed here, for the set-up cell on Colab and Kaggle, which installs these only."""
+    """Packages of the course that are not installed here, for the set-up cell on Colab and Kaggle, which installs these only.
+
+    Where there are any and torch is there, its exact version comes last: pip then looks for versions of the others that go with
+    it, and never replaces it.
+    """
     missing = []
     for package in REQUIREMENTS:
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
+    if missing and "torch" not in missing:
+        missing.append(f"torch=={importlib.metadata.version('torch')}")
     return missing
 
 

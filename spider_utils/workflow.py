@@ -7,7 +7,7 @@ Everything lies under the project's folder: ``data/`` (phantoms, slice stores), 
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from spider_utils.data.phantom.isotropic import SET_FILE, generate_disc_set, set
 from spider_utils.data.slices import SliceDataset, SliceStore, build_store, thin_out
 from spider_utils.data.sources import KINDS, Source, open_source
 from spider_utils.data.splits import LEAKY, Split, make_split
+from spider_utils.data.volume_store import VolumeDataset, VolumeStore, build_volume_store, check_preparation
 from spider_utils.errors import KitError
 from spider_utils.evaluation.metrics import measure_cases
 from spider_utils.evaluation.slices import score_slices
@@ -29,9 +30,9 @@ from spider_utils.evaluation.statistics import summarise
 from spider_utils.files import atomic_path, fingerprint, read_json, require_free_space, sha256_of, write_csv, write_json
 from spider_utils.labels import convert, get_scheme
 from spider_utils.locks import file_lock, make_once
-from spider_utils.models import build_model
+from spider_utils.models import VOLUME_ARCHITECTURES, build_model
 from spider_utils.models.network import top_class
-from spider_utils.predict import SLICES_AT_ONCE, MeanPredictor, Predictor
+from spider_utils.predict import SLICES_AT_ONCE, MeanPredictor, Predictor, WholeVolumePredictor, load_predictor
 from spider_utils.runtime import Profile, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
@@ -153,13 +154,20 @@ class Workspace:
         """`medfusion`'s kind of set in the profile's size."""
         return self.store(enlarged_to=self.profile.enlarge_to)
 
-    def store_of(self, run: RunResult) -> SliceStore:
-        """The slices that a run was trained on.
+    def volume_store(self, size: tuple[int, int, int] | None = None) -> VolumeStore:
+        """Every series in one grid of slices, rows and columns, the profile's unless another is given."""
+        size = size or self.profile.volumes.size
+        folder = self.home / "data" / "stores" / f"{self.name}-volumes-{'x'.join(map(str, size))}"
+        return build_volume_store(self.source, folder, size)
+
+    def store_of(self, run: RunResult) -> SliceStore | VolumeStore:
+        """The slices, or the volumes, that a run was trained on.
 
         Raises:
             KitError: the data are not those that it was trained on.
         """
-        store = self.store(tuple(run.card["size"]), run.card.get("enlarged_to"))
+        size = tuple(run.card["size"])
+        store = self.volume_store(size) if len(size) == 3 else self.store(size, run.card.get("enlarged_to"))
         if store.fingerprint != run.card["data"]["fingerprint"]:
             raise KitError(f"run '{Path(run.folder).name}' was trained on other data than {store!r}: give those, or train again")
         return store
@@ -218,6 +226,8 @@ class Workspace:
         Returns:
             The run: its folder, history and card.
         """
+        if architecture in VOLUME_ARCHITECTURES:
+            raise KitError(f"'{architecture}' is a network of volumes: train it with Workspace.train_volumes")
         profile, scheme_ = self.profile, get_scheme(scheme)
         augment = str(changes.pop("augment", profile.augment))
         gap_mm = float(changes.pop("slice_gap_mm", profile.slice_gap_mm))  # type: ignore[arg-type]
@@ -278,6 +288,78 @@ class Workspace:
         # A run is made from settings alone and can be made again: other settings replace it.
         return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
 
+    def train_volumes(
+        self,
+        architecture: str = "unetr",
+        preparation: str = "mended",
+        scheme: str | None = None,
+        split: Split | None = None,
+        size: tuple[int, int, int] | None = None,
+        tag: str = "",
+        options: dict | None = None,
+        **changes: object,
+    ) -> RunResult:
+        """The trained network of volumes of this profile; trained now when there is no finished run with these settings.
+
+        Args:
+            architecture: one of models.VOLUME_ARCHITECTURES.
+            preparation: of intensities, and of labels where ``scheme`` is None: "mended" or "as_printed" (see data.volume_store).
+            scheme: label scheme that it learns. None stands for levels20 (mended) or clamped20 (as printed), and for structures4
+                where the data hold no levels: there is nothing to clamp in four classes.
+            split: who trains; by patient; the default split when None.
+            size: slices, rows and columns of the grid; the profile's when None.
+            tag: added to the run's name, to keep variants apart.
+            options: of the architecture, but for its image_size; the profile's when None.
+            changes: fields of TrainConfig, ``augment``, ``class_shares`` or ``steps_per_epoch``, that differ from the profile's.
+
+        Returns:
+            The run: its folder, history and card.
+        """
+        settings = self.profile.volumes
+        if architecture not in VOLUME_ARCHITECTURES:
+            raise KitError(f"'{architecture}' is no network of volumes. These are: {', '.join(VOLUME_ARCHITECTURES)}")
+        check_preparation(preparation)
+        if scheme is None:
+            has_levels = self.source.scheme == "spider"
+            scheme = {"mended": "levels20", "as_printed": "clamped20"}[preparation] if has_levels else "structures4"
+        self._check_scheme(scheme)
+        split = split or self.split()
+        if not split.by_patient:
+            raise KitError("a volume cannot be parted: give a split by patient")
+        augment, seed = str(changes.pop("augment", settings.augment)), int(changes.get("seed", 0))  # type: ignore[call-overload]
+        class_shares = bool(changes.pop("class_shares", settings.class_shares))
+        steps = int(changes.pop("steps_per_epoch", settings.steps_per_epoch))  # type: ignore[call-overload]
+        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "loss")
+        config = TrainConfig(**{name: getattr(settings, name) for name in names} | changes)
+        size = tuple(size or settings.size)
+        seed_everything(seed)
+        options = {**(settings.options if options is None else options), "image_size": list(size)}
+        model = build_model(architecture, in_channels=1, n_classes=get_scheme(scheme).n_classes, **options)
+        store = self.volume_store(size)
+        rows = split.rows("train", store.table)
+        # An epoch has so many steps, however few volumes there are: each volume comes as often as it takes.
+        samples = steps * config.batch_size
+        config = replace(config, samples_per_epoch=samples)
+        repeats = -(-samples // len(rows))
+        train_set = VolumeDataset(store, rows, scheme, preparation, make_augment(augment), seed, repeats)
+        if train_set.report.dropped:
+            print(f"labels of the store that {scheme} has no class for: {train_set.report}")
+        val_set = VolumeDataset(store, split.rows("val", store.table), scheme, preparation)
+        card = {
+            "scheme": scheme,
+            "size": list(size),
+            "preparation": preparation,
+            "data": {"kind": self.data, "fingerprint": store.fingerprint},
+            "split": {"name": split.name, "seed": split.seed, "fold": split.fold, "fingerprint": split.fingerprint},
+            "augment": augment,
+            "class_shares": class_shares,
+        }
+        if class_shares:
+            model.start_from_shares(train_set.class_shares())
+        printed = "as-printed" if preparation == "as_printed" else ""
+        name = "-".join(part for part in (self.name, architecture, scheme, printed, tag) if part)
+        return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
+
     def train_as_published(
         self, architecture: str = "unet", split: Split | None = None, scheme: str | None = None, **changes: object
     ) -> RunResult:
@@ -315,13 +397,7 @@ class Workspace:
 
     def _check_settings(self, scheme: str, size: tuple[int, int], crop_columns: int | None, stride: int) -> None:
         """Refuse what cannot be trained before anything is made for it."""
-        known = get_scheme(scheme)
-        if sorted(known.names) != list(range(known.n_classes)):
-            raise KitError(f"scheme '{scheme}' cannot be learned: its values are not 0, 1, 2 ... Use structures4 or levels20")
-        try:
-            convert(np.zeros(1, np.uint8), self.source.scheme, scheme)
-        except ValueError as error:
-            raise KitError(f"DATA={self.data} cannot teach '{scheme}': {error}") from error
+        self._check_scheme(scheme)
         if any(side % stride for side in size):
             raise KitError(f"rows and columns of a slice must be multiples of {stride} for this network, not {size[0]}x{size[1]}")
         if crop_columns and (crop_columns > size[1] or crop_columns % stride):
@@ -329,6 +405,16 @@ class Workspace:
                 f"crop_columns must be a multiple of {stride} and at most {size[1]}, the width of a slice, "
                 f"not {crop_columns}; 0 trains on whole slices"
             )
+
+    def _check_scheme(self, scheme: str) -> None:
+        """Refuse a label scheme that cannot be learned, or not from these data."""
+        known = get_scheme(scheme)
+        if sorted(known.names) != list(range(known.n_classes)):
+            raise KitError(f"scheme '{scheme}' cannot be learned: its values are not 0, 1, 2 ... Use structures4 or levels20")
+        try:
+            convert(np.zeros(1, np.uint8), self.source.scheme, scheme)
+        except ValueError as error:
+            raise KitError(f"DATA={self.data} cannot teach '{scheme}': {error}") from error
 
     def train_levels(self, architecture: str = "unet", **changes: object) -> RunResult:
         """The trained twenty-class model (``levels20``), which starts from the weights of the four-class one.
@@ -398,14 +484,14 @@ class Workspace:
 
     def _measure(self, path: Path, split: Split, subset: str, key: str) -> None:
         """Segment and score every series of a subset, and write what ``evaluate`` keeps."""
-        scores, masks = self.measure(Predictor.load(path.parent), split, subset)
+        scores, masks = self.measure(load_predictor(path.parent), split, subset)
         with atomic_path(path.with_name(f"predictions-{subset}.npz")) as partial:
             _save_masks(partial, masks)
         write_csv(path, scores)
         _keep(path, key)
 
     def measure(
-        self, predictor: Predictor | MeanPredictor, split: Split, subset: str = "test"
+        self, predictor: Predictor | MeanPredictor | WholeVolumePredictor, split: Split, subset: str = "test"
     ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         """Segment and score every series of a subset. For a single run ``evaluate`` does this once and keeps it.
 
@@ -462,6 +548,8 @@ class Workspace:
         """
         split = split or self.split()
         check_split(run, split)
+        if run.card["architecture"] in VOLUME_ARCHITECTURES:
+            raise KitError(f"run '{Path(run.folder).name}' sees volumes, not slices: score it with evaluate")
         folder, store = Path(run.folder), self.store_of(run)
         rows = split.rows(subset, store.table)
         path = folder / f"probabilities-{subset}.npy"

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.data.augment import item_seed, make_augment
-from spider_utils.data.slices import SliceStore, is_store, write_store
+from spider_utils.data.slices import SliceStore, write_store
+from spider_utils.data.stores import is_store
 from spider_utils.errors import KitError
 from spider_utils.files import fingerprint
 from spider_utils.locks import make_once

@@ -6,7 +6,6 @@ source's own label scheme (every value fits in a byte); a dataset converts them 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,14 +20,22 @@ from torch.utils.data import Dataset
 
 from spider_utils.data.augment import Augment, crop_columns, item_seed
 from spider_utils.data.sources import Source
-from spider_utils.errors import DataError
-from spider_utils.files import atomic_folder, atomic_path, fingerprint, read_json, require_free_space, write_csv, write_json
-from spider_utils.labels import ConversionReport, colorize, convert, get_scheme
+from spider_utils.data.stores import ArrayStore, is_store
+from spider_utils.files import atomic_folder, atomic_path, fingerprint, write_csv
+from spider_utils.labels import colorize, get_scheme
 from spider_utils.locks import make_once
 from spider_utils.runtime import cpu_count, progress
 
 STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
 PERCENTILES = (0.5, 99.5)
+
+
+def intensity_range(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> tuple[float, float]:
+    """The two percentiles of a whole volume's intensities (of every so many slices where there are many); uint8: 0 and 255."""
+    if array.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = np.percentile(array[:: max(1, array.shape[0] // 32)], percentiles)
+    return float(low), float(high)
 
 
 def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> np.ndarray:
@@ -38,7 +45,7 @@ def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENT
     """
     if array.dtype == np.uint8:
         return array
-    low, high = np.percentile(array[:: max(1, array.shape[0] // 32)], percentiles)
+    low, high = intensity_range(array, percentiles)
     if high <= low:
         return np.zeros(array.shape, np.uint8)
     scaled = array.astype(np.float32)
@@ -106,75 +113,29 @@ def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndar
     return resized.reshape(*array.shape[:-2], *shape).numpy().astype(array.dtype, copy=False)
 
 
-class SliceStore:
+class SliceStore(ArrayStore):
     """Slices of one size in memory-mapped files, with a table.
 
     Attributes:
-        folder: where it lies.
         images: (n, rows, columns) uint8, memory-mapped.
         masks: (n, rows, columns) uint8, memory-mapped, in ``scheme``.
         table: one row a slice: case, patient, sequence, slice (index from the left), subset, pixel_mm (edge of a pixel of
             the store), native_rows, native_columns, slice_mm, row_mm, column_mm (native spacing), labels (number of different
             labels), labelled (share of labelled pixels).
-        scheme: label scheme of the masks.
-        fingerprint: changes when a slice, as it is stored here, changes.
-        key: changes with everything that the store was made from: files, tables, settings, version.
     """
 
-    def __init__(self, folder: Path, card: dict, images: np.ndarray, masks: np.ndarray, table: pd.DataFrame):
-        self.folder, self.images, self.masks, self.table, self._card = folder, images, masks, table, card
-        self.scheme, self.fingerprint, self.kind, self.key = card["scheme"], card["fingerprint"], card["kind"], card["key"]
-
-    @classmethod
-    def open(cls, folder: str | Path) -> SliceStore:
-        """Open a store. Raises DataError when it is missing, incomplete or of another version."""
-        folder = Path(folder)
-        card = read_json(folder / "store.json")
-        if card.get("version") != STORE_VERSION:
-            raise DataError(
-                folder,
-                f"the slice store has version {card.get('version')}, not {STORE_VERSION}",
-                "Delete the folder; it is rebuilt.",
-            )
-        try:
-            images = np.load(folder / "images.npy", mmap_mode="r")
-            masks = np.load(folder / "masks.npy", mmap_mode="r")
-            table = pd.read_csv(folder / "table.csv", keep_default_na=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                folder, f"the slice store is damaged ({str(error)[:100]})", "Delete the folder; it is rebuilt."
-            ) from error
-        if not len(images) == len(masks) == len(table):
-            raise DataError(folder, "the slice store is damaged: its parts differ in length", "Delete the folder; it is rebuilt.")
-        return cls(folder, card, images, masks, table)
+    what, version = "slice store", STORE_VERSION
 
     @property
     def grid(self) -> SliceGrid:
         """The grid that its slices were fitted into."""
         return SliceGrid(*self.images.shape[1:])
 
-    def lookup(self, scheme: str) -> tuple[np.ndarray, ConversionReport]:
-        """A 256-entry table from stored mask values to ``scheme``, and what it drops over the whole store."""
-        counts = {int(value): count for value, count in self._card["counts"].items()}
-        table, report = np.zeros(256, np.uint8), ConversionReport()
-        for value, count in counts.items():
-            one = ConversionReport()
-            table[value] = convert(np.array([value], np.uint8), self.scheme, scheme, one)[0]
-            report.add(ConversionReport({v: count for v in one.dropped}, {v: count for v in one.partial}))
-        return table, report
-
     def windows(self, neighbours: int) -> np.ndarray:
         """Rows of every slice's neighbours within its series, int64 (slices, 2 neighbours + 1): see ``windows``."""
         lengths = self.table.groupby("case", sort=False).size().to_numpy()  # a series' slices lie one after the other
         starts = np.cumsum(lengths) - lengths
         return np.concatenate([start + windows(n, neighbours) for start, n in zip(starts, lengths, strict=True)])
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __reduce__(self) -> tuple:
-        # Worker processes map the files anew instead of being sent a copy of every slice.
-        return SliceStore.open, (self.folder,)
 
     def __repr__(self) -> str:
         size = (self.images.nbytes + self.masks.nbytes) / 1e6
@@ -208,11 +169,6 @@ def build_store(source: Source, folder: str | Path, size: tuple[int, int]) -> Sl
     return SliceStore.open(folder)
 
 
-def is_store(folder: Path, key: str) -> bool:
-    """Whether ``folder`` holds a whole store that was made from what ``key`` stands for."""
-    return (folder / "store.json").is_file() and read_json(folder / "store.json").get("key") == key
-
-
 def _write_store(source: Source, series: list[Any], folder: Path, size: tuple[int, int], key: str) -> None:
     """Build the store of ``series``, rows of ``source.cases``."""
     grid = SliceGrid(*size)
@@ -238,32 +194,7 @@ def write_store(
     Raises:
         DataError: the disk is full, or the folder cannot be written.
     """
-    total, size = len(table), images[0].shape[1:]
-    require_free_space(folder.parent, 2 * total * size[0] * size[1] + 10_000_000, "the slice store")
-    digest, counts = hashlib.sha256(), np.zeros(256, np.int64)
-    with atomic_folder(folder, marker="store.json") as partial:
-        for name, arrays in (("images", images), ("masks", masks)):
-            out = np.lib.format.open_memmap(partial / f"{name}.npy", "w+", np.uint8, (total, *size))
-            start = 0
-            for array in arrays:
-                out[start : start + len(array)] = array
-                start += len(array)
-                digest.update(array.tobytes())
-                if name == "masks":
-                    counts += np.bincount(array.reshape(-1), minlength=256)
-            out.flush()
-        write_csv(partial / "table.csv", table)
-        card = {
-            "version": STORE_VERSION,
-            "kind": kind,
-            "scheme": scheme,
-            "size": list(size),
-            "percentiles": PERCENTILES,
-            "key": key,
-            "fingerprint": digest.hexdigest()[:16],
-            "counts": {str(value): int(count) for value, count in enumerate(counts) if count},
-        }
-        write_json(partial / "store.json", card)
+    SliceStore.write(folder, images, masks, table, {"kind": kind, "scheme": scheme, "percentiles": PERCENTILES, "key": key})
 
 
 def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:

@@ -19,7 +19,10 @@ ARCHITECTURES: dict[str, str] = {
     "resunet": "spider_utils.models.resunet:ResUNet",
     "unet": "spider_utils.models.unet:UNet",
     "unetplusplus": "spider_utils.models.unetplusplus:UNetPlusPlus",
+    "unetr": "spider_utils.models.unetr:UNETR",
 }
+VOLUME_ARCHITECTURES = ("unetr",)
+"""Those that see whole volumes; the others see slices."""
 
 
 def available_models() -> list[str]:
@@ -38,9 +41,11 @@ def build_model(name: str, in_channels: int, n_classes: int, **options: Any) -> 
 
     Returns:
         A module that takes float32 ``(batch, in_channels, height, width)`` and gives logits, float
-        ``(batch, n_classes, height, width)``. ``.stride`` is what height and width must be divisible by; ``.spec`` is a
-        dict that JSON can hold, from which the same network can be built again: ``architecture``, ``in_channels``,
-        ``n_classes``, ``options`` (with every default filled in) and ``initial_weights`` ("random" or "imagenet").
+        ``(batch, n_classes, height, width)``; for one of ``VOLUME_ARCHITECTURES`` with ``slices, rows, columns`` instead of
+        ``height, width``. ``.stride`` is what these must be divisible by; ``.image_size``, where it is not None, what they must
+        be; ``.spec`` is a dict that JSON can hold, from which the same network can be built again: ``architecture``,
+        ``in_channels``, ``n_classes``, ``options`` (with every default filled in) and ``initial_weights`` ("random" or
+        "imagenet").
 
     Raises:
         ValueError: unknown name or option, fewer than one channel or two classes, or an option's value is refused.

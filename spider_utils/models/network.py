@@ -1,9 +1,9 @@
-"""The face that every 2D segmentation network of the kit shows."""
+"""The face that every segmentation network of the kit shows, of slices and of volumes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,19 +11,25 @@ from torch import nn
 
 
 class SegmentationNetwork(nn.Module):
-    """A 2D network that turns images into class scores (logits) of the same size.
+    """A network that turns images into class scores (logits) of the same size; of slices, unless a subclass says otherwise.
 
     Args:
         body: the network proper, ``(batch, in_channels, height, width)`` -> ``(batch, n_classes, height, width)``.
         in_channels: channels that ``body`` expects.
-        stride: how much the deepest features are smaller than the input; height and width must be divisible by it,
+        stride: how much the deepest features are smaller than the input; every side must be divisible by it,
             else the ways down and up do not meet at the same size.
         initial_weights: "random" or "imagenet": what the encoder starts from.
 
     Attributes:
+        axes: names of the sides of an image.
+        channels_last: the memory format with channels last for such images.
+        image_size: the only size of an image that it takes; None for any that ``stride`` divides.
         spec: what ``build_model`` needs to build the network again (see there).
     """
 
+    axes: ClassVar[tuple[str, ...]] = ("height", "width")
+    channels_last: ClassVar[torch.memory_format] = torch.channels_last
+    image_size: tuple[int, ...] | None = None
     spec: dict[str, Any]
 
     def __init__(self, body: nn.Module, in_channels: int, stride: int, initial_weights: str = "random"):
@@ -37,25 +43,45 @@ class SegmentationNetwork(nn.Module):
         """Logits ``(batch, n_classes, height, width)`` of float images ``(batch, in_channels, height, width)``.
 
         Gray images ``(batch, 1, height, width)`` go to every channel of a network that has several, as a gray picture turned
-        into RGB does (`medfusion`, section 4.2).
+        into RGB does (`medfusion`, section 4.2). For a network of volumes read ``slices, rows, columns`` for height and width.
 
         Raises:
-            ValueError: wrong number of dimensions or channels, or a height or width that the stride does not divide;
-                the message says what to pad to.
+            ValueError: wrong number of dimensions or channels, or a side that the stride does not divide or that is not the
+                one of ``image_size``; the message says what to pad or resample to.
         """
         self._check(images)
-        return self.body(images.expand(-1, self.in_channels, -1, -1))
+        return self.body(images.expand(-1, self.in_channels, *(-1 for _ in self.axes)))
+
+    def paces(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Its weights in groups, each with the share of the learning rate at which it learns; one group, at the whole rate."""
+        return [(list(self.parameters()), 1.0)]
 
     def _check(self, images: torch.Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] not in (1, self.in_channels):
-            raise ValueError(f"images must have shape (batch, {self.in_channels}, height, width), not {tuple(images.shape)}")
-        wrong = [
-            f"{side} must be divisible by {self.stride}; pad to {-(-size // self.stride) * self.stride} (it is {size})"
-            for side, size in zip(("height", "width"), images.shape[2:], strict=True)
-            if size % self.stride or not size
-        ]
+        if images.ndim != 2 + len(self.axes) or images.shape[1] not in (1, self.in_channels):
+            shape = ", ".join(("batch", str(self.in_channels), *self.axes))
+            raise ValueError(f"images must have shape ({shape}), not {tuple(images.shape)}")
+        sides = dict(zip(self.axes, images.shape[2:], strict=True))
+        if self.image_size is None:
+            wrong = [
+                f"{side} must be divisible by {self.stride}; pad to {-(-size // self.stride) * self.stride} (it is {size})"
+                for side, size in sides.items()
+                if size % self.stride or not size
+            ]
+        else:
+            wrong = [
+                f"{side} must be {wanted}; resample to it, or build the network for another image_size (it is {size})"
+                for (side, size), wanted in zip(sides.items(), self.image_size, strict=True)
+                if size != wanted
+            ]
         if wrong:
             raise ValueError(", ".join(wrong))
+
+
+class VolumeNetwork(SegmentationNetwork):
+    """A network of volumes: ``(batch, in_channels, slices, rows, columns)`` -> ``(batch, n_classes, slices, rows, columns)``."""
+
+    axes = ("slices", "rows", "columns")
+    channels_last = torch.channels_last_3d
 
 
 def whole_numbers(option: str, values: Sequence[int], fewest: int, most: int) -> tuple[int, ...]:

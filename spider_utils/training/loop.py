@@ -72,8 +72,9 @@ def fit(
     Args:
         model: a network of ``build_model``, where training starts; it is changed. Take the trained one from the result. The
             starting weights do not count when deciding whether a run is the same: name in the card what they come from.
-        train_set, val_set: give (float32 image ``(1, height, width)``, int64 mask ``(height, width)``); ``set_epoch(epoch)``
-            is called where it exists, so that augmentation can follow from the epoch.
+        train_set, val_set: give (float32 image ``(1, height, width)``, int64 mask ``(height, width)``), or volumes with
+            ``slices, rows, columns``; ``set_epoch(epoch)`` is called where it exists, so that augmentation can follow from the
+            epoch.
         folder: the run folder.
         config: how to train.
         card: what to know about the model, JSON values: ``scheme``, ``size``, ``data``, ``split``, ... The network's own
@@ -150,13 +151,12 @@ class _Run:
         self.train_set, self.val_set = train_set, val_set
         self.partial, self.config, self.card, self.identity, self.device = partial, config, card, identity, device
         self.n_classes, self.save_every_s = card["n_classes"], save_every_s
-        memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        memory_format = model.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device=device, memory_format=memory_format)
         self.memory_format = memory_format
         self.loss = make_loss(config.loss, self.n_classes)
         self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
-            model.parameters(),
-            lr=config.learning_rate,
+            [{"params": params, "lr": config.learning_rate * pace, "pace": pace} for params, pace in model.paces()],
             weight_decay=config.weight_decay,
             fused=device in ("cpu", "cuda"),  # one pass over the weights instead of several; not in every torch for "mps"
         )
@@ -301,7 +301,7 @@ class _Run:
         share = scheduled_share(self.config.schedule, step, self.config.epochs * self.steps_per_epoch)
         if share is not None:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * share
+                group["lr"] = self.config.learning_rate * share * group["pace"]
 
     @torch.inference_mode()
     def _validate(self, epoch: int) -> tuple[float, ConfusionMatrix]:

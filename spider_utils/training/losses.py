@@ -142,6 +142,35 @@ class FocalDiceLoss(nn.Module):
         return self.alpha * focal + (1 - self.alpha) * dice
 
 
+class MonaiDiceCrossEntropyLoss(nn.Module):
+    """MONAI's ``DiceCELoss`` on one-hot truth and softmax, as in `unetr` (Training).
+
+    Where every class has a true voxel and a batch holds one item it is the same as ``DiceCrossEntropyLoss``. The difference is in
+    the Dice term: here each item has its own, and a class that the truth of an item does not hold counts as a loss of nearly 1,
+    whatever the network says; with 20 classes and a spine that shows half of them, half of the term is a constant.
+
+    Args:
+        n_classes: number of output channels.
+
+    Shape:
+        logits float ``(batch, n_classes, ...)``, truth int64 ``(batch, ...)`` -> scalar float32.
+
+    Raises:
+        ValueError: the number of channels is not ``n_classes``.
+    """
+
+    def __init__(self, n_classes: int):
+        super().__init__()
+        from monai.losses.dice import DiceCELoss  # takes seconds
+
+        self.n_classes, self.loss = n_classes, DiceCELoss(to_onehot_y=True, softmax=True)
+
+    def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        if logits.shape[1] != self.n_classes:
+            raise ValueError(f"logits have {logits.shape[1]} channels, the loss was made for {self.n_classes} classes")
+        return self.loss(logits.float(), truth.unsqueeze(1))
+
+
 def log_probability(logits: torch.Tensor, truth: torch.Tensor, n_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Logarithm of the softmax in float32: of every class ``(batch, classes, ...)``, and of the true one ``(batch, ...)``.
 
@@ -158,6 +187,7 @@ LOSSES = {
     "ce": lambda n_classes: CrossEntropyLoss(),
     "dice": DiceLoss,
     "dice_ce": DiceCrossEntropyLoss,
+    "monai_dice_ce": MonaiDiceCrossEntropyLoss,
     "focal4_dice": partial(FocalDiceLoss, gamma=4.0),
     "focal0.4_dice": partial(FocalDiceLoss, gamma=0.4),
 }
@@ -166,8 +196,8 @@ LOSSES = {
 def make_loss(name: str, n_classes: int) -> nn.Module:
     """The loss called ``name``.
 
-    "ce" is cross-entropy, "dice" soft Dice, "dice_ce" their sum; "focal4_dice" and "focal0.4_dice" are the loss of `ahmed` with
-    the two values of gamma that it names.
+    "ce" is cross-entropy, "dice" soft Dice, "dice_ce" their sum; "monai_dice_ce" is MONAI's, of `unetr`;
+    "focal4_dice" and "focal0.4_dice" are the loss of `ahmed` with the two values of gamma that it names.
 
     Args:
         name: one of ``LOSSES``.

@@ -29,13 +29,23 @@ def has_dilated_groups(model: nn.Module) -> bool:
     return any(one.groups > 1 and max(one.dilation) > 1 for one in convolutions)
 
 
+def has_volume_convolutions(model: nn.Module) -> bool:
+    """Whether a network has 3D convolutions.
+
+    torch 2.12 on CPUs computes the weights' gradients of these in bfloat16 as infinite, or plainly wrong, where a volume is
+    thinner than the kernel, as the deepest features of the UNETR are. Measured against float32 with 64 and 128 channels on
+    2x12x12 voxels and a kernel of 3; right with 4 slices.
+    """
+    return any(isinstance(module, nn.Conv3d) for module in model.modules())
+
+
 def choose_amp(amp: str, device: str, model: nn.Module | None = None) -> str:
     """What "auto" means on ``device`` for ``model``: "off", "bf16" or "fp16"; any other choice is returned as it is.
 
     Mixed precision pays where the hardware has the format. CUDA: bf16 from compute capability 8 (Ampere), fp16 with loss
     scaling before (the T4 of Colab and Kaggle). CPU: bf16 where there are instructions for it (measured with the ResNet-18
     U-Net on 2 cores with AVX-512 BF16: 1.7 times faster), else off, since emulation is slower than float32; off, too, for a
-    network whose gradients bf16 gets wrong there (see has_dilated_groups). Other devices: off.
+    network whose gradients bf16 gets wrong there (see has_dilated_groups, has_volume_convolutions). Other devices: off.
 
     Raises:
         KitError: unknown choice, fp16 on another device than CUDA, where it has no loss scaling, or bf16 on a CPU for a network
@@ -45,17 +55,22 @@ def choose_amp(amp: str, device: str, model: nn.Module | None = None) -> str:
         raise KitError(f"amp must be one of {', '.join(AMP_CHOICES)}, not '{amp}'")
     if amp == "fp16" and device != "cuda":
         raise KitError(f"amp 'fp16' needs a CUDA GPU, the device is '{device}'. Use amp='auto'")
-    wrong_in_bf16 = device == "cpu" and model is not None and has_dilated_groups(model)
-    if amp == "bf16" and wrong_in_bf16:
+    reasons = []
+    if device == "cpu" and model is not None:
+        found = {
+            "grouped convolutions with dilation": has_dilated_groups(model),
+            "3D convolutions": has_volume_convolutions(model),
+        }
+        reasons = [what for what, is_there in found.items() if is_there]
+    if amp == "bf16" and reasons:
         raise KitError(
-            "amp 'bf16' gives wrong gradients on a CPU for this network, because it has grouped convolutions with dilation. "
-            "Use amp='auto'"
+            f"amp 'bf16' gives wrong gradients on a CPU for this network, because it has {' and '.join(reasons)}. Use amp='auto'"
         )
     if amp != "auto":
         return amp
     if device == "cuda":
         return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
-    return "bf16" if device == "cpu" and cpu_has_bfloat16() and not wrong_in_bf16 else "off"
+    return "bf16" if device == "cpu" and cpu_has_bfloat16() and not reasons else "off"
 
 
 def autocast(amp: str, device: str) -> torch.autocast:

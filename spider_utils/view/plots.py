@@ -339,8 +339,11 @@ def legend_for(scheme: str, values: Sequence[int]) -> list[Patch]:
     shown = sorted({int(v) for v in values} - {0})
     if not share_colors(scheme, shown):
         return [_patch(chosen.colors[v], chosen.names[v]) for v in shown]
-    found = np.unique(convert(np.array(shown, dtype=np.uint8), scheme, "structures4")).tolist()
-    return [_patch(kinds.colors[v], kinds.names[v] + ("" if v == 2 else " (shade: level)")) for v in found]
+    melted = [max(chosen.values)] if scheme == "clamped20" else []  # of no one structure; the others are as spider has them
+    kept = np.array([v for v in shown if v not in melted], dtype=np.uint8)
+    found = np.unique(convert(kept, "spider" if melted else scheme, "structures4")).tolist()
+    handles = [_patch(kinds.colors[v], kinds.names[v] + ("" if v == 2 else " (shade: level)")) for v in found]
+    return handles + [_patch(chosen.colors[v], chosen.names[v]) for v in melted if v in shown]
 
 
 def _patch(color: tuple[int, int, int], name: str) -> Patch:

@@ -28,6 +28,7 @@ EXPECTED = [
     "06_resunet",
     "07_deeplabv3",
     "08_modified_unet",
+    "09_unetr_3d",
     "10_triplanar_ensemble",
     "11_ensemble_weight_search",
     "12_evaluation",

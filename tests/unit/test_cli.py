@@ -180,6 +180,23 @@ def test_options_of_an_architecture_are_a_json_object(text: str, monkeypatch: py
     assert said.exit_code == 2 and "--options" in said.output and not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "unetr", "--crop-columns", "32"], "'unetr' sees volumes: it has no --crop-columns"),
+        (["--model", "unet", "--preparation", "as_printed"], "'unet' sees slices: it has no --preparation"),
+        (["--model", "unet", "--slices", "32"], "'unet' sees slices: it has no --slices"),
+        (["--model", "unetr", "--rows", "64", "--columns", "64"], "give --slices, --rows and --columns together"),
+    ],
+)
+def test_options_of_slices_and_volumes_are_told_apart(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
+    said = CliRunner().invoke(cli.app, ["train", "--profile", "smoke", *arguments])
+    assert said.exit_code == 2 and message in " ".join(said.output.split()) and not any(tmp_path.iterdir())
+
+
 def test_a_split_file_must_exist(tmp_path: Path) -> None:
     said = kit("train", "--split", "none.csv", cwd=tmp_path)
     assert_one_line_error(said, "none.csv", "is not a split")

@@ -15,9 +15,11 @@ from spider_utils.labels import SCHEMES, ConversionReport, LabelWarning, coloriz
 
 POSSIBLE = {  # the pairs that a conversion exists for; a target that needs levels cannot come from a source without them
     ("spider", "levels20"),
+    ("spider", "clamped20"),
     ("spider", "structures4"),
     ("spider", "released_gray"),
     ("levels20", "spider"),
+    ("levels20", "clamped20"),
     ("levels20", "structures4"),
     ("levels20", "released_gray"),
     ("structures4", "released_gray"),
@@ -44,7 +46,7 @@ def test_what_the_schemes_hold():
 
 
 def test_unknown_scheme_names_the_known_ones():
-    with pytest.raises(ValueError, match="'spidr'.*spider, levels20, structures4, released_gray"):
+    with pytest.raises(ValueError, match="'spidr'.*spider, levels20, clamped20, structures4, released_gray"):
         get_scheme("spidr")
 
 
@@ -66,6 +68,15 @@ def test_spider_to_levels_value_by_value():
     assert convert(stored, "spider", "structures4").tolist() == [0, 1, 1, 2, 1, 1, 3, 3]
     assert convert(np.arange(20), "levels20", "spider").tolist() == [0, *range(1, 10), 100, *range(201, 210)]
     assert convert(np.arange(4), "structures4", "released_gray").tolist() == [0, 76, 150, 29]
+
+
+def test_clamping_melts_the_canal_all_discs_and_cut_vertebrae_into_one_class():
+    stored = np.array([0, 1, 9, 18, 19, 25, 100, 101, 109, 201, 209, 225], np.uint8)
+    report = ConversionReport()
+    assert convert(stored, "spider", "clamped20", report).tolist() == [0, 1, 9, 18, 19, 19, 19, 19, 19, 19, 19, 19]
+    assert report == ConversionReport()  # nothing became background, and cut vertebrae did not join their level
+    assert convert(np.array([9, 10, 11]), "levels20", "clamped20").tolist() == [9, 19, 19]
+    assert get_scheme("clamped20").values == tuple(range(20)) and get_scheme("clamped20").names[19] == "all else"
 
 
 @given(masks("levels20"))

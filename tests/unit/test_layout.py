@@ -80,8 +80,8 @@ def test_the_package_itself_imports_no_room():
 
 
 def test_the_import_check_sees_imports():
-    assert {"spider_utils.files", "spider_utils.errors"} <= IMPORTS["spider_utils.data.slices"]
-    assert "spider_utils.data.slices" not in IMPORTS["spider_utils.files"]
+    assert {"spider_utils.files", "spider_utils.errors"} <= IMPORTS["spider_utils.data.stores"]
+    assert "spider_utils.data.stores" not in IMPORTS["spider_utils.files"]
 
 
 def test_there_are_no_circles():

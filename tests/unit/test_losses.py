@@ -42,6 +42,26 @@ def test_dice_is_pooled_over_the_batch():
     assert make_loss("dice", 2)(logits, truth).item() == pytest.approx(1 - (background + structure) / 2)
 
 
+def test_monais_loss_is_ours_where_one_item_shows_every_class():
+    torch.manual_seed(0)
+    logits, truth = torch.randn(1, 3, 4, 5, 6), torch.arange(120).reshape(1, 4, 5, 6) % 3
+    ours, theirs = (make_loss(name, 3)(logits, truth).item() for name in ("dice_ce", "monai_dice_ce"))
+    assert theirs == pytest.approx(ours, rel=1e-5)
+
+
+def test_monais_loss_counts_absent_classes_and_single_items():
+    # As by hand above, but class 2, which no pixel has, counts as a loss of 1.
+    two_of_three = 1 - 1 / 1.75
+    assert make_loss("monai_dice_ce", 3)(TWO_PIXELS, TRUTH).item() == pytest.approx(
+        math.log(2) + (2 * two_of_three + 1) / 3, rel=1e-4
+    )
+    # Two items, each with one class: the kit pools them, MONAI counts the other class of each as lost.
+    logits, truth = logits_of([[0.8, 0.2]]).repeat(2, 1, 1, 1), torch.tensor([[[0]], [[1]]])
+    entropy = -(math.log(0.8) + math.log(0.2)) / 2
+    of_items = (1 - 1.6 / 1.8 + 1) / 2, (1 + 1 - 0.4 / 1.2) / 2
+    assert make_loss("monai_dice_ce", 2)(logits, truth).item() == pytest.approx(entropy + sum(of_items) / 2, rel=1e-4)
+
+
 def test_pixels_given_to_an_absent_class_still_cost():
     truth = torch.zeros(1, 1, 2, dtype=torch.int64)
     right = logits_of([[0.98, 0.01, 0.01]] * 2)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spider_utils.models import available_models, build_model, parameter_count
+from spider_utils.models import VOLUME_ARCHITECTURES, available_models, build_model, parameter_count
 from spider_utils.training.checkpoints import load_model, save_model
 
 N_CLASSES = 4
@@ -23,8 +23,11 @@ PARAMETERS = {
     "resunet": 8_215_684,
     "unet": 14_322_372,
     "unetplusplus": 15_964_612,
+    "unetr": 92_716_292,
 }
 WITH_ENCODER = ["deeplabv3", "dilated_unet", "unet", "unetplusplus"]
+# Options that keep the tests fast; the others are built as they are.
+SMALL = {"unetr": {"image_size": [16, 32, 48], "feature_size": 2, "hidden_size": 12, "mlp_dim": 16, "num_heads": 3}}
 
 
 @pytest.fixture(autouse=True)
@@ -32,16 +35,33 @@ def _seed():
     torch.manual_seed(0)
 
 
+def small(name, in_channels=1, n_classes=N_CLASSES):
+    return build_model(name, in_channels, n_classes, **SMALL.get(name, {}))
+
+
 def images(model, batch=2, steps=(2, 3)):
-    """A batch whose height and width differ, ``steps`` strides high and wide."""
-    return torch.rand(batch, model.in_channels, steps[0] * model.stride, steps[1] * model.stride)
+    """A batch whose sides differ: the only size that the network takes, or ``steps`` strides high and wide."""
+    return torch.rand(batch, model.in_channels, *(model.image_size or (step * model.stride for step in steps)))
+
+
+def odd_sizes(model):
+    """Two sizes that the network refuses, the first for one side only, each with the beginning of the message."""
+    stride = model.stride
+    if model.image_size is None:
+        one = rf"^height must be divisible by {stride}; pad to {5 * stride} "
+        both = rf"height .*pad to {2 * stride} .*width .*pad to {stride} "
+        return ((5 * stride - stride // 3, 2 * stride), one), ((stride + 1, stride - 1), both)
+    slices, rows, columns = model.image_size
+    one = rf"^rows must be {rows}; resample to it, or build the network for another image_size \(it is {2 * rows}\)$"
+    both = rf"slices must be {slices};.*columns must be {columns};"
+    return ((slices, 2 * rows, columns), one), ((slices + 1, rows, columns - 1), both)
 
 
 def seeded_digest(name, seed):
     """SHA-256 of all tensors of a network that is built after seeding."""
     torch.manual_seed(seed)
     digest = hashlib.sha256()
-    for key, value in build_model(name, in_channels=1, n_classes=N_CLASSES).state_dict().items():
+    for key, value in small(name).state_dict().items():
         digest.update(key.encode() + value.numpy().tobytes())
     return digest.hexdigest()
 
@@ -64,7 +84,7 @@ def test_every_architecture_is_tested():
 @pytest.mark.parametrize("name", available_models())
 class TestModelContract:
     def test_gives_logits_of_the_input_size(self, name):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES).eval()
+        model = small(name).eval()
         x = images(model)
         with torch.no_grad():
             logits = model(x)
@@ -73,35 +93,33 @@ class TestModelContract:
         assert logits.min() < 0  # scores, not probabilities
 
     def test_takes_other_numbers_of_channels_and_classes(self, name):
-        model = build_model(name, in_channels=3, n_classes=20).eval()
+        model = small(name, in_channels=3, n_classes=20).eval()
         x = images(model, batch=1, steps=(1, 2))
         with torch.no_grad():
             assert model(x).shape == (1, 20, *x.shape[2:])
 
-    def test_odd_sizes_are_refused_with_the_size_to_pad_to(self, name):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES).eval()
-        stride = model.stride
-        high = torch.rand(1, 1, 5 * stride - stride // 3, 2 * stride)
-        with pytest.raises(ValueError, match=rf"^height must be divisible by {stride}; pad to {5 * stride} "):
-            model(high)
-        both = torch.rand(1, 1, stride + 1, stride - 1)
-        with pytest.raises(ValueError, match=rf"height .*pad to {2 * stride} .*width .*pad to {stride} "):
-            model(both)
+    def test_odd_sizes_are_refused_with_the_size_to_pad_or_resample_to(self, name):
+        model = small(name).eval()
+        for size, message in odd_sizes(model):
+            with pytest.raises(ValueError, match=message):
+                model(torch.rand(1, 1, *size))
 
     def test_gray_goes_to_every_channel(self, name):
-        model = build_model(name, in_channels=3, n_classes=N_CLASSES).eval()
+        model = small(name, in_channels=3).eval()
         gray = images(model)[:, :1]
         with torch.no_grad():
-            torch.testing.assert_close(model(gray), model(gray.repeat(1, 3, 1, 1)))
+            torch.testing.assert_close(model(gray), model(torch.cat([gray] * 3, dim=1)))
 
-    @pytest.mark.parametrize("shape", [(1, 64, 64), (1, 3, 64, 64), (1, 1, 1, 64, 64)])
-    def test_wrong_dimensions_or_channels_are_refused(self, name, shape):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES)
-        with pytest.raises(ValueError, match=r"must have shape \(batch, 1, height, width\)"):
-            model(torch.rand(shape))
+    def test_wrong_dimensions_or_channels_are_refused(self, name):
+        model = small(name)
+        x = images(model, batch=1)
+        axes = "slices, rows, columns" if name in VOLUME_ARCHITECTURES else "height, width"
+        for wrong in (x[0], torch.cat([x] * 3, dim=1), x[None]):
+            with pytest.raises(ValueError, match=rf"must have shape \(batch, 1, {axes}\)"):
+                model(wrong)
 
     def test_every_weight_gets_a_gradient(self, name):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES).train()
+        model = small(name).train()
         x = images(model)
         F.cross_entropy(model(x), torch.randint(N_CLASSES, (2, *x.shape[2:]))).backward()
         without = [key for key, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
@@ -109,7 +127,7 @@ class TestModelContract:
         assert all(weight.grad.isfinite().all() for weight in model.parameters())
 
     def test_saved_and_loaded_it_is_equal(self, name, tmp_path):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES)
+        model = small(name)
         x = images(model)
         model.train()(x)  # batch statistics that differ from the initial ones must survive too
         save_model(tmp_path, model, {"scheme": "structures4"})
@@ -120,7 +138,7 @@ class TestModelContract:
             assert torch.equal(loaded(x), model.eval()(x))
 
     def test_spec_outlives_json_and_builds_the_same(self, name):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES)
+        model = small(name)
         spec = json.loads(json.dumps(model.spec))
         assert spec == model.spec
         again = build_model(spec["architecture"], spec["in_channels"], spec["n_classes"], **spec["options"])
@@ -131,15 +149,15 @@ class TestModelContract:
             assert torch.equal(again.eval()(x), model.eval()(x))
 
     def test_channels_last_gives_the_same(self, name):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES).eval()
+        model = small(name).eval()
         x = images(model)
         with torch.no_grad():
             expected = model(x)
-            last = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+            last = model.to(memory_format=model.channels_last)(x.contiguous(memory_format=model.channels_last))
         torch.testing.assert_close(last, expected, rtol=1e-4, atol=1e-4)
 
     def test_bfloat16_autocast_is_finite_and_close(self, name):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES).eval()
+        model = small(name).eval()
         x = images(model)
         with torch.no_grad():
             expected = model(x)
@@ -158,7 +176,7 @@ class TestModelContract:
         assert seeded_digest(name, 1) == digests_elsewhere[name]
 
     def test_same_seed_same_training_step(self, name):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES).train()
+        model = small(name).train()
         x = images(model)
         outputs = []
         for _ in range(2):
@@ -167,7 +185,8 @@ class TestModelContract:
         assert torch.equal(*outputs)
 
     def test_parameter_count(self, name):
-        model = build_model(name, in_channels=1, n_classes=N_CLASSES)
+        with torch.device("meta"):  # counts, without the memory of it
+            model = build_model(name, in_channels=1, n_classes=N_CLASSES)
         assert parameter_count(model) == PARAMETERS[name]
         next(model.parameters()).requires_grad_(False)
         assert parameter_count(model) < PARAMETERS[name] == parameter_count(model, trainable_only=False)
@@ -175,7 +194,7 @@ class TestModelContract:
     @staticmethod
     def _seeded(name, seed):
         torch.manual_seed(seed)
-        return build_model(name, in_channels=1, n_classes=N_CLASSES)
+        return small(name)
 
 
 def test_unknown_model_and_options_are_refused():
@@ -266,6 +285,14 @@ def test_encoders_that_do_not_fit_are_refused(name, encoder, reason):
         ("deeplabv3", {"aspp_channels": 0}, "aspp_channels must be a positive whole number"),
         ("deeplabv3", {"atrous_rates": (6, 12)}, "atrous_rates must be 3 positive whole numbers"),
         ("deeplabv3", {"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ("unetr", {"image_size": (32, 128)}, "image_size must be 3 positive whole numbers"),
+        ("unetr", {"image_size": (30, 128, 100)}, r"multiples of 16, .*, such as \[32, 128, 112\], not \[30, 128, 100\]"),
+        ("unetr", {"feature_size": 0}, "feature_size must be a positive whole number, not 0"),
+        ("unetr", {"num_heads": 0}, "hidden_size and num_heads must be 2 positive whole numbers"),
+        ("unetr", {"hidden_size": 100}, r"hidden_size must be a multiple of num_heads \(12\), such as 96, not 100"),
+        ("unetr", {"norm": "group"}, "norm must be 'instance' or 'batch', not 'group'"),
+        ("unetr", {"transformer_pace": 0}, "transformer_pace must be above 0 and at most 1, not 0"),
+        ("unetr", {"dropout": 1}, "dropout must be at least 0 and below 1"),
     ],
 )
 def test_bad_options_are_refused(name, options, message):
@@ -367,6 +394,61 @@ def test_deeplab_refuses_to_train_on_single_images():
     with pytest.raises(ValueError, match="training needs batches of at least 2 images, not 1: raise batch_size"):
         model.train()(torch.rand(1, 1, 32, 32))
     assert model.eval()(torch.rand(1, 1, 32, 32)).shape == (1, 4, 32, 32)
+
+
+def test_unetr_is_monais_with_the_sources_configuration():
+    from monai.networks.nets.unetr import UNETR
+
+    with torch.device("meta"):
+        ours = build_model("unetr", 1, 20)
+        theirs = UNETR(
+            1, 20, (32, 128, 128), feature_size=16, hidden_size=768, mlp_dim=3072, num_heads=12, norm_name="instance",
+            res_block=True, dropout_rate=0.0,
+        )  # fmt: skip
+    unused = sum(weight.numel() for name, weight in theirs.named_parameters() if "cross_attn" in name)
+    assert parameter_count(ours) == parameter_count(theirs) - unused
+    assert ours.image_size == (32, 128, 128) and ours.tokens == (2, 8, 8)
+    embedded = ours.body.vit.patch_embedding
+    assert embedded.position_embeddings.shape == (1, 2 * 8 * 8, 768) and len(ours.body.vit.blocks) == 12
+
+
+def test_unetr_gives_what_monais_gives_with_the_same_weights():
+    from monai.networks.nets.unetr import UNETR
+
+    ours, options = small("unetr").eval(), SMALL["unetr"]
+    theirs = UNETR(1, N_CLASSES, options["image_size"], **{key: options[key] for key in options if key != "image_size"}).eval()
+    left = theirs.load_state_dict(ours.body.state_dict(), strict=False)
+    assert all("cross_attn" in name for name in left.missing_keys) and not left.unexpected_keys
+    x = images(ours)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_a_network_that_starts_from_shares_says_how_frequent_classes_are():
+    model = small("unetr").eval()
+    with torch.no_grad():
+        model.body.out.conv.conv.weight.zero_()  # whatever the features are
+        model.start_from_shares([0.9, 0.08, 0.02, 0.0])
+        found = model(images(model)).softmax(dim=1).mean(dim=(0, 2, 3, 4))
+    torch.testing.assert_close(found, torch.tensor([0.9, 0.08, 0.02, 1e-7]), rtol=1e-4, atol=1e-8)
+
+
+def test_the_transformer_may_learn_at_its_own_pace():
+    whole = small("unetr")
+    assert [(len(group), pace) for group, pace in whole.paces()] == [(len(list(whole.parameters())), 1.0)]
+    model = build_model("unetr", 1, 4, **SMALL["unetr"], transformer_pace=0.1)
+    (rest, fast), (transformer, slow) = model.paces()
+    assert (fast, slow) == (1.0, 0.1)
+    assert {id(w) for w in transformer} == {id(w) for w in model.body.vit.parameters()}
+    assert len(rest) + len(transformer) == len(list(model.parameters()))
+
+
+def test_attention_of_every_layer_and_head_sums_to_one():
+    model = small("unetr").train()
+    found = model.attention(images(model))
+    assert found.shape == (12, 2, 3, 6, 6) and model.tokens == (1, 2, 3) and model.training
+    torch.testing.assert_close(found.sum(-1), torch.ones(12, 2, 3, 6))
+    assert not any(block.attn.save_attn or block.attn.att_mat.numel() for block in model.body.vit.blocks)
 
 
 def test_spec_names_every_option():

@@ -207,6 +207,12 @@ def test_legend_never_shows_two_labels_with_one_colour():
         plots.legend_for("levels20", [25])
 
 
+def test_legend_of_clamped_labels_names_the_melted_class():
+    labels = [handle.get_label() for handle in plots.legend_for("clamped20", [1, 2, 3, 4, 19])]
+    assert labels == ["vertebra (shade: level)", "all else"]
+    assert [handle.get_label() for handle in plots.legend_for("clamped20", [1, 2, 3, 4])] == ["vertebra (shade: level)"]
+
+
 def test_legend_fits_into_the_figure():
     image = np.zeros((80, 60), np.uint8)
     truth, prediction = image.copy(), image.copy()

@@ -14,7 +14,15 @@ from spider_utils.data.slices import SliceGrid
 from spider_utils.data.volumes import Volume, kit_direction, read_volume
 from spider_utils.errors import DataError, KitError
 from spider_utils.models import build_model
-from spider_utils.predict import SLICES_AT_ONCE, MeanPredictor, Predictor, find_inputs, predict_path
+from spider_utils.predict import (
+    SLICES_AT_ONCE,
+    MeanPredictor,
+    Predictor,
+    WholeVolumePredictor,
+    find_inputs,
+    load_predictor,
+    predict_path,
+)
 from spider_utils.training.checkpoints import save_model
 
 
@@ -217,3 +225,79 @@ def test_model_without_slice_size(tmp_path: Path) -> None:
     save_model(tmp_path, model, {"scheme": "structures4"})
     with pytest.raises(DataError, match=r"model\.json.*how slices go in"):
         Predictor.load(tmp_path, "cpu")
+
+
+# ------------------------------------------------------------------------------------------------------ networks of volumes
+
+
+class BrightVoxels(torch.nn.Module):
+    """Stands in for a network of volumes: class 1 where the image is bright; it takes one size only."""
+
+    image_size = (16, 32, 16)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert tuple(images.shape[2:]) == self.image_size
+        bright = (images[:, 0] - 0.5) * 40
+        return torch.stack([-bright, bright], dim=1)
+
+
+def block(code: str) -> tuple[sitk.Image, sitk.Image]:
+    """A bright block off the middle and its mask, with odd spacings, in an orientation."""
+    mask = np.zeros((13, 41, 23), np.uint8)
+    mask[3:9, 11:30, 6:15] = 1
+    images = []
+    for array in (mask.astype(np.int16) * 900, mask):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((0.83, 1.21, 3.7))
+        image.SetOrigin((-12.5, 30.25, 7.0))
+        image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code))
+        images.append(image)
+    return tuple(images)
+
+
+@pytest.mark.parametrize("code", ["PIR", "RAI", "RPI", "LSA"])
+@pytest.mark.parametrize("grid", [(16, 32, 16), (24, 32, 40)])
+def test_a_volume_comes_back_in_its_own_grid_within_half_a_voxel(tmp_path: Path, code: str, grid: tuple[int, int, int]) -> None:
+    image, truth = block(code)
+    sitk.WriteImage(image, str(tmp_path / "scan.mha"))
+    predictor = WholeVolumePredictor(BrightVoxels(), grid, "structures4", "cpu")
+    (written,) = predict_path(tmp_path / "scan.mha", tmp_path / "masks", predictor)
+    mask = sitk.ReadImage(str(written))
+    assert mask.GetSize() == image.GetSize() and mask.GetSpacing() == image.GetSpacing()
+    assert mask.GetOrigin() == image.GetOrigin() and mask.GetDirection() == image.GetDirection()
+    found, expected = sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(truth)
+    shape, spacing = read_volume(tmp_path / "scan.mha").array.shape, read_volume(tmp_path / "scan.mha").spacing
+    half_mm = max(n * mm / g for n, mm, g in zip(shape, spacing, grid, strict=True)) / 2
+    for axis, step in enumerate(reversed(image.GetSpacing())):
+        others = tuple(k for k in range(3) if k != axis)
+        edges = [np.flatnonzero(array.any(axis=others))[[0, -1]] for array in (found, expected)]
+        assert (np.abs(np.subtract(*edges)) * step <= half_mm + step / 2).all(), (axis, edges)
+
+
+def test_one_window_is_the_network_itself_and_more_cover_a_finer_grid(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = {"image_size": [16, 32, 16], "feature_size": 2, "hidden_size": 8, "mlp_dim": 8, "num_heads": 2}
+    model = build_model("unetr", 1, 4, **options)
+    save_model(tmp_path, model, {"scheme": "structures4", "size": [16, 32, 16], "preparation": "as_printed"})
+    predictor = load_predictor(tmp_path, "cpu")
+    assert isinstance(predictor, WholeVolumePredictor) and predictor.preparation == "as_printed"
+    array = np.random.default_rng(0).integers(0, 900, (16, 32, 16)).astype(np.int16)
+    volume = Volume(array, (3.0, 1.0, 1.0), (0.0, 0.0, 0.0), kit_direction())
+    with torch.no_grad():
+        expected = torch.softmax(model.eval()(torch.from_numpy((array + 1000) / np.float32(4096))[None, None]), dim=1)[0]
+    torch.testing.assert_close(predictor.grid_probabilities(volume), expected, rtol=1e-4, atol=1e-5)
+    predictor.grid = (16, 48, 40)
+    wide = predictor.grid_probabilities(volume)
+    assert wide.shape == (4, 16, 48, 40)
+    torch.testing.assert_close(wide.sum(0), torch.ones(16, 48, 40))
+
+
+def test_a_card_of_volumes_without_its_preparation_is_explained(tmp_path: Path) -> None:
+    options = {"image_size": [16, 16, 16], "feature_size": 2, "hidden_size": 8, "mlp_dim": 8, "num_heads": 2}
+    save_model(tmp_path, build_model("unetr", 1, 4, **options), {"scheme": "structures4", "size": [16, 16, 16]})
+    with pytest.raises(DataError, match=r"model.json: does not say how volumes go in \('preparation'\). Train the model again."):
+        load_predictor(tmp_path, "cpu")
+
+
+def test_slices_keep_their_predictor(model_folder: Path) -> None:
+    assert isinstance(load_predictor(model_folder, "cpu"), Predictor)

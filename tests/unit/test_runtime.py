@@ -12,7 +12,7 @@ import torch
 
 from spider_utils import runtime
 from spider_utils.errors import KitError
-from spider_utils.models import available_models, build_model
+from spider_utils.models import VOLUME_ARCHITECTURES, available_models, build_model
 
 
 def test_profiles_are_found_by_name():
@@ -25,7 +25,9 @@ def test_profiles_are_found_by_name():
 
 @pytest.mark.parametrize("profile", runtime.PROFILES.values(), ids=lambda p: p.name)
 def test_profiles_have_options_for_every_architecture(profile):
-    assert sorted(profile.networks) == available_models()
+    assert sorted([*profile.networks, *VOLUME_ARCHITECTURES]) == available_models()
+    with torch.device("meta"):
+        assert build_model("unetr", 1, 20, image_size=profile.volumes.size, **profile.volumes.options).tokens[1:] >= (2, 2)
     for architecture, options in profile.networks.items():
         model = build_model(architecture, 1, 4, **options)
         assert all(side % model.stride == 0 for side in (*profile.slice_size, profile.crop_columns or 0))
@@ -35,6 +37,10 @@ def test_the_paper_profile_is_the_sources():
     paper = runtime.get_profile("paper")
     assert (paper.patients, paper.slice_size) == (218, (128, 128))
     assert (paper.epochs, paper.batch_size, paper.learning_rate) == (50, 64, 1e-3)
+    volumes = paper.volumes
+    assert (volumes.size, volumes.batch_size, volumes.epochs * volumes.steps_per_epoch) == ((32, 128, 128), 18, 21_000)
+    assert (volumes.optimizer, volumes.learning_rate, volumes.weight_decay) == ("adamw", 1e-4, 1e-5)
+    assert volumes.loss == "monai_dice_ce" and volumes.options == {}, "the network's defaults are the source's"
 
 
 def test_seeds_reach_all_three_generators():
@@ -88,6 +94,12 @@ def test_the_environment_report_names_what_is_missing(monkeypatch):
     monkeypatch.setitem(runtime.REQUIREMENTS, "no-such-package", "nothing")
     wrong = [line for fine, line in runtime.environment_report() if "no-such-package" in line and not fine]
     assert wrong == ["no-such-package is missing (nothing): run `make setup`, or pip install no-such-package"]
+
+
+def test_missing_packages_are_asked_for_together_with_the_torch_that_is_there(monkeypatch):
+    assert runtime.missing_packages() == []
+    monkeypatch.setitem(runtime.REQUIREMENTS, "no-such-package", "nothing")
+    assert runtime.missing_packages() == ["no-such-package", f"torch=={runtime.importlib.metadata.version('torch')}"]
 
 
 def test_the_environment_report_names_versions_that_the_kit_does_not_support(monkeypatch):

@@ -625,8 +625,46 @@ def test_a_network_that_bf16_trains_wrongly_on_cpus_stays_in_float32(monkeypatch
     assert precision.choose_amp("auto", "cpu", wrong) == "off" and precision.choose_amp("auto", "cuda", wrong) == "bf16"
     for fine in (build_model("deeplabv3", 1, 4), build_model("unet", 1, 4, encoder="mobilenet_v2")):
         assert precision.choose_amp("auto", "cpu", fine) == "bf16"
-    with pytest.raises(KitError, match="gives wrong gradients on a CPU"):
+    with pytest.raises(KitError, match="gives wrong gradients on a CPU .* grouped convolutions with dilation"):
         precision.choose_amp("bf16", "cpu", wrong)
+
+
+def test_networks_of_volumes_stay_in_float32_on_cpus(monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    with torch.device("meta"):
+        model = build_model("unetr", 1, 4, image_size=(16, 16, 16), feature_size=2, hidden_size=4, mlp_dim=4, num_heads=2)
+    assert precision.choose_amp("auto", "cpu", model) == "off" and precision.choose_amp("auto", "cuda", model) == "bf16"
+    with pytest.raises(KitError, match="because it has 3D convolutions. Use amp='auto'"):
+        precision.choose_amp("bf16", "cpu", model)
+
+
+def two_paces(**options):
+    """The tiny network, whose last layer learns at a tenth of the rate."""
+    model = tiny(**options)
+    *rest, weight, bias = model.parameters()
+    model.paces = lambda: [(rest, 1.0), ([weight, bias], 0.1)]
+    return model
+
+
+def test_parts_learn_at_their_own_pace(tmp_path):
+    model = two_paces(dropout=0.0)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    config = replace(CONFIG, schedule="constant", optimizer="adam", weight_decay=0.0, epochs=1, batch_size=24, learning_rate=1e-3)
+    moved = train(tmp_path / "run", config, model=model).load_model()
+    longest = {name: (value - before[name]).abs().max().item() for name, value in moved.named_parameters()}
+    # Adam's first step is as long as the learning rate, whatever the gradient.
+    assert longest["body.1.weight"] == pytest.approx(1e-3, rel=0.01)
+    assert longest["body.4.weight"] == pytest.approx(1e-4, rel=0.01)
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "plateau"])
+def test_paces_are_kept_when_a_training_resumes(tmp_path, schedule):
+    config = replace(CONFIG, schedule=schedule)
+    whole = train(tmp_path / "whole", config, model=two_paces())
+    with pytest.raises(KitError, match="holds class"):
+        train(tmp_path / "run", config, model=two_paces(), train_set=Altered(mask=lambda mask: mask + 5, from_epoch=3))
+    assert_same_run(whole, train(tmp_path / "run", config, model=two_paces()))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])

@@ -18,12 +18,20 @@ from spider_utils.data.splits import make_split
 from spider_utils.ensemble import best_pair_weight
 from spider_utils.errors import KitError
 from spider_utils.files import read_json
-from spider_utils.models import available_models
+from spider_utils.models import VOLUME_ARCHITECTURES, available_models
 from spider_utils.runtime import PROFILES
 from spider_utils.training.runs import RunResult
 from spider_utils.workflow import Workspace, describe_settings, find_run
 
-TINY = replace(PROFILES["smoke"], patients=10, slice_size=(32, 32), epochs=1, level_epochs=1, samples_per_epoch=16)
+TINY = replace(
+    PROFILES["smoke"],
+    patients=10,
+    slice_size=(32, 32),
+    epochs=1,
+    level_epochs=1,
+    samples_per_epoch=16,
+    volumes=replace(PROFILES["smoke"].volumes, size=(16, 16, 32), epochs=1, steps_per_epoch=2),
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +143,53 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_made(workspace: Wo
     assert sorted(p for p in workspace.home.rglob("*") if p.is_dir()) == before
 
 
-@pytest.mark.parametrize("architecture", available_models())
+@pytest.mark.parametrize("architecture", sorted(set(available_models()) - set(VOLUME_ARCHITECTURES)))
 def test_every_architecture_is_trained_scored_and_taken_up_again(workspace: Workspace, architecture: str) -> None:
     run = workspace.train_levels(architecture, tag="each")
     assert run.card["architecture"] == architecture and run.card["options"].items() >= TINY.networks[architecture].items()
     scores = workspace.evaluate(run)
     assert scores["dice"].notna().any() and set(workspace.predictions(run)) == set(scores["case"])
     assert workspace.train_levels(architecture, tag="each").folder == run.folder
+
+
+@pytest.mark.parametrize(("preparation", "scheme"), [("mended", "levels20"), ("as_printed", "clamped20")])
+def test_volumes_are_trained_and_scored_in_the_native_grid(workspace: Workspace, preparation: str, scheme: str) -> None:
+    run = workspace.train_volumes(preparation=preparation)
+    assert run.folder.name == "smoke-phantom-unetr-" + ("levels20" if preparation == "mended" else "clamped20-as-printed")
+    assert (run.card["scheme"], run.card["size"], run.card["preparation"]) == (scheme, [16, 16, 32], preparation)
+    assert run.card["options"]["image_size"] == [16, 16, 32] and len(run.history) == 1
+    made = stamps(run.folder)
+    assert workspace.train_volumes(preparation=preparation).folder == run.folder and stamps(run.folder) == made
+    scores, masks = workspace.evaluate(run), workspace.predictions(run)
+    assert set(scores["patient"]) == set(workspace.split().patients("test"))
+    for name, mask in masks.items():
+        assert mask.shape == workspace.source.load(name).mask.array.shape
+    assert workspace.store_of(run).size == (16, 16, 32)
+    with pytest.raises(KitError, match="sees volumes, not slices"):
+        workspace.probabilities(run)
+
+
+def test_steps_of_an_epoch_do_not_depend_on_the_number_of_volumes(workspace: Workspace) -> None:
+    run = workspace.train_volumes(tag="steps", steps_per_epoch=12, batch_size=3, schedule="constant")
+    identity = read_json(run.folder / "run.json")["identity"]
+    assert identity["config"]["samples_per_epoch"] == 36 and identity["train_items"] >= 36
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"architecture": "unet"}, "'unet' is no network of volumes. These are: unetr"),
+        ({"preparation": "raw"}, "preparation must be one of mended, as_printed, not 'raw'"),
+        ({"scheme": "spider"}, "'spider' cannot be learned"),
+    ],
+)
+def test_volumes_that_cannot_be_trained_are_refused(workspace: Workspace, settings: dict, message: str) -> None:
+    with pytest.raises(KitError, match=message):
+        workspace.train_volumes(tag="wrong", **settings)
+    with pytest.raises(KitError, match="train it with Workspace.train_volumes"):
+        workspace.train("unetr")
+    with pytest.raises(KitError, match="give a split by patient"):
+        workspace.train_volumes(split=workspace.split("leaky-slices"))
 
 
 def test_probabilities_are_kept_and_fit_the_networks_labels(workspace: Workspace) -> None:

@@ -1,0 +1,126 @@
+"""Images and masks of one size in memory-mapped files, with a table: what the stores of slices and of volumes share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+
+from spider_utils.errors import DataError
+from spider_utils.files import atomic_folder, read_json, require_free_space, write_csv, write_json
+from spider_utils.labels import ConversionReport, convert
+
+_FIX = "Delete the folder; it is rebuilt."
+
+
+class ArrayStore:
+    """Images and masks of one size in memory-mapped files, with a table.
+
+    Attributes:
+        what: what a message calls it.
+        version: raised whenever the numbers or the table of a store would come out differently.
+        folder: where it lies.
+        images: (n, ...), memory-mapped.
+        masks: (n, ...) uint8, memory-mapped, in ``scheme``.
+        table: one row an item.
+        scheme: label scheme of the masks.
+        kind: of the source that they come from.
+        fingerprint: changes when an item, as it is stored here, changes.
+        key: changes with everything that the store was made from: files, tables, settings, version.
+    """
+
+    what: ClassVar[str]
+    version: ClassVar[int]
+
+    def __init__(self, folder: Path, card: dict, images: np.ndarray, masks: np.ndarray, table: pd.DataFrame):
+        self.folder, self.images, self.masks, self.table, self._card = folder, images, masks, table, card
+        self.scheme, self.fingerprint, self.kind, self.key = card["scheme"], card["fingerprint"], card["kind"], card["key"]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Self:
+        """Open a store. Raises DataError when it is missing, incomplete or of another version."""
+        folder = Path(folder)
+        card = read_json(folder / "store.json")
+        if card.get("version") != cls.version:
+            raise DataError(folder, f"the {cls.what} has version {card.get('version')}, not {cls.version}", _FIX)
+        try:
+            images = np.load(folder / "images.npy", mmap_mode="r")
+            masks = np.load(folder / "masks.npy", mmap_mode="r")
+            table = pd.read_csv(folder / "table.csv", keep_default_na=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(folder, f"the {cls.what} is damaged ({str(error)[:100]})", _FIX) from error
+        if not len(images) == len(masks) == len(table):
+            raise DataError(folder, f"the {cls.what} is damaged: its parts differ in length", _FIX)
+        return cls(folder, card, images, masks, table)
+
+    @classmethod
+    def write(
+        cls,
+        folder: Path,
+        images: Sequence[np.ndarray],
+        masks: Sequence[np.ndarray],
+        table: pd.DataFrame,
+        card: dict[str, Any],
+    ) -> None:
+        """Write a store, beside first and then renamed.
+
+        Args:
+            folder: of the store.
+            images: arrays (n, ...) of one dtype and size, one after the other.
+            masks: uint8, likewise.
+            table: a row an item.
+            card: ``kind`` and ``scheme`` of the source, ``key`` (what the store was made from; it is made anew when that
+                changes), and what else to remember.
+
+        Raises:
+            DataError: the disk is full, or the folder cannot be written.
+        """
+        total, size = len(table), images[0].shape[1:]
+        item = int(np.prod(size)) * (images[0].itemsize + 1)
+        require_free_space(folder.parent, total * item + 10_000_000, f"the {cls.what}")
+        digest, counts = hashlib.sha256(), np.zeros(256, np.int64)
+        with atomic_folder(folder, marker="store.json") as partial:
+            for name, arrays in (("images", images), ("masks", masks)):
+                out = np.lib.format.open_memmap(partial / f"{name}.npy", "w+", arrays[0].dtype, (total, *size))
+                start = 0
+                for array in arrays:
+                    out[start : start + len(array)] = array
+                    start += len(array)
+                    digest.update(array.tobytes())
+                    if name == "masks":
+                        counts += np.bincount(array.reshape(-1), minlength=256)
+                out.flush()
+            write_csv(partial / "table.csv", table)
+            facts = {
+                "version": cls.version,
+                "size": list(size),
+                "fingerprint": digest.hexdigest()[:16],
+                "counts": {str(value): int(count) for value, count in enumerate(counts) if count},
+            }
+            write_json(partial / "store.json", facts | card)
+
+    def lookup(self, scheme: str) -> tuple[np.ndarray, ConversionReport]:
+        """A 256-entry table from stored mask values to ``scheme``, and what it drops over the whole store."""
+        counts = {int(value): count for value, count in self._card["counts"].items()}
+        table, report = np.zeros(256, np.uint8), ConversionReport()
+        for value, count in counts.items():
+            one = ConversionReport()
+            table[value] = convert(np.array([value], np.uint8), self.scheme, scheme, one)[0]
+            report.add(ConversionReport({v: count for v in one.dropped}, {v: count for v in one.partial}))
+        return table, report
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __reduce__(self) -> tuple:
+        # Worker processes map the files anew instead of being sent a copy of everything.
+        return type(self).open, (self.folder,)
+
+
+def is_store(folder: Path, key: str) -> bool:
+    """Whether ``folder`` holds a whole store that was made from what ``key`` stands for."""
+    return (folder / "store.json").is_file() and read_json(folder / "store.json").get("key") == key

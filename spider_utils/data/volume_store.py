@@ -1,0 +1,217 @@
+"""Whole series in one grid: resampled once, kept in memory-mapped files, served to networks of volumes.
+
+The grid is `unetr`'s: a fixed number of slices, rows and columns in the kit's orientation, stretched over the whole field of view
+of each series, whatever its size in mm. Intensities stay as they are, and masks in the source's own scheme; both are prepared
+when they are served, in one of two ways:
+
+``mended``      a volume's 0.5 and 99.5 percentile become 0 and 1, as in slices (see data.slices.scale_to_uint8).
+``as_printed``  the window -1000..3096 becomes 0..1, for every volume alike (`unetr`, listing); a window for CT, where intensities
+                are Hounsfield units.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from spider_utils.data.augment import Augment, item_seed
+from spider_utils.data.slices import PERCENTILES, intensity_range
+from spider_utils.data.sources import Source
+from spider_utils.data.stores import ArrayStore, is_store
+from spider_utils.data.volumes import Volume, resample
+from spider_utils.errors import KitError
+from spider_utils.files import fingerprint
+from spider_utils.labels import get_scheme
+from spider_utils.locks import make_once
+from spider_utils.runtime import cpu_count, progress
+
+VOLUME_STORE_VERSION = 1  # raised whenever the voxels or the table of a store would come out differently
+PREPARATIONS = ("mended", "as_printed")
+CT_WINDOW = (-1000.0, 3096.0)
+
+
+def fit_volume(volume: Volume, size: tuple[int, int, int], is_mask: bool = False) -> Volume:
+    """Resample a volume to so many voxels over the same field of view.
+
+    Args:
+        volume: image or mask.
+        size: slices, rows, columns.
+        is_mask: nearest neighbour; images are interpolated linearly (and not smoothed first, as in the source).
+
+    Returns:
+        Volume of ``size``; its outer edges are where they were, its spacing is the field of view divided by ``size``.
+    """
+    shape, spacing = np.array(volume.array.shape), np.array(volume.spacing)
+    return resample(volume, tuple(shape * spacing / np.array(size)), is_mask)
+
+
+def prepare(images: np.ndarray, preparation: str, low: float, high: float) -> np.ndarray:
+    """Intensities as a network sees them.
+
+    Args:
+        images: of any shape.
+        preparation: one of PREPARATIONS.
+        low, high: the volume's own range (see data.slices.intensity_range), for "mended".
+
+    Returns:
+        float32 of the same shape, 0 to 1; values beyond the range are clipped.
+
+    Raises:
+        KitError: unknown preparation.
+    """
+    check_preparation(preparation)
+    if preparation == "as_printed":
+        low, high = CT_WINDOW
+    if high <= low:
+        return np.zeros(images.shape, np.float32)
+    scaled = (np.asarray(images, np.float32) - np.float32(low)) * np.float32(1 / (high - low))
+    return np.clip(scaled, 0, 1, out=scaled)
+
+
+def check_preparation(preparation: str) -> None:
+    """Raise KitError unless it is one of PREPARATIONS."""
+    if preparation not in PREPARATIONS:
+        raise KitError(f"preparation must be one of {', '.join(PREPARATIONS)}, not '{preparation}'")
+
+
+class VolumeStore(ArrayStore):
+    """Series of one grid in memory-mapped files, with a table.
+
+    Attributes:
+        images: (n, slices, rows, columns) float32, intensities as the series have them.
+        masks: (n, slices, rows, columns) uint8, in ``scheme``.
+        table: one row a series: case, patient, sequence, subset, low and high (the range of its intensities, of the native
+            volume), native_slices, native_rows, native_columns, slice_mm, row_mm, column_mm (native spacing).
+    """
+
+    what, version = "volume store", VOLUME_STORE_VERSION
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Slices, rows and columns of the grid."""
+        return tuple(self.images.shape[1:])
+
+    def spacing_mm(self, row: int) -> tuple[float, float, float]:
+        """Spacing of a series in the grid, along (slice, row, column)."""
+        one = self.table.iloc[row]
+        native = [one[f"native_{axis}s"] * one[f"{axis}_mm"] for axis in ("slice", "row", "column")]
+        return tuple(float(length) / n for length, n in zip(native, self.size, strict=True))
+
+    def prepared(self, row: int, preparation: str) -> np.ndarray:
+        """The image of a row as a network sees it: float32 (slices, rows, columns), 0 to 1 (see ``prepare``)."""
+        low, high = self.table["low"].iat[row], self.table["high"].iat[row]
+        return prepare(self.images[row], preparation, low, high)
+
+    def __repr__(self) -> str:
+        size = (self.images.nbytes + self.masks.nbytes) / 1e6
+        origin = f"{len(self)} series of {self.table['patient'].nunique()} patients"
+        return f"VolumeStore('{self.kind}', {origin} as {'x'.join(map(str, self.size))}, scheme '{self.scheme}', {size:.0f} MB)"
+
+
+def build_volume_store(source: Source, folder: str | Path, size: tuple[int, int, int]) -> VolumeStore:
+    """Resample every series of a source to one grid, or open the store when it is there and up to date.
+
+    Args:
+        source: where the series come from.
+        folder: of the store; written beside, then renamed, so that a killed build leaves nothing behind.
+        size: slices, rows and columns.
+
+    Raises:
+        DataError: a series cannot be read (it is named), or the disk is full.
+    """
+    series = list(source.cases.itertuples(index=False))  # says first what is unpaired
+    folder = Path(folder)
+    key = fingerprint([VOLUME_STORE_VERSION, source.kind, list(size), PERCENTILES, source.state()])
+    make_once(folder, lambda: is_store(folder, key), lambda: _write(source, series, folder, size, key))
+    return VolumeStore.open(folder)
+
+
+def _write(source: Source, series: list[Any], folder: Path, size: tuple[int, int, int], key: str) -> None:
+    with ThreadPoolExecutor(cpu_count()) as pool:  # reading and inflating files run beside each other
+        fitted = pool.map(lambda row: _fit(source, row, size), series)
+        images, masks, rows = zip(*progress(fitted, desc="resampling series", total=len(series)), strict=True)
+    card = {"kind": source.kind, "scheme": get_scheme(source.scheme).name, "percentiles": PERCENTILES, "key": key}
+    VolumeStore.write(folder, images, masks, pd.DataFrame(list(rows)), card)
+
+
+def _fit(source: Source, row: Any, size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Image and mask of one series in the grid, (1, slices, rows, columns), and its row of the table."""
+    case = source.load(row.case)
+    low, high = intensity_range(case.image.array)
+    image, mask = fit_volume(case.image, size).array, fit_volume(case.mask, size, is_mask=True).array
+    facts = {
+        "case": case.case,
+        "patient": case.patient,
+        "sequence": case.sequence,
+        "subset": row.subset,
+        "low": low,
+        "high": high,
+    }
+    for n, mm, axis in zip(case.image.array.shape, case.image.spacing, ("slice", "row", "column"), strict=True):
+        facts |= {f"native_{axis}s": n, f"{axis}_mm": mm}
+    return image.astype(np.float32, copy=False)[None], mask.astype(np.uint8)[None], facts
+
+
+class VolumeDataset(Dataset):
+    """Volumes of a store for training or validation.
+
+    An item is (image, mask): float32 (1, slices, rows, columns) in [0, 1] and uint8 (slices, rows, columns).
+
+    Args:
+        store: where the volumes are.
+        rows: row numbers of the store's table.
+        scheme: label scheme to learn; the store's own when None.
+        preparation: one of PREPARATIONS.
+        augment: applied to image and mask together, all slices alike: they come as channels, float32 (rows, columns, slices).
+            None leaves them as they are.
+        seed: the random numbers of an item's augmentation follow from (seed, epoch, item) alone, so that an interrupted run
+            repeats them when it goes on.
+        repeats: times that each volume comes in an epoch, augmented anew; few volumes make short epochs, and each epoch ends
+            with a validation.
+    """
+
+    def __init__(
+        self,
+        store: VolumeStore,
+        rows: np.ndarray,
+        scheme: str | None = None,
+        preparation: str = "mended",
+        augment: Augment | None = None,
+        seed: int = 0,
+        repeats: int = 1,
+    ):
+        check_preparation(preparation)
+        self.store, self.rows, self.preparation, self.augment = store, np.asarray(rows, dtype=np.int64), preparation, augment
+        self.seed, self.repeats = seed, repeats
+        self.scheme = get_scheme(scheme or store.scheme)
+        self._lookup, self.report = store.lookup(self.scheme.name)
+        self._epoch = 0
+
+    def class_shares(self) -> np.ndarray:
+        """Share of the voxels of each class of the scheme, over all volumes, without augmentation."""
+        counts = sum(np.bincount(self._lookup[self.store.masks[row]].reshape(-1), minlength=256) for row in self.rows)
+        return counts[: max(self.scheme.values) + 1] / counts.sum()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that augmentation draws its random numbers for."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self.repeats * len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row = int(self.rows[index % len(self.rows)])
+        image, mask = self.store.prepared(row, self.preparation), self._lookup[self.store.masks[row]]
+        if self.augment is not None:
+            behind = (np.ascontiguousarray(np.moveaxis(array, 0, -1)) for array in (image, mask))
+            image, mask = self.augment(*behind, item_seed(self.seed, self._epoch, index))
+            image, mask = (np.ascontiguousarray(np.moveaxis(array, -1, 0)) for array in (image, mask))
+        return torch.from_numpy(image)[None], torch.from_numpy(mask)
