@@ -529,9 +529,7 @@ def triplanar_tables(
     for name, table in tables.items():
         print(f"{name}:\n{_as_text(table)}")
         write_csv(folder / f"{name}.csv", table)
-    print(
-        "mean: over discs, then patients; low, high: 95 % over patients; gain: fused minus this, in pairs. Tables 1 and 2: in"
-    )
+    print("mean: over discs, then patients; low, high: 95 % over patients; gain: fused minus this, in pairs. Tables 1 and 2: in")
     print("the part of the volumes in which every disc is labelled; lowest and named: under these rules, which need no truth.")
     print(folder)
 
