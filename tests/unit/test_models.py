@@ -254,7 +254,11 @@ def test_encoders_that_do_not_fit_are_refused(name, encoder, reason):
         ("resunet", {"widths": (16, -1)}, "widths must be 2 to 7 positive whole numbers"),
         ("resunet", {"encoder": "resnet18"}, "no option encoder. Its options are: widths"),
         ("modified_unet", {"widths": (16, 32)}, "widths must be 3 to 8 positive whole numbers"),
-        ("modified_unet", {"dropout_down": (0.1,)}, r"dropout_down must be 6 rates from 0 to below 1, .*, not \(0.1,\); with other than six widths"),
+        (
+            "modified_unet",
+            {"dropout_down": (0.1,)},
+            r"dropout_down must be 6 rates from 0 to below 1, .*, not \(0.1,\); with other than six widths",
+        ),
         ("modified_unet", {"dropout_up": (0.1, 0.1, 0.1, 1)}, "dropout_up must be 4 rates from 0 to below 1"),
         ("modified_unet", {"dropout_up": 0.1}, "dropout_up must be 4 rates"),
         ("dilated_unet", {"decoder_channels": (16, 8, 8)}, "decoder_channels must be 4 positive whole numbers"),
