@@ -111,6 +111,7 @@ PROFILES: dict[str, Profile] = {
             "unet": {"encoder": "resnet18", "decoder_channels": [32, 24, 16, 12, 8]},
             "unetplusplus": {"encoder": "resnet18", "decoder_channels": [32, 24, 16, 12, 8]},
             "resunet": {"widths": [16, 24, 32, 48]},
+            "dilated_unet": {"encoder": "tu-test_resnet", "decoder_channels": [16, 16, 12, 8]},
             "modified_unet": {"widths": [8, 12, 16, 24, 32, 48]},
             "deeplabv3": {"encoder": "resnet18", "output_stride": 16, "aspp_channels": 32},
         },
@@ -154,6 +155,7 @@ PROFILES: dict[str, Profile] = {
             # With ResNet-18's 64 channels at half size, a step of this one costs three times as much (notebook 05).
             "unetplusplus": {"encoder": "tu-regnetx_002", "decoder_channels": [128, 64, 32, 16, 16]},
             "resunet": {"widths": [16, 32, 64, 128]},
+            "dilated_unet": {"encoder": "tu-test_resnet", "decoder_channels": [32, 24, 16, 8]},
             "modified_unet": {"widths": [8, 16, 32, 64, 128, 256]},  # half of the paper's: a step takes a third of the time
             "deeplabv3": {"encoder": "tu-resnet10t", "output_stride": 8, "aspp_channels": 64},
         },
@@ -198,6 +200,7 @@ PROFILES: dict[str, Profile] = {
             "unet": {"encoder": "resnet34", "decoder_channels": [256, 128, 64, 32, 16]},
             "unetplusplus": {"encoder": "resnet34", "decoder_channels": [256, 128, 64, 32, 16]},
             "resunet": {"widths": [64, 128, 256, 512]},
+            "dilated_unet": {"encoder": "resnet50", "decoder_channels": [256, 128, 64, 32]},
             "modified_unet": {},
             "deeplabv3": {"encoder": "resnet34", "output_stride": 8, "aspp_channels": 256},
         },

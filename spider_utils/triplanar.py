@@ -238,7 +238,7 @@ class TriplanarStudy:
         self.volumes, self.folder, self.settings, self.data, self.device = volumes, Path(folder), settings, dict(data), device
         self.teacher, self.labelled = teacher, max(int(one.mask.max()) for one in volumes.values())
         self.folds = list(folds) if folds is not None else make_folds(list(volumes))[: settings.folds]
-        self._masks: dict[tuple[str, int], np.ndarray] = {}
+        self._masks: dict[tuple[str, Fold, int], np.ndarray] = {}
         self._near: dict[int, np.ndarray] = {}
         self._runs: dict[tuple, RunResult] = {}
 
@@ -301,14 +301,18 @@ class TriplanarStudy:
             patients: fewer patients to train on, for the curve; the fold's when None.
             crop: whether unlabelled discs are cropped out of training images, as in the source.
         """
-        chosen = tuple(patients or fold.train)
+        chosen = fold.train if patients is None else tuple(patients)
         if (fold, plane, chosen, crop) in self._runs:  # to look into its folder would take the data sets first
             return self._runs[fold, plane, chosen, crop]
-        if not set(chosen) <= set(fold.train):
-            raise KitError(f"fold {fold.number} trains with {fold.train}, not with {chosen}")
+        if not chosen or not set(chosen) <= set(fold.train):
+            raise KitError(f"fold {fold.number} trains with {fold.train}, not with {chosen or 'nobody'}")
         settings = self.settings
         parts = [f"fold{fold.number}", plane]
-        parts += [f"{len(chosen)}patients"] * (chosen != fold.train) + ["uncropped"] * (not crop)
+        if chosen != fold.train:
+            parts.append(f"{len(chosen)}patients")
+            if chosen != fold.train[: len(chosen)]:  # a folder of its own, or one run's weights would lie under another's card
+                parts.append(fingerprint(chosen))
+        parts += ["uncropped"] * (not crop)
         volumes = [self.volumes[patient] for patient in chosen]
         volumes = [one.without_unlabelled_discs() for one in volumes] if crop else volumes
         seed_everything(fold.number)
@@ -398,7 +402,7 @@ class TriplanarStudy:
         runs = [self.train(fold, plane) for plane in PLANES]
         weights = [sha256_of(Path(run.folder) / "model.safetensors") for run in runs]
         design, steps = FUSIONS[name], self.settings.fusion_steps
-        key = fingerprint([_VERSION, design.__dict__, steps, weights, fold.learn, fold.check])
+        key = fingerprint([_VERSION, design.__dict__, steps, weights, fold.learn, fold.check, self.data])
         notes = path.with_suffix(".json")
 
         def is_there() -> bool:
@@ -434,7 +438,7 @@ class TriplanarStudy:
 
     def mask(self, method: str, fold: Fold, patient: int) -> np.ndarray:
         """bool (slice, row, column): where a method of METHODS sees a disc (probability above one half)."""
-        if (method, patient) not in self._masks:
+        if (method, fold, patient) not in self._masks:
             planes = self.planes(fold, patient)
             if method in PLANES:
                 found = planes[method]
@@ -442,8 +446,8 @@ class TriplanarStudy:
                 found = np.mean(list(planes.values()), axis=0)
             else:
                 found = self.fusion(fold, method).probability(planes)
-            self._masks[method, patient] = found > 0.5
-        return self._masks[method, patient]
+            self._masks[method, fold, patient] = found > 0.5
+        return self._masks[method, fold, patient]
 
     def scores(self, methods: Sequence[str] = METHODS, rule: str = PART) -> pd.DataFrame:
         """Scores of methods on every test patient, disc by disc.

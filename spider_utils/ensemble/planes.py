@@ -23,7 +23,7 @@ from spider_utils.training.precision import autocast, choose_amp
 PIXELS_AT_ONCE = 1 << 17  # of a forward pass: eight slices of 128 x 128
 _CALLED = 0.05  # probability from which on a voxel is worth a look
 _CHECKS = 5  # looks at the checked patients during a training
-_BORDER = 2  # voxels that a crop's edge reaches into, as two 3x3x3 convolutions have it
+_LEAST_BORDER = 2  # voxels that a crop's edge reaches into, as two 3x3x3 convolutions have it
 
 
 @torch.inference_mode()
@@ -86,14 +86,26 @@ class FusionDesign:
     """What a fusion looks like.
 
     Attributes:
-        kernel: edge of its convolutions in voxels; 1 weighs the planes voxel by voxel, whatever lies around.
+        kernel: edge of its convolutions in voxels, odd; 1 weighs the planes voxel by voxel, whatever lies around.
         hidden: channels between the two convolutions; 0 for a single one.
         positions: whether it sees where along each plane's normal a voxel lies (see ``fusion_input``).
+
+    Raises:
+        ValueError: the kernel is even, or a number is too small.
     """
 
     kernel: int = 3
     hidden: int = 16
     positions: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kernel < 1 or self.kernel % 2 == 0 or self.hidden < 0:
+            raise ValueError(f"kernel must be 1, 3, 5, ... and hidden 0 or more, not {self.kernel} and {self.hidden}")
+
+    @property
+    def reach(self) -> int:
+        """How many voxels away from a voxel its answer looks, at least two."""
+        return max(_LEAST_BORDER, (2 if self.hidden else 1) * (self.kernel // 2))
 
 
 class PlaneFusion(nn.Module):
@@ -139,8 +151,9 @@ class PlaneFusion(nn.Module):
         called = np.maximum.reduce([np.asarray(one) for one in probabilities.values()]) > _CALLED
         if not called.any():
             return found
-        box = tuple(slice(max(0, s.start - _BORDER), s.stop + _BORDER) for s in ndimage.find_objects(called.view(np.uint8))[0])
-        wider = tuple(slice(max(0, s.start - _BORDER), s.stop + _BORDER) for s in box)
+        reach = self.design.reach
+        box = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in ndimage.find_objects(called.view(np.uint8))[0])
+        wider = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in box)
         inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, wider, strict=True))
         logits = self(torch.from_numpy(channels[(slice(None), *wider)])[None]).float()
         found[box] = torch.softmax(logits, dim=1)[0, 1].numpy()[inner]
@@ -224,7 +237,7 @@ def train_fusion(
     for step in range(1, steps + 1):
         drawn = [_crop(*volumes[rng.integers(len(volumes))], sizes, rng) for _ in range(batch)]
         channels, truth = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-        inner = [slice(_BORDER, n - _BORDER) if n > 3 * _BORDER else slice(None) for n in truth.shape[1:]]
+        inner = [slice(design.reach, n - design.reach) if n > 3 * design.reach else slice(None) for n in truth.shape[1:]]
         with autocast(amp, "cpu"):
             logits = fusion(channels)
         error = loss(logits[(..., *inner)], truth[(slice(None), *inner)])
@@ -280,10 +293,11 @@ def sensitivity(fusion: PlaneFusion, planes: Mapping[str, np.ndarray], voxels: n
         voxels: int (n, 3).
 
     Returns:
-        float32 (n, 3, 5, 5, 5): by how much the logit of "disc" minus that of "background" rises for each 1 of probability of
-        each of PLANES, from two voxels before to two voxels after (slice, row, column).
+        float32 (n, 3, 5, 5, 5), for other designs 2 reach + 1 instead of 5: by how much the logit of "disc" minus that of
+        "background" rises for each 1 of probability of each of PLANES, from two voxels before to two voxels after (slice, row,
+        column).
     """
-    reach = _BORDER
+    reach = fusion.design.reach
     channels = np.pad(fusion_input(planes, fusion.design.positions), [(0, 0)] + [(reach, reach)] * 3)
     spans = [voxels[:, axis, None] + np.arange(2 * reach + 1) for axis in range(3)]
     around = channels[:, spans[0][:, :, None, None], spans[1][:, None, :, None], spans[2][:, None, None, :]]

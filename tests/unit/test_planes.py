@@ -339,3 +339,16 @@ def test_sensitivity_is_the_weights_that_are_at_work():
             changed[plane][tuple(voxel)] += 1e-3
             logits = [torch.logit(torch.tensor(fusion.probability(p)[tuple(voxel)].astype(float))) for p in (planes, changed)]
             assert float(logits[1] - logits[0]) == pytest.approx(1e-3 * found[k, 2, 2, 2], abs=2e-5)
+
+
+def test_larger_kernels_reach_further_and_even_ones_are_refused():
+    planes = some_planes()
+    torch.manual_seed(1)
+    wide = PlaneFusion(FusionDesign(kernel=5, hidden=0)).eval()
+    assert (wide.design.reach, FusionDesign(kernel=5).reach, FusionDesign(kernel=1).reach) == (2, 4, 2)
+    weight = wide.layers[0].weight.detach().numpy()
+    found = sensitivity(wide, planes, np.array([[2, 2, 2]]))[0]
+    np.testing.assert_allclose(found, (weight[1] - weight[0])[::2], atol=1e-6)
+    assert sensitivity(PlaneFusion(FusionDesign(kernel=5)).eval(), planes, np.array([[2, 2, 2]])).shape == (1, 3, 9, 9, 9)
+    with pytest.raises(ValueError, match="kernel must be 1, 3, 5"):
+        FusionDesign(kernel=2)

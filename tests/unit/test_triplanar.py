@@ -131,6 +131,26 @@ def test_no_prediction_of_a_patient_that_trained(study):
         study.probability(run, fold.train[0])
 
 
+def test_other_patients_train_in_a_folder_of_their_own(study):
+    fold = study.folds[0]
+    first, second = (study.train(fold, "axial", [patient]) for patient in fold.train)
+    assert first.folder != second.folder and study.train(fold, "axial", fold.train[:1]).folder == first.folder
+    for run, patient in ((first, fold.train[0]), (second, fold.train[1])):
+        with pytest.raises(KitError, match=f"was trained on patient {patient}"):
+            study.probability(run, patient)
+    with pytest.raises(KitError, match="not with nobody"):
+        study.train(fold, "axial", [])
+
+
+def test_a_mask_belongs_to_its_fold(study):
+    fold = study.folds[0]
+    tested = fold.test[0]
+    assert study.mask("axial", fold, tested).any()
+    other = Fold(1, (tested, fold.train[0]), fold.learn, fold.check, fold.train[1:2])
+    with pytest.raises(KitError, match=f"was trained on patient {tested}"):
+        study.mask("axial", other, tested)
+
+
 def test_fusions_are_kept_until_a_network_changes(study):
     fold = study.folds[0]
     study.fusion(fold)
