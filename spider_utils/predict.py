@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
-from spider_utils.data.volume_store import check_preparation, fit_volume, prepare
+from spider_utils.data.volume_store import check_preparation, covering_size, fit_volume, prepare
 from spider_utils.data.volumes import (
     VOLUME_SUFFIXES,
     Volume,
@@ -176,9 +176,9 @@ class MeanPredictor(VolumePredictor):
 class WholeVolumePredictor:
     """A trained network of volumes.
 
-    A volume is resampled to ``grid`` over its whole field of view; the network goes over that in windows of its own size, and
-    where windows overlap their probabilities are averaged (MONAI's sliding window). With the grid that it was trained on one
-    window is all.
+    A volume is resampled to the grid that the network was trained on, or to a larger one of the same voxels where its field of
+    view is larger; the network goes over that in windows of its own size, and where windows overlap their probabilities are
+    averaged (MONAI's sliding window). In a grid that is stretched over the field of view one window is all.
 
     Attributes:
         model: in evaluation mode, on ``device``.
@@ -186,6 +186,7 @@ class WholeVolumePredictor:
         scheme: label scheme of its output.
         device: "cpu", "cuda" or "mps".
         preparation: of intensities, as in training (see data.volume_store).
+        voxel_mm: of the grid; None stretches it over the whole field of view.
         overlap: of neighbouring windows, as a share of their side.
     """
 
@@ -194,6 +195,7 @@ class WholeVolumePredictor:
     scheme: str
     device: str
     preparation: str = "mended"
+    voxel_mm: tuple[float, float, float] | None = None
     overlap: float = 0.25
 
     @classmethod
@@ -210,19 +212,21 @@ class WholeVolumePredictor:
             slices, rows, columns = card["size"]
             scheme, preparation = get_scheme(card["scheme"]).name, card["preparation"]
             check_preparation(preparation)
+            voxel_mm = card["voxel_mm"] and tuple(card["voxel_mm"])
         except (KeyError, TypeError, ValueError, KitError) as error:
             raise DataError(
                 Path(folder) / "model.json", f"does not say how volumes go in ({error})", "Train the model again."
             ) from error
-        return cls(model.eval(), (slices, rows, columns), scheme, chosen, preparation)
+        return cls(model.eval(), (slices, rows, columns), scheme, chosen, preparation, voxel_mm)
 
     @torch.inference_mode()
     def grid_probabilities(self, volume: Volume) -> torch.Tensor:
-        """Class probabilities in ``grid``, stretched over the field of view: float32 (classes, slices, rows, columns)."""
+        """Class probabilities in a grid with the volume's centre: float32 (classes, slices, rows, columns)."""
         from monai.inferers.utils import sliding_window_inference  # takes seconds
 
         low, high = intensity_range(volume.array)
-        prepared = prepare(fit_volume(volume, self.grid).array, self.preparation, low, high)
+        size = covering_size(volume, self.grid, self.voxel_mm)
+        prepared = prepare(fit_volume(volume, size, voxel_mm=self.voxel_mm).array, self.preparation, low, high)
         images = torch.from_numpy(prepared)[None, None].to(self.device)
 
         def probabilities(windows: torch.Tensor) -> torch.Tensor:
@@ -237,12 +241,20 @@ class WholeVolumePredictor:
         borders need not follow the coarse grid.
         """
         found = self.grid_probabilities(volume)
-        n, *size = volume.array.shape
+        shape, extent_mm = volume.array.shape, np.multiply(volume.array.shape, volume.spacing)
+        # Places in a grid run from -1 at one outer edge to 1 at the other; both grids have one centre.
+        shares = np.ones(3) if self.voxel_mm is None else extent_mm / np.multiply(found.shape[1:], self.voxel_mm)
+        slices, rows, columns = (torch.linspace(1 / n - 1, 1 - 1 / n, n) * share for n, share in zip(shape, shares, strict=True))
         # Interpolation along one axis after another is the same as along all at once: slices here, rows and columns in parts.
-        found = F.interpolate(found[None], (n, *found.shape[2:]), mode="trilinear", align_corners=False)[0].transpose(0, 1)
+        flat = found.permute(0, 2, 3, 1).reshape(1, -1, 1, found.shape[1])
+        along = torch.stack([slices, torch.zeros_like(slices)], dim=-1)[None, None]
+        cut = F.grid_sample(flat, along, padding_mode="border", align_corners=False)
+        cut = cut.reshape(len(found), *found.shape[2:], len(slices)).permute(3, 0, 1, 2)
+        within = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)[None]
 
         def native(chunk: slice) -> np.ndarray:
-            return F.interpolate(found[chunk], size, mode="bilinear", align_corners=False).numpy()
+            part = cut[chunk].contiguous()
+            return F.grid_sample(part, within.expand(len(part), -1, -1, -1), padding_mode="border", align_corners=False).numpy()
 
         return _mask_of(volume, show_progress, native)
 

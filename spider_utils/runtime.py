@@ -30,6 +30,7 @@ class VolumeSettings:
 
     Attributes:
         size: slices, rows and columns of the grid.
+        box_mm: what such a grid covers along slices, rows and columns where it is not stretched over the field of view.
         options: of the architecture (see models.build_model), but for its image_size.
         epochs: each ends with a validation.
         steps_per_epoch, batch_size, learning_rate, weight_decay, optimizer, schedule, loss: see training.config.TrainConfig.
@@ -38,6 +39,7 @@ class VolumeSettings:
     """
 
     size: tuple[int, int, int]
+    box_mm: tuple[float, float, float]
     options: dict[str, object] = field(hash=False)
     epochs: int
     steps_per_epoch: int
@@ -133,6 +135,7 @@ PROFILES: dict[str, Profile] = {
         disc_voxel_mm=2.5,
         volumes=VolumeSettings(
             size=(16, 48, 48),
+            box_mm=(64.0, 320.0, 240.0),
             options={"feature_size": 4, "hidden_size": 48, "mlp_dim": 96, "num_heads": 4},
             epochs=2,
             steps_per_epoch=4,
@@ -176,7 +179,8 @@ PROFILES: dict[str, Profile] = {
         disc_patients=16,
         disc_voxel_mm=2.5,
         volumes=VolumeSettings(
-            size=(16, 96, 96),
+            size=(16, 64, 48),
+            box_mm=(64.0, 320.0, 240.0),
             options={"feature_size": 8, "hidden_size": 96, "mlp_dim": 384, "num_heads": 4},
             epochs=5,
             steps_per_epoch=37,
@@ -223,6 +227,7 @@ PROFILES: dict[str, Profile] = {
         # `unetr`: 21,000 steps of 18 volumes with a validation each 1,000. Its augmentation is not said: none is named.
         volumes=VolumeSettings(
             size=(32, 128, 128),
+            box_mm=(80.0, 320.0, 256.0),
             options={},
             epochs=21,
             steps_per_epoch=1000,

@@ -154,11 +154,17 @@ class Workspace:
         """`medfusion`'s kind of set in the profile's size."""
         return self.store(enlarged_to=self.profile.enlarge_to)
 
-    def volume_store(self, size: tuple[int, int, int] | None = None) -> VolumeStore:
-        """Every series in one grid of slices, rows and columns, the profile's unless another is given."""
-        size = size or self.profile.volumes.size
-        folder = self.home / "data" / "stores" / f"{self.name}-volumes-{'x'.join(map(str, size))}"
-        return build_volume_store(self.source, folder, size)
+    def volume_store(self, size: tuple[int, int, int] | None = None, stretched: bool = False) -> VolumeStore:
+        """Every series in one grid.
+
+        Args:
+            size: slices, rows and columns; the profile's when None.
+            stretched: over the whole field of view of each series; otherwise over the profile's box in mm, the same for all.
+        """
+        size, box_mm = size or self.profile.volumes.size, self.profile.volumes.box_mm
+        name = "x".join(map(str, size)) + ("-stretched" if stretched else "")
+        voxel_mm = None if stretched else tuple(mm / n for mm, n in zip(box_mm, size, strict=True))
+        return build_volume_store(self.source, self.home / "data" / "stores" / f"{self.name}-volumes-{name}", size, voxel_mm)
 
     def store_of(self, run: RunResult) -> SliceStore | VolumeStore:
         """The slices, or the volumes, that a run was trained on.
@@ -167,7 +173,10 @@ class Workspace:
             KitError: the data are not those that it was trained on.
         """
         size = tuple(run.card["size"])
-        store = self.volume_store(size) if len(size) == 3 else self.store(size, run.card.get("enlarged_to"))
+        if len(size) == 3:
+            store = self.volume_store(size, stretched=run.card["voxel_mm"] is None)
+        else:
+            store = self.store(size, run.card.get("enlarged_to"))
         if store.fingerprint != run.card["data"]["fingerprint"]:
             raise KitError(f"run '{Path(run.folder).name}' was trained on other data than {store!r}: give those, or train again")
         return store
@@ -295,6 +304,7 @@ class Workspace:
         scheme: str | None = None,
         split: Split | None = None,
         size: tuple[int, int, int] | None = None,
+        stretched: bool | None = None,
         tag: str = "",
         options: dict | None = None,
         **changes: object,
@@ -303,11 +313,13 @@ class Workspace:
 
         Args:
             architecture: one of models.VOLUME_ARCHITECTURES.
-            preparation: of intensities, and of labels where ``scheme`` is None: "mended" or "as_printed" (see data.volume_store).
+            preparation: "mended" or "as_printed": of intensities (see data.volume_store), of labels where ``scheme`` is None, and
+                of the grid where ``stretched`` is None.
             scheme: label scheme that it learns. None stands for levels20 (mended) or clamped20 (as printed), and for structures4
                 where the data hold no levels: there is nothing to clamp in four classes.
             split: who trains; by patient; the default split when None.
             size: slices, rows and columns of the grid; the profile's when None.
+            stretched: whether the grid is stretched over each series (as printed) or one voxel size is for all (mended).
             tag: added to the run's name, to keep variants apart.
             options: of the architecture, but for its image_size; the profile's when None.
             changes: fields of TrainConfig, ``augment``, ``class_shares`` or ``steps_per_epoch``, that differ from the profile's.
@@ -335,7 +347,7 @@ class Workspace:
         seed_everything(seed)
         options = {**(settings.options if options is None else options), "image_size": list(size)}
         model = build_model(architecture, in_channels=1, n_classes=get_scheme(scheme).n_classes, **options)
-        store = self.volume_store(size)
+        store = self.volume_store(size, stretched=preparation == "as_printed" if stretched is None else stretched)
         rows = split.rows("train", store.table)
         # An epoch has so many steps, however few volumes there are: each volume comes as often as it takes.
         samples = steps * config.batch_size
@@ -349,6 +361,7 @@ class Workspace:
             "scheme": scheme,
             "size": list(size),
             "preparation": preparation,
+            "voxel_mm": store.voxel_mm,
             "data": {"kind": self.data, "fingerprint": store.fingerprint},
             "split": {"name": split.name, "seed": split.seed, "fold": split.fold, "fingerprint": split.fingerprint},
             "augment": augment,

@@ -1,8 +1,10 @@
 """Whole series in one grid: resampled once, kept in memory-mapped files, served to networks of volumes.
 
-The grid is `unetr`'s: a fixed number of slices, rows and columns in the kit's orientation, stretched over the whole field of view
-of each series, whatever its size in mm. Intensities stay as they are, and masks in the source's own scheme; both are prepared
-when they are served, in one of two ways:
+A grid has a fixed number of slices, rows and columns in the kit's orientation. `unetr` stretches it over the whole field of view
+of each series, whatever its size in mm, so that a vertebra is large in one series and small in another. The other way is one
+voxel size for all, centred on the field of view: what it does not cover is cut, what it covers beyond is black.
+
+Intensities stay as they are, and masks in the source's own scheme; both are prepared when they are served, in one of two ways:
 
 ``mended``      a volume's 0.5 and 99.5 percentile become 0 and 1, as in slices (see data.slices.scale_to_uint8).
 ``as_printed``  the window -1000..3096 becomes 0..1, for every volume alike (`unetr`, listing); a window for CT, where intensities
@@ -24,7 +26,7 @@ from spider_utils.data.augment import Augment, item_seed
 from spider_utils.data.slices import PERCENTILES, intensity_range
 from spider_utils.data.sources import Source
 from spider_utils.data.stores import ArrayStore, is_store
-from spider_utils.data.volumes import Volume, resample
+from spider_utils.data.volumes import Volume, resample, resample_like
 from spider_utils.errors import KitError
 from spider_utils.files import fingerprint
 from spider_utils.labels import get_scheme
@@ -36,19 +38,39 @@ PREPARATIONS = ("mended", "as_printed")
 CT_WINDOW = (-1000.0, 3096.0)
 
 
-def fit_volume(volume: Volume, size: tuple[int, int, int], is_mask: bool = False) -> Volume:
-    """Resample a volume to so many voxels over the same field of view.
+def fit_volume(
+    volume: Volume, size: tuple[int, int, int], is_mask: bool = False, voxel_mm: tuple[float, float, float] | None = None
+) -> Volume:
+    """Resample a volume to so many voxels.
 
     Args:
         volume: image or mask.
         size: slices, rows, columns.
         is_mask: nearest neighbour; images are interpolated linearly (and not smoothed first, as in the source).
+        voxel_mm: spacing along (slice, row, column). None stretches the grid over the whole field of view.
 
     Returns:
-        Volume of ``size``; its outer edges are where they were, its spacing is the field of view divided by ``size``.
+        Volume of ``size`` with the centre of the old one. Without ``voxel_mm`` its outer edges are where they were; with it,
+        voxels beyond the field of view are 0.
     """
     shape, spacing = np.array(volume.array.shape), np.array(volume.spacing)
-    return resample(volume, tuple(shape * spacing / np.array(size)), is_mask)
+    if voxel_mm is None:
+        return resample(volume, tuple(shape * spacing / np.array(size)), is_mask)
+    first = ((shape - 1) * spacing - (np.array(size) - 1) * np.array(voxel_mm)) / 2
+    origin = np.array(volume.origin) + volume.direction @ first
+    grid = Volume(np.empty(size, np.uint8), tuple(map(float, voxel_mm)), tuple(origin), volume.direction)
+    return resample_like(volume, grid, is_mask)
+
+
+def covering_size(
+    volume: Volume, size: tuple[int, int, int], voxel_mm: tuple[float, float, float] | None
+) -> tuple[int, int, int]:
+    """The grid of this voxel size that covers a volume's whole field of view, on no side smaller than ``size``."""
+    if voxel_mm is None:
+        return tuple(size)
+    # A thousandth of a voxel more is rounding, no need for another one.
+    needed = np.ceil(np.array(volume.array.shape) * volume.spacing / np.array(voxel_mm) - 1e-3).astype(int)
+    return tuple(int(n) for n in np.maximum(size, needed))
 
 
 def prepare(images: np.ndarray, preparation: str, low: float, high: float) -> np.ndarray:
@@ -93,12 +115,19 @@ class VolumeStore(ArrayStore):
     what, version = "volume store", VOLUME_STORE_VERSION
 
     @property
+    def voxel_mm(self) -> tuple[float, float, float] | None:
+        """The one voxel size of all series; None where the grid is stretched over each."""
+        return None if self._card["voxel_mm"] is None else tuple(self._card["voxel_mm"])
+
+    @property
     def size(self) -> tuple[int, int, int]:
         """Slices, rows and columns of the grid."""
         return tuple(self.images.shape[1:])
 
     def spacing_mm(self, row: int) -> tuple[float, float, float]:
         """Spacing of a series in the grid, along (slice, row, column)."""
+        if self.voxel_mm is not None:
+            return self.voxel_mm
         one = self.table.iloc[row]
         native = [one[f"native_{axis}s"] * one[f"{axis}_mm"] for axis in ("slice", "row", "column")]
         return tuple(float(length) / n for length, n in zip(native, self.size, strict=True))
@@ -111,40 +140,54 @@ class VolumeStore(ArrayStore):
     def __repr__(self) -> str:
         size = (self.images.nbytes + self.masks.nbytes) / 1e6
         origin = f"{len(self)} series of {self.table['patient'].nunique()} patients"
-        return f"VolumeStore('{self.kind}', {origin} as {'x'.join(map(str, self.size))}, scheme '{self.scheme}', {size:.0f} MB)"
+        grid = "x".join(map(str, self.size)) + ("" if self.voxel_mm is None else f" of {' x '.join(map(str, self.voxel_mm))} mm")
+        return f"VolumeStore('{self.kind}', {origin} as {grid}, scheme '{self.scheme}', {size:.0f} MB)"
 
 
-def build_volume_store(source: Source, folder: str | Path, size: tuple[int, int, int]) -> VolumeStore:
+def build_volume_store(
+    source: Source, folder: str | Path, size: tuple[int, int, int], voxel_mm: tuple[float, float, float] | None = None
+) -> VolumeStore:
     """Resample every series of a source to one grid, or open the store when it is there and up to date.
 
     Args:
         source: where the series come from.
         folder: of the store; written beside, then renamed, so that a killed build leaves nothing behind.
         size: slices, rows and columns.
+        voxel_mm: see ``fit_volume``.
 
     Raises:
         DataError: a series cannot be read (it is named), or the disk is full.
     """
     series = list(source.cases.itertuples(index=False))  # says first what is unpaired
     folder = Path(folder)
-    key = fingerprint([VOLUME_STORE_VERSION, source.kind, list(size), PERCENTILES, source.state()])
-    make_once(folder, lambda: is_store(folder, key), lambda: _write(source, series, folder, size, key))
+    key = fingerprint([VOLUME_STORE_VERSION, source.kind, list(size), voxel_mm, PERCENTILES, source.state()])
+    make_once(folder, lambda: is_store(folder, key), lambda: _write(source, series, folder, size, voxel_mm, key))
     return VolumeStore.open(folder)
 
 
-def _write(source: Source, series: list[Any], folder: Path, size: tuple[int, int, int], key: str) -> None:
+def _write(
+    source: Source,
+    series: list[Any],
+    folder: Path,
+    size: tuple[int, int, int],
+    voxel_mm: tuple[float, float, float] | None,
+    key: str,
+) -> None:
     with ThreadPoolExecutor(cpu_count()) as pool:  # reading and inflating files run beside each other
-        fitted = pool.map(lambda row: _fit(source, row, size), series)
+        fitted = pool.map(lambda row: _fit(source, row, size, voxel_mm), series)
         images, masks, rows = zip(*progress(fitted, desc="resampling series", total=len(series)), strict=True)
     card = {"kind": source.kind, "scheme": get_scheme(source.scheme).name, "percentiles": PERCENTILES, "key": key}
+    card["voxel_mm"] = voxel_mm
     VolumeStore.write(folder, images, masks, pd.DataFrame(list(rows)), card)
 
 
-def _fit(source: Source, row: Any, size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def _fit(
+    source: Source, row: Any, size: tuple[int, int, int], voxel_mm: tuple[float, float, float] | None
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Image and mask of one series in the grid, (1, slices, rows, columns), and its row of the table."""
     case = source.load(row.case)
     low, high = intensity_range(case.image.array)
-    image, mask = fit_volume(case.image, size).array, fit_volume(case.mask, size, is_mask=True).array
+    image, mask = (fit_volume(one, size, is_mask, voxel_mm).array for one, is_mask in ((case.image, False), (case.mask, True)))
     facts = {
         "case": case.case,
         "patient": case.patient,

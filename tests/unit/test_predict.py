@@ -256,18 +256,28 @@ def block(code: str) -> tuple[sitk.Image, sitk.Image]:
 
 
 @pytest.mark.parametrize("code", ["PIR", "RAI", "RPI", "LSA"])
-@pytest.mark.parametrize("grid", [(16, 32, 16), (24, 32, 40)])
-def test_a_volume_comes_back_in_its_own_grid_within_half_a_voxel(tmp_path: Path, code: str, grid: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("grid", "voxel_mm"),
+    [
+        ((16, 32, 16), None),
+        ((24, 32, 40), None),
+        ((16, 32, 16), (5.0, 3.0, 4.0)),  # covers the whole field of view
+        ((16, 32, 16), (2.1, 1.3, 2.9)),  # does not: the window slides
+    ],
+)
+def test_a_volume_comes_back_in_its_own_grid_within_half_a_voxel(
+    tmp_path: Path, code: str, grid: tuple[int, int, int], voxel_mm: tuple[float, float, float] | None
+) -> None:
     image, truth = block(code)
     sitk.WriteImage(image, str(tmp_path / "scan.mha"))
-    predictor = WholeVolumePredictor(BrightVoxels(), grid, "structures4", "cpu")
+    predictor = WholeVolumePredictor(BrightVoxels(), grid, "structures4", "cpu", voxel_mm=voxel_mm)
     (written,) = predict_path(tmp_path / "scan.mha", tmp_path / "masks", predictor)
     mask = sitk.ReadImage(str(written))
     assert mask.GetSize() == image.GetSize() and mask.GetSpacing() == image.GetSpacing()
     assert mask.GetOrigin() == image.GetOrigin() and mask.GetDirection() == image.GetDirection()
     found, expected = sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(truth)
     shape, spacing = read_volume(tmp_path / "scan.mha").array.shape, read_volume(tmp_path / "scan.mha").spacing
-    half_mm = max(n * mm / g for n, mm, g in zip(shape, spacing, grid, strict=True)) / 2
+    half_mm = max(voxel_mm or (n * mm / g for n, mm, g in zip(shape, spacing, grid, strict=True))) / 2
     for axis, step in enumerate(reversed(image.GetSpacing())):
         others = tuple(k for k in range(3) if k != axis)
         edges = [np.flatnonzero(array.any(axis=others))[[0, -1]] for array in (found, expected)]
@@ -278,7 +288,7 @@ def test_one_window_is_the_network_itself_and_more_cover_a_finer_grid(tmp_path: 
     torch.manual_seed(0)
     options = {"image_size": [16, 32, 16], "feature_size": 2, "hidden_size": 8, "mlp_dim": 8, "num_heads": 2}
     model = build_model("unetr", 1, 4, **options)
-    save_model(tmp_path, model, {"scheme": "structures4", "size": [16, 32, 16], "preparation": "as_printed"})
+    save_model(tmp_path, model, {"scheme": "structures4", "size": [16, 32, 16], "preparation": "as_printed", "voxel_mm": None})
     predictor = load_predictor(tmp_path, "cpu")
     assert isinstance(predictor, WholeVolumePredictor) and predictor.preparation == "as_printed"
     array = np.random.default_rng(0).integers(0, 900, (16, 32, 16)).astype(np.int16)

@@ -18,6 +18,7 @@ from spider_utils.data.volume_store import (
     VolumeDataset,
     VolumeStore,
     build_volume_store,
+    covering_size,
     fit_volume,
     prepare,
 )
@@ -48,21 +49,36 @@ def turned(code: str, oblique: bool = False) -> Volume:
     return from_image(image)
 
 
+@pytest.mark.parametrize("voxel_mm", [None, (2.9, 2.3, 3.1)])
 @pytest.mark.parametrize(("code", "oblique"), [("PIR", False), ("RAI", False), ("LSA", True)])
-def test_a_grid_voxel_lies_where_its_number_says(code: str, oblique: bool) -> None:
+def test_a_grid_voxel_lies_where_its_number_says(code: str, oblique: bool, voxel_mm: tuple[float, float, float] | None) -> None:
     # An image whose value is a coordinate: linear interpolation must give the coordinate of the new voxel's centre.
     native = turned(code, oblique)
     where = places(native)
+    np.testing.assert_allclose(  # both have one centre
+        places(fit_volume(native, SIZE, voxel_mm=voxel_mm)).mean(axis=(0, 1, 2)), where.mean(axis=(0, 1, 2)), atol=1e-6
+    )
     for axis in range(3):
-        grid = fit_volume(native.with_array(where[..., axis].astype(np.float32)), SIZE)
-        assert grid.array.shape == SIZE
+        grid = fit_volume(native.with_array(where[..., axis].astype(np.float32)), SIZE, voxel_mm=voxel_mm)
+        assert grid.array.shape == SIZE and (voxel_mm is None or grid.spacing == voxel_mm)
         expected = places(grid)[..., axis]
         inner = np.ones(SIZE, bool)  # beyond the outermost centres there is nothing to interpolate from
         for k, (n, old, new) in enumerate(zip(native.array.shape, native.spacing, grid.spacing, strict=True)):
-            at = (np.arange(SIZE[k]) + 0.5) * new / old - 0.5
+            at = (np.arange(SIZE[k]) - (SIZE[k] - 1) / 2) * new / old + (n - 1) / 2
             inner &= np.expand_dims((at >= 0) & (at <= n - 1), [other for other in range(3) if other != k])
-        assert inner.mean() > 0.4
+        assert inner.mean() > 0.2
         np.testing.assert_allclose(grid.array[inner], expected[inner], atol=1e-3)
+
+
+def test_one_voxel_size_cuts_and_fills_up_with_black() -> None:
+    native = turned("PIR")  # 13 slices of 3.31 mm, 21 rows of 1.37 mm, 17 columns of 0.71 mm
+    bright = native.with_array(np.full(native.array.shape, 100, np.int16))
+    grid = fit_volume(bright, SIZE, voxel_mm=(3.0, 1.0, 2.0))
+    assert (grid.array[:, :, 4:8] == 100).all(), "6 x 3.0 mm and 16 x 1.0 mm lie within the field of view"
+    assert not grid.array[:, :, :2].any() and not grid.array[:, :, -2:].any(), "12 x 2.0 mm reach beyond 17 x 0.71 mm"
+    assert covering_size(native, SIZE, (3.0, 1.0, 2.0)) == (15, 29, 12)
+    assert covering_size(native, SIZE, None) == SIZE
+    assert covering_size(native, (13, 21, 17), native.spacing) == (13, 21, 17), "rounding asks for no further voxel"
 
 
 @pytest.mark.parametrize(("code", "oblique"), [("PIR", False), ("RAI", False), ("RPI", False), ("LSA", True)])
@@ -107,6 +123,15 @@ def test_store_holds_every_series_in_one_grid(store: VolumeStore, spider_layout:
     np.testing.assert_array_equal(store.masks[5], fit_volume(case.mask, SIZE, is_mask=True).array)
     np.testing.assert_allclose(store.spacing_mm(5), fit_volume(case.mask, SIZE, is_mask=True).spacing)
     assert repr(store).startswith("VolumeStore('spider', 12 series of 6 patients as 6x16x12, scheme 'spider'")
+
+
+def test_a_store_of_one_voxel_size_says_so(store: VolumeStore, spider_layout: Path, tmp_path: Path) -> None:
+    source, voxel_mm = open_source("spider", spider_layout), (3.0, 2.0, 2.5)
+    one = build_volume_store(source, tmp_path / "one", SIZE, voxel_mm)
+    assert one.voxel_mm == one.spacing_mm(3) == voxel_mm and store.voxel_mm is None and one.key != store.key
+    case = source.load(one.table["case"][5])
+    np.testing.assert_array_equal(one.masks[5], fit_volume(case.mask, SIZE, True, voxel_mm).array)
+    assert "6x16x12 of 3.0 x 2.0 x 2.5 mm" in repr(one)
 
 
 def test_mended_intensities_are_those_of_slices(store: VolumeStore, spider_layout: Path) -> None:

@@ -157,6 +157,7 @@ def test_volumes_are_trained_and_scored_in_the_native_grid(workspace: Workspace,
     run = workspace.train_volumes(preparation=preparation)
     assert run.folder.name == "smoke-phantom-unetr-" + ("levels20" if preparation == "mended" else "clamped20-as-printed")
     assert (run.card["scheme"], run.card["size"], run.card["preparation"]) == (scheme, [16, 16, 32], preparation)
+    assert run.card["voxel_mm"] == (None if preparation == "as_printed" else [4.0, 20.0, 7.5])
     assert run.card["options"]["image_size"] == [16, 16, 32] and len(run.history) == 1
     made = stamps(run.folder)
     assert workspace.train_volumes(preparation=preparation).folder == run.folder and stamps(run.folder) == made
@@ -165,6 +166,7 @@ def test_volumes_are_trained_and_scored_in_the_native_grid(workspace: Workspace,
     for name, mask in masks.items():
         assert mask.shape == workspace.source.load(name).mask.array.shape
     assert workspace.store_of(run).size == (16, 16, 32)
+    assert (workspace.store_of(run).voxel_mm is None) == (preparation == "as_printed")
     with pytest.raises(KitError, match="sees volumes, not slices"):
         workspace.probabilities(run)
 
