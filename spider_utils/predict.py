@@ -176,9 +176,9 @@ class MeanPredictor(VolumePredictor):
 class WholeVolumePredictor:
     """A trained network of volumes.
 
-    A volume is resampled to the grid that the network was trained on, or to a larger one of the same voxels where its field of
-    view is larger; the network goes over that in windows of its own size, and where windows overlap their probabilities are
-    averaged (MONAI's sliding window). In a grid that is stretched over the field of view one window is all.
+    A volume is resampled to the grid that the network was trained on; what lies beyond it becomes background. Where the grid is
+    larger than the network's size, or is made larger by ``slide``, the network goes over it in windows of its own size, and
+    where windows overlap their probabilities are averaged (MONAI's sliding window).
 
     Attributes:
         model: in evaluation mode, on ``device``.
@@ -187,6 +187,8 @@ class WholeVolumePredictor:
         device: "cpu", "cuda" or "mps".
         preparation: of intensities, as in training (see data.volume_store).
         voxel_mm: of the grid; None stretches it over the whole field of view.
+        slide: go on beyond the grid, in voxels of the same size, until the field of view is covered. Of use to networks that were
+            trained on parts of the field of view; one that always saw the same part takes every other for it.
         overlap: of neighbouring windows, as a share of their side.
     """
 
@@ -196,6 +198,7 @@ class WholeVolumePredictor:
     device: str
     preparation: str = "mended"
     voxel_mm: tuple[float, float, float] | None = None
+    slide: bool = False
     overlap: float = 0.25
 
     @classmethod
@@ -221,11 +224,11 @@ class WholeVolumePredictor:
 
     @torch.inference_mode()
     def grid_probabilities(self, volume: Volume) -> torch.Tensor:
-        """Class probabilities in a grid with the volume's centre: float32 (classes, slices, rows, columns)."""
+        """Class probabilities in the grid (see data.volume_store.fit_volume): float32 (classes, slices, rows, columns)."""
         from monai.inferers.utils import sliding_window_inference  # takes seconds
 
         low, high = intensity_range(volume.array)
-        size = covering_size(volume, self.grid, self.voxel_mm)
+        size = covering_size(volume, self.grid, self.voxel_mm) if self.slide else self.grid
         prepared = prepare(fit_volume(volume, size, voxel_mm=self.voxel_mm).array, self.preparation, low, high)
         images = torch.from_numpy(prepared)[None, None].to(self.device)
 
@@ -242,19 +245,22 @@ class WholeVolumePredictor:
         """
         found = self.grid_probabilities(volume)
         shape, extent_mm = volume.array.shape, np.multiply(volume.array.shape, volume.spacing)
-        # Places in a grid run from -1 at one outer edge to 1 at the other; both grids have one centre.
+        # Places in a grid run from -1 at one outer edge to 1 at the other. Slices and columns of both grids have one centre, rows
+        # one lower edge.
         shares = np.ones(3) if self.voxel_mm is None else extent_mm / np.multiply(found.shape[1:], self.voxel_mm)
         slices, rows, columns = (torch.linspace(1 / n - 1, 1 - 1 / n, n) * share for n, share in zip(shape, shares, strict=True))
+        rows = rows + float(1 - shares[1])
         # Interpolation along one axis after another is the same as along all at once: slices here, rows and columns in parts.
         flat = found.permute(0, 2, 3, 1).reshape(1, -1, 1, found.shape[1])
         along = torch.stack([slices, torch.zeros_like(slices)], dim=-1)[None, None]
-        cut = F.grid_sample(flat, along, padding_mode="border", align_corners=False)
+        # Beyond the grid every class gets 0, and the first of them, background, is chosen.
+        cut = F.grid_sample(flat, along, padding_mode="zeros", align_corners=False)
         cut = cut.reshape(len(found), *found.shape[2:], len(slices)).permute(3, 0, 1, 2)
         within = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)[None]
 
         def native(chunk: slice) -> np.ndarray:
             part = cut[chunk].contiguous()
-            return F.grid_sample(part, within.expand(len(part), -1, -1, -1), padding_mode="border", align_corners=False).numpy()
+            return F.grid_sample(part, within.expand(len(part), -1, -1, -1), padding_mode="zeros", align_corners=False).numpy()
 
         return _mask_of(volume, show_progress, native)
 

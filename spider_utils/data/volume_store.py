@@ -2,7 +2,9 @@
 
 A grid has a fixed number of slices, rows and columns in the kit's orientation. `unetr` stretches it over the whole field of view
 of each series, whatever its size in mm, so that a vertebra is large in one series and small in another. The other way is one
-voxel size for all, centred on the field of view: what it does not cover is cut, what it covers beyond is black.
+voxel size for all: a box that stands on the lower edge of the field of view, in the middle of its slices and columns. What it
+does not cover is cut, what it covers beyond is black. It stands on the lower edge because a lumbar series is planned from the
+sacrum: how far it reaches up differs far more than how far it reaches down.
 
 Intensities stay as they are, and masks in the source's own scheme; both are prepared when they are served, in one of two ways:
 
@@ -50,13 +52,14 @@ def fit_volume(
         voxel_mm: spacing along (slice, row, column). None stretches the grid over the whole field of view.
 
     Returns:
-        Volume of ``size`` with the centre of the old one. Without ``voxel_mm`` its outer edges are where they were; with it,
-        voxels beyond the field of view are 0.
+        Volume of ``size``. Without ``voxel_mm`` its outer edges are where they were. With it, slices and columns have the old
+        centre, the lower edge is where it was, and voxels beyond the field of view are 0.
     """
     shape, spacing = np.array(volume.array.shape), np.array(volume.spacing)
     if voxel_mm is None:
         return resample(volume, tuple(shape * spacing / np.array(size)), is_mask)
-    first = ((shape - 1) * spacing - (np.array(size) - 1) * np.array(voxel_mm)) / 2
+    room = shape * spacing - np.array(size) * np.array(voxel_mm)  # of the field of view beside the box, in mm
+    first = room * (0.5, 1.0, 0.5) + (np.array(voxel_mm) - spacing) / 2  # between the centres of the first voxels
     origin = np.array(volume.origin) + volume.direction @ first
     grid = Volume(np.empty(size, np.uint8), tuple(map(float, voxel_mm)), tuple(origin), volume.direction)
     return resample_like(volume, grid, is_mask)
@@ -211,8 +214,8 @@ class VolumeDataset(Dataset):
         rows: row numbers of the store's table.
         scheme: label scheme to learn; the store's own when None.
         preparation: one of PREPARATIONS.
-        augment: applied to image and mask together, all slices alike: they come as channels, float32 (rows, columns, slices).
-            None leaves them as they are.
+        augment: applied to image and mask together, all slices alike: they come as channels, float32 (rows, columns, slices);
+            every second time, by chance, in reversed order. None leaves them as they are.
         seed: the random numbers of an item's augmentation follow from (seed, epoch, item) alone, so that an interrupted run
             repeats them when it goes on.
         repeats: times that each volume comes in an epoch, augmented anew; few volumes make short epochs, and each epoch ends
@@ -254,7 +257,10 @@ class VolumeDataset(Dataset):
         row = int(self.rows[index % len(self.rows)])
         image, mask = self.store.prepared(row, self.preparation), self._lookup[self.store.masks[row]]
         if self.augment is not None:
+            seed = item_seed(self.seed, self._epoch, index)
+            if seed % 2:  # left and right of a spine look alike, and no label has a side
+                image, mask = image[::-1], mask[::-1]
             behind = (np.ascontiguousarray(np.moveaxis(array, 0, -1)) for array in (image, mask))
-            image, mask = self.augment(*behind, item_seed(self.seed, self._epoch, index))
+            image, mask = self.augment(*behind, seed)
             image, mask = (np.ascontiguousarray(np.moveaxis(array, -1, 0)) for array in (image, mask))
         return torch.from_numpy(image)[None], torch.from_numpy(mask)
