@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import ndimage
 from torch.utils.data import Dataset
 
 from spider_utils.data.augment import Augment, item_seed
@@ -48,14 +49,18 @@ def fit_volume(
     Args:
         volume: image or mask.
         size: slices, rows, columns.
-        is_mask: nearest neighbour; images are interpolated linearly (and not smoothed first, as in the source).
-        voxel_mm: spacing along (slice, row, column). None stretches the grid over the whole field of view.
+        is_mask: nearest neighbour; images are interpolated linearly.
+        voxel_mm: spacing along (slice, row, column); images are averaged over about such a voxel first. None stretches the grid
+            over the whole field of view and averages nothing, as the source.
 
     Returns:
         Volume of ``size``. Without ``voxel_mm`` its outer edges are where they were. With it, slices and columns have the old
         centre, the lower edge is where it was, and voxels beyond the field of view are 0.
     """
     shape, spacing = np.array(volume.array.shape), np.array(volume.spacing)
+    if voxel_mm is not None and not is_mask:
+        odd = (np.maximum(1, np.array(voxel_mm) / spacing) - 1) // 2 * 2 + 1  # an even number would move the image
+        volume = volume.with_array(ndimage.uniform_filter(volume.array.astype(np.float32), odd.astype(int), mode="nearest"))
     if voxel_mm is None:
         return resample(volume, tuple(shape * spacing / np.array(size)), is_mask)
     room = shape * spacing - np.array(size) * np.array(voxel_mm)  # of the field of view beside the box, in mm

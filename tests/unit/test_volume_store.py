@@ -83,6 +83,20 @@ def test_one_voxel_size_cuts_and_fills_up_with_black() -> None:
     assert covering_size(native, (13, 21, 17), native.spacing) == (13, 21, 17), "rounding asks for no further voxel"
 
 
+def test_one_voxel_size_averages_what_a_voxel_covers() -> None:
+    native = turned("PIR")
+    array = np.zeros(native.array.shape, np.int16)
+    array[:, ::3] = 90  # every third row, of 1.37 mm
+    striped = native.with_array(array)
+    even = fit_volume(striped, SIZE, voxel_mm=(3.31, 4.2, 0.71)).array  # three rows and a bit: 3 are averaged
+    np.testing.assert_allclose(even[2:4, -4:-1, 2:8], 30, atol=1e-3)
+    assert np.ptp(fit_volume(striped, SIZE, voxel_mm=(3.31, 2.7, 0.71)).array[2:4, -4:-1, 2:8]) > 30, (
+        "one row: nothing to average"
+    )
+    assert np.ptp(fit_volume(striped, SIZE).array[2:4]) > 60, "as in the source"
+    np.testing.assert_array_equal(striped.array, array)
+
+
 @pytest.mark.parametrize(("code", "oblique"), [("PIR", False), ("RAI", False), ("RPI", False), ("LSA", True)])
 def test_a_mask_comes_back_within_half_a_voxel(code: str, oblique: bool) -> None:
     native = turned(code, oblique)
