@@ -8,7 +8,7 @@ the fusion and does not say whether the patients of its tables were in it; here 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,28 @@ from spider_utils.data.augment import make_augment
 from spider_utils.data.discs import LABELLED_DISCS, SACRAL_DISC, DiscSet
 from spider_utils.data.manifest import published_table
 from spider_utils.data.planes import PLANES, ChannelVolume, PlaneSlices, padded_size
-from spider_utils.ensemble.planes import FusionDesign, Lesson, PlaneFusion, plane_probability, sensitivity, train_fusion
+from spider_utils.ensemble.planes import (
+    FusionDesign,
+    FusionTraining,
+    Lesson,
+    PlaneFusion,
+    plane_probability,
+    sensitivity,
+    train_fusion,
+)
 from spider_utils.errors import KitError
 from spider_utils.evaluation.discs import by_disc, keep_lowest, nearest_disc, place_in_disc, position_counts
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.statistics import FOREGROUND, compare, summarise
-from spider_utils.files import atomic_path, fingerprint, read_json, sha256_of, write_json
+from spider_utils.files import atomic_path, fingerprint, sha256_of
 from spider_utils.labels import disc_name
 from spider_utils.locks import make_once
 from spider_utils.measure.levels import name_levels
 from spider_utils.models import build_model
 from spider_utils.runtime import pick_device, progress, seed_everything
-from spider_utils.training.checkpoints import copy_matching_weights
+from spider_utils.training.checkpoints import WEIGHTS_FILE, copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
+from spider_utils.training.provenance import provenance
 from spider_utils.workflow import Workspace
 
 N_FOLDS = 4
@@ -51,7 +60,7 @@ LESSON_PLANE = "sagittal"  # of the networks that show what patients and unlabel
 DISCS = {number: disc_name(number) for number in range(1, LABELLED_DISCS + 1)}
 _DISC_LABEL = 200  # what scheme "spider" adds to a disc's number
 _TOLERANCE_MM = 1.0
-_VERSION = 1  # raised whenever the same runs would be fused, or volumes prepared, otherwise
+_VERSION = 2  # raised whenever the same runs would be fused, or volumes prepared, otherwise
 
 
 def printed(table: str) -> pd.DataFrame:
@@ -107,7 +116,9 @@ class Fold:
 def make_folds(patients: Sequence[int], n_folds: int = N_FOLDS, seed: int = 0) -> list[Fold]:
     """Folds by patient: each tests once; of the others two thirds train, and the rest parts into learn and check.
 
-    Sixteen patients in four folds: 8 train, 2 learn, 2 check, 4 test.
+    Sixteen patients in four folds: 8 train, 2 learn, 2 check, 4 test. The patients stand in a circle; after those that a fold
+    tests come those that train, then learn, then check. So each fold's fusion learns from other patients: in this case every
+    patient serves once, to learn or to check.
 
     Raises:
         KitError: too few patients.
@@ -117,9 +128,10 @@ def make_folds(patients: Sequence[int], n_folds: int = N_FOLDS, seed: int = 0) -
         raise KitError(
             f"{n_folds} folds with patients to train, to fuse, to check and to test need more than {len(order)} patients"
         )
-    folds = []
+    folds, begin = [], 0
     for number, test in enumerate(np.array_split(order, n_folds)):
-        others = [patient for patient in order if patient not in test]
+        others = order[begin + len(test) :] + order[:begin]
+        begin += len(test)
         n_train = len(others) - max(2, round(len(others) / 3))
         held = others[n_train:]
         parts = (others[:n_train], held[: (len(held) + 1) // 2], held[(len(held) + 1) // 2 :], test.tolist())
@@ -395,24 +407,31 @@ class TriplanarStudy:
         Args:
             fold: whose patients.
             name: one of FUSIONS.
+
+        Its file holds the weights and, in the header, what made them: see PlaneFusion.notes.
         """
         if self.teacher is not None:
             return self.teacher.fusion(self.teacher.folds[0], name)
         path = self.folder / f"fold{fold.number}-{name.replace(' ', '-')}.safetensors"
         runs = [self.train(fold, plane) for plane in PLANES]
-        weights = [sha256_of(Path(run.folder) / "model.safetensors") for run in runs]
-        design, steps = FUSIONS[name], self.settings.fusion_steps
-        key = fingerprint([_VERSION, design.__dict__, steps, weights, fold.learn, fold.check, self.data])
-        notes = path.with_suffix(".json")
+        design, training = FUSIONS[name], FusionTraining(steps=self.settings.fusion_steps, seed=fold.number)
+        identity = {
+            "code": _VERSION,
+            "design": asdict(design),
+            "training": asdict(training),
+            "networks": {Path(run.folder).name: sha256_of(Path(run.folder) / WEIGHTS_FILE) for run in runs},
+            "patients": {"train": list(fold.train), "learn": list(fold.learn), "check": list(fold.check)},
+            "split": fold.facts,
+            "data": self.data,
+        }
 
         def is_there() -> bool:
-            return path.is_file() and notes.is_file() and read_json(notes).get("key") == key
+            return path.is_file() and PlaneFusion.notes(path).get("identity") == identity
 
         def make() -> None:
             learn, check = ([self._lesson(fold, patient) for patient in who] for who in (fold.learn, fold.check))
-            fusion, history = train_fusion(design, learn, check, steps=steps, seed=fold.number)
-            fusion.save(path)
-            write_json(notes, {"key": key, "design": design.__dict__, "history": history})
+            fusion, history = train_fusion(design, learn, check, training)
+            fusion.save(path, {"identity": identity, "history": history} | provenance("cpu"))
 
         make_once(path, is_there, make)
         return PlaneFusion(design).load(path).eval()
