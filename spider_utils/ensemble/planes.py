@@ -162,7 +162,7 @@ class PlaneFusion(nn.Module):
         return found
 
     def save(self, path: str | Path, notes: dict[str, Any] | None = None) -> None:
-        """Write the weights as safetensors with ``notes`` (anything JSON can hold) in the header: one file, whole or not at all."""
+        """Write the weights as safetensors with ``notes`` (anything JSON can hold) in the header, so that both change at once."""
         write_tensors(path, self.state_dict(), notes)
 
     def load(self, path: str | Path) -> PlaneFusion:
