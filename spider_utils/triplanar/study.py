@@ -216,11 +216,11 @@ class TriplanarStudy:
     def fusion(self, fold: Fold, name: str = FUSED) -> PlaneFusion:
         """A fold's fusion, trained on what its networks say of patients that they do not know.
 
+        Its file holds the weights and, in the header, what made them (see PlaneFusion.notes).
+
         Args:
             fold: whose patients.
             name: one of FUSIONS.
-
-        Its file holds the weights and, in the header, what made them: see PlaneFusion.notes.
         """
         if self.teacher is not None:
             return self.teacher.fusion(self.teacher.folds[0], name)
