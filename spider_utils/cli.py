@@ -490,12 +490,13 @@ def triplanar_train(
     Example: spider-kit triplanar train --profile smoke --fold 0
     """
     from spider_utils.triplanar import TriplanarStudy
+    from spider_utils.triplanar.lessons import train_lessons
     from spider_utils.workflow import Workspace
 
     study = TriplanarStudy.open(Workspace.open(profile.value))
     if fold >= len(study.folds):
         raise KitError(f"profile {profile.value} does {len(study.folds)} fold(s), numbered from 0: there is no fold {fold}")
-    runs = study.train_lessons() if lessons else study.train_fold(study.folds[fold])
+    runs = train_lessons(study) if lessons else study.train_fold(study.folds[fold])
     print(*(run.folder for run in runs), sep="\n")
 
 
@@ -515,7 +516,7 @@ def triplanar_tables(
     """
     from spider_utils.data.discs import open_disc_set
     from spider_utils.files import write_csv
-    from spider_utils.triplanar import LOWEST, NAMED, TriplanarStudy
+    from spider_utils.triplanar import LOWEST, NAMED, TriplanarStudy, fallbacks, table1, table2
     from spider_utils.workflow import Workspace
 
     workspace = Workspace.open(profile.value)
@@ -524,13 +525,15 @@ def triplanar_tables(
     else:
         study = TriplanarStudy.leave_one_out(workspace, open_disc_set("isotropic", real), workspace.profile.disc_voxel_mm)
     folder = out or workspace.build / ("triplanar" if real is None else "triplanar-isotropic")
-    tables = {"table1": study.table1(), "table2": study.table2()}
-    tables |= {f"table1-{rule}": study.table1(study.scores(rule=rule)) for rule in (LOWEST, NAMED)}
+    scores, by_rule = study.scores(), {rule: study.scores(rule=rule) for rule in (LOWEST, NAMED)}
+    tables = {"table1": table1(scores), "table2": table2(scores)}
+    tables |= {f"table1-{rule}": table1(found) for rule, found in by_rule.items()}
     for name, table in tables.items():
         print(f"{name}:\n{_as_text(table)}")
         write_csv(folder / f"{name}.csv", table)
     print("mean: over discs, then patients; low, high: 95 % over patients; gain: fused minus this, in pairs. Tables 1 and 2: in")
     print("the part of the volumes in which every disc is labelled; lowest and named: under these rules, which need no truth.")
+    print(f"Masks in which nothing could be named, kept as 'lowest' instead: {fallbacks(by_rule[NAMED]).sum()}")
     print(folder)
 
 

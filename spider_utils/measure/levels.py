@@ -52,6 +52,10 @@ _SACRAL_BODY = 0.4  # size of a piece of bone below the lowest disc that is no v
 _UNUSED, _EMPTY, _UNEVEN, _BESIDE = 3.0, 1.5, 0.3, 0.35  # costs and tolerances of the rhythm, see _Spine.rhythm
 
 
+class NoLevelsError(ValueError):
+    """A mask of the right form in which nothing can be named."""
+
+
 @dataclass(frozen=True, repr=False)
 class LevelResult:
     """A mask with numbered levels.
@@ -121,8 +125,8 @@ def name_levels(
         ``name_levels(predicted_slice, (0.5, 0.5)).names`` gives ``{201: "L5/S1", 1: "L5", ...}`` for a single slice.
 
     Raises:
-        ValueError: wrong shape or spacing, unknown scheme, values that the scheme does not know (they are named), more than 25
-            levels, or no disc and no vertebra of ``min_size``.
+        ValueError: wrong shape or spacing, unknown scheme, values that the scheme does not know (they are named).
+        NoLevelsError: no disc and no vertebra of ``min_size``, nothing with the shape of one, or more than 25 levels.
     """
     classes, spacing, min_size = _checked(mask, spacing_mm, scheme, min_size)
     labelled = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
@@ -161,7 +165,7 @@ def _checked(
     else:
         raise ValueError(f"unknown scheme '{scheme}'. Known are: {', '.join([*SCHEMES, *_ONE_CLASS])}")
     if not ((classes == _VERTEBRA) | (classes == _DISC)).any():
-        raise ValueError("the mask holds no vertebra and no disc: there is nothing to number")
+        raise NoLevelsError("the mask holds no vertebra and no disc: there is nothing to number")
     if min_size is None:
         min_size = _SMALLEST[mask.ndim]
     if mask.ndim == 2:
@@ -230,15 +234,17 @@ class _Spine:
         self.bones = self._pieces("vertebra", _VERTEBRA)
         discs = self._split_off_voxels(self._pieces("disc", _DISC), "disc")
         if not discs and not self.bones.any():
-            raise ValueError(
+            raise NoLevelsError(
                 f"every piece of the mask is smaller than {self.min_size:g}: there is nothing to number; check spacing_mm "
                 "or give a smaller min_size"
             )
         self.witnessed = bool(self.bones.any())
         self.gap = self._guess_gap(discs)
+        if not self.gap:
+            raise NoLevelsError("the discs of the mask are no longer than a voxel from front to back: there is nothing to number")
         cores = self._cores(discs)
         if not discs and not cores:
-            raise ValueError("no bone has the shape of a vertebra: there is nothing to number")
+            raise NoLevelsError("no bone has the shape of a vertebra: there is nothing to number")
         parts = self._on_curve([*discs, *cores])
         self.gap = self._measure_gap(parts)
         extents = [np.ptp(self._extent(part)) for part in _large([part for part in parts if part.kind == "disc"])]
@@ -518,7 +524,7 @@ class _Spine:
         shift = (1 if self.chain[0].kind == "disc" else 2) - self.chain[0].place
         self.chain = [replace(part, place=part.place + shift) for part in self.chain]
         if self.chain[-1].place > 2 * _MOST_LEVELS:
-            raise ValueError(
+            raise NoLevelsError(
                 f"the mask seems to hold more than {_MOST_LEVELS} levels; check spacing_mm and the order of the axes"
             )
         taken = {id(part.voxels) for part in [*self.chain, *self.sacrum]}

@@ -23,6 +23,7 @@ COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
     ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",), ("levels",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
+    ("triplanar", "train"), ("triplanar", "tables"),
 ]  # fmt: skip
 
 
