@@ -159,7 +159,9 @@ def test_the_command_tells_progress_and_time(tmp_path: Path, model_folder: Path,
     write_image(tmp_path / "in" / "long.mha", "PIR", (20, 40, 36))
 
     def said(source: Path) -> str:
-        found = CliRunner().invoke(cli.app, ["predict", str(source), "--out", str(tmp_path / "out"), "--model", str(model_folder)])
+        found = CliRunner().invoke(
+            cli.app, ["predict", str(source), "--out", str(tmp_path / "out"), "--model", str(model_folder)]
+        )
         assert found.exit_code == 0, found.output
         return found.output
 
