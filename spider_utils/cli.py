@@ -592,7 +592,7 @@ def evaluate(
 
 @app.command("levels")
 def levels(
-    mask: Annotated[Path, typer.Argument(help="Mask of classes: a volume, or one sagittal slice as PNG.")],
+    mask: Annotated[Path, typer.Argument(dir_okay=False, help="Mask of classes: a volume, or one sagittal slice as PNG.")],
     out: Annotated[
         Path, typer.Option(help="Mask to write, in scheme spider and in the input's grid; the table beside it as CSV.")
     ],

@@ -166,6 +166,8 @@ def test_levels_errors(tmp_path: Path) -> None:
     assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "77", "structures4")
     mask_file(tmp_path / "mask.mha", 2)
     assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "nothing to number")
+    said = kit("levels", str(tmp_path), "--out", str(tmp_path / "out.mha"))
+    assert said.returncode == 2 and "is a directory" in said.stderr
     assert not (tmp_path / "out.mha").exists()
 
 
