@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import dijkstra
 
 from spider_utils.labels import SCHEMES, convert, disc_name, vertebra_name
 from spider_utils.measure.curve import SpineCurve
+from spider_utils.measure.spread import spread
 
 _VERTEBRA, _CANAL, _DISC = 1, 2, 3  # structures4
 _CANAL_LABEL, _DISC_LABELS, _MOST_LEVELS = 100, 200, 25  # spider
@@ -567,7 +566,7 @@ class _Spine:
             seeds[tuple(part.voxels.T)] = 0
         for part in bodies:
             seeds[tuple(part.voxels.T)] = part.place // 2
-        painted = _spread(inside, seeds, self.spacing)
+        painted = spread(inside, seeds, self.spacing)
         for piece in self._split_off_voxels(np.where(painted < 0, self.bones, 0), "vertebra"):
             painted[tuple(piece.voxels.T)] = self._level_of_loose_bone(piece)
         return painted[inside]
@@ -659,35 +658,3 @@ class _Spine:
         elif self.chain[0].kind == "vertebra" and any(part.kind == "disc" for part in self.chain):
             notes.append("there is no disc below the lowest vertebra, which is taken for the lowest lumbar one")
         return tuple(notes)
-
-
-def _spread(inside: np.ndarray, seeds: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Seeds' values (-1: none) spread within ``inside`` to the voxels nearest to them by a way inside; -1 where none leads."""
-    level = np.where(inside, seeds, -1)
-    number = np.full(inside.shape, -1, np.int64)
-    free = inside & (seeds < 0)
-    n_free = int(free.sum())
-    number[free] = np.arange(n_free)
-    values = np.unique(seeds[inside & (seeds >= 0)])
-    if not n_free or not len(values):
-        return level
-    number[inside & (seeds >= 0)] = n_free + np.searchsorted(values, seeds[inside & (seeds >= 0)])  # all seeds of a value are one
-    starts, ends, lengths = [], [], []
-    for step in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, -1)):
-        near = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, inside.shape, strict=True))
-        far = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, inside.shape, strict=True))
-        a, b = number[near], number[far]
-        joined = (a >= 0) & (b >= 0) & ((a < n_free) | (b < n_free))
-        starts.append(a[joined])
-        ends.append(b[joined])
-        lengths.append(np.full(int(joined.sum()), np.linalg.norm(np.multiply(step, spacing))))
-    start, end, length = (np.concatenate(part) for part in (starts, ends, lengths))
-    # A voxel may meet several seeds of one value, now one node: the shortest step counts, where a sparse matrix would add them.
-    order = np.argsort(length, kind="stable")
-    size = n_free + len(values)
-    first = order[np.unique(np.minimum(start, end)[order] * size + np.maximum(start, end)[order], return_index=True)[1]]
-    graph = coo_matrix((length[first], (start[first], end[first])), shape=(size, size)).tocsr()
-    away, _, source = dijkstra(graph, directed=False, indices=np.arange(n_free, size), return_predecessors=True, min_only=True)
-    reached = np.isfinite(away[:n_free])
-    level[free] = np.where(reached, values[np.clip(source[:n_free] - n_free, 0, None)], -1)
-    return level
