@@ -17,7 +17,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:$(MALLOC)
 
 help:
 	@echo "make course [PROFILE=smoke|quick|paper] [DATA=phantom|spider|spider-2d] [ROOT=path]   run every notebook"
-	@echo "make test      run the tests              make bench    measure speed against peers"
+	@echo "make test      run the tests              make bench    measure speed and memory"
 	@echo "make lab       open JupyterLab            make figures  renew the committed outputs and figures"
 	@echo "make setup     only the environment       make lock     renew requirements.lock      make clean"
 

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import textwrap
+import time
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -515,12 +516,13 @@ def triplanar_train(
     Example: spider-kit triplanar train --profile smoke --fold 0
     """
     from spider_utils.triplanar import TriplanarStudy
+    from spider_utils.triplanar.lessons import train_lessons
     from spider_utils.workflow import Workspace
 
     study = TriplanarStudy.open(Workspace.open(profile.value))
     if fold >= len(study.folds):
         raise KitError(f"profile {profile.value} does {len(study.folds)} fold(s), numbered from 0: there is no fold {fold}")
-    runs = study.train_lessons() if lessons else study.train_fold(study.folds[fold])
+    runs = train_lessons(study) if lessons else study.train_fold(study.folds[fold])
     print(*(run.folder for run in runs), sep="\n")
 
 
@@ -540,7 +542,7 @@ def triplanar_tables(
     """
     from spider_utils.data.discs import open_disc_set
     from spider_utils.files import write_csv
-    from spider_utils.triplanar import LOWEST, NAMED, TriplanarStudy
+    from spider_utils.triplanar import LOWEST, NAMED, TriplanarStudy, fallbacks, table1, table2
     from spider_utils.workflow import Workspace
 
     workspace = Workspace.open(profile.value)
@@ -549,13 +551,15 @@ def triplanar_tables(
     else:
         study = TriplanarStudy.leave_one_out(workspace, open_disc_set("isotropic", real), workspace.profile.disc_voxel_mm)
     folder = out or workspace.build / ("triplanar" if real is None else "triplanar-isotropic")
-    tables = {"table1": study.table1(), "table2": study.table2()}
-    tables |= {f"table1-{rule}": study.table1(study.scores(rule=rule)) for rule in (LOWEST, NAMED)}
+    scores, by_rule = study.scores(), {rule: study.scores(rule=rule) for rule in (LOWEST, NAMED)}
+    tables = {"table1": table1(scores), "table2": table2(scores)}
+    tables |= {f"table1-{rule}": table1(found) for rule, found in by_rule.items()}
     for name, table in tables.items():
         print(f"{name}:\n{_as_text(table)}")
         write_csv(folder / f"{name}.csv", table)
     print("mean: over discs, then patients; low, high: 95 % over patients; gain: fused minus this, in pairs. Tables 1 and 2: in")
     print("the part of the volumes in which every disc is labelled; lowest and named: under these rules, which need no truth.")
+    print(f"Masks in which nothing could be named, kept as 'lowest' instead: {fallbacks(by_rule[NAMED]).sum()}")
     print(folder)
 
 
@@ -575,6 +579,7 @@ def predict(
 
     Example: spider-kit predict scan.mha --out masks --model quick-phantom-unet-structures4
     """
+    start = time.monotonic()
     from spider_utils.predict import find_inputs, load_predictor, predict_path
     from spider_utils.workflow import find_run
 
@@ -582,8 +587,10 @@ def predict(
     folder = find_run(model)
     predictor = load_predictor(folder, device)
     print(f"model: {folder.name}, masks in scheme {predictor.scheme}", flush=True)
-    for path in predict_path(source, out, predictor):
-        print(path)
+    masks = predict_path(source, out, predictor)
+    print(*masks, sep="\n")
+    images = "1 image" if len(masks) == 1 else f"{len(masks)} images"
+    print(f"{images} segmented in {time.monotonic() - start:.1f} s, with loading the model, reading and writing")
 
 
 @app.command("evaluate")
@@ -613,7 +620,7 @@ def evaluate(
 
 @app.command("levels")
 def levels(
-    mask: Annotated[Path, typer.Argument(help="Mask of classes: a volume, or one sagittal slice as PNG.")],
+    mask: Annotated[Path, typer.Argument(dir_okay=False, help="Mask of classes: a volume, or one sagittal slice as PNG.")],
     out: Annotated[
         Path, typer.Option(help="Mask to write, in scheme spider and in the input's grid; the table beside it as CSV.")
     ],
@@ -622,24 +629,25 @@ def levels(
         typer.Option(help="Label scheme of the mask, such as released_gray; or discs or vertebrae when all but 0 is that."),
     ] = "structures4",
     spacing_mm: Annotated[
-        tuple[float, float] | None, typer.Option(help="Row and column pixel size of a PNG mask; 1 1 when left out.")
+        tuple[float, float] | None,
+        typer.Option(help="Row and column pixel size of a .png or .jpg mask, which stores none; 1 1 when left out."),
     ] = None,
 ) -> None:
     """Number discs and vertebrae from below, and name them: which disc is L4/L5.
 
     Example: spider-kit levels masks/scan.mha --out levels/scan.mha
     """
-    from spider_utils.data.volumes import read_mask, stem_of, write_volume
+    from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, stem_of, suffix_of, with_pixel_size, write_volume
     from spider_utils.files import write_csv
     from spider_utils.measure.levels import name_levels
 
     volume = read_mask(mask)
+    if spacing_mm:  # left out, it arrives as an empty tuple or None, depending on typer's version
+        volume = with_pixel_size(volume, spacing_mm)
+    elif suffix_of(mask) in PICTURE_SUFFIXES:
+        warnings.warn(f"{mask} stores no pixel size: 1 x 1 mm is taken; give it by --spacing-mm ROW COLUMN", stacklevel=1)
     flat = len(volume.array) == 1
-    result = name_levels(
-        volume.array[0] if flat else volume.array,
-        (*(() if flat else volume.spacing[:1]), *(spacing_mm or volume.spacing[1:])),
-        scheme,
-    )
+    result = name_levels(volume.array[0] if flat else volume.array, volume.spacing[1:] if flat else volume.spacing, scheme)
     written = write_volume(volume.with_array(result.mask.reshape(volume.array.shape)), out)
     table = out.with_name(f"{stem_of(out)}.csv")
     write_csv(table, result.table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,8 @@ from spider_utils.runtime import pick_device, progress
 from spider_utils.training.checkpoints import load_model, read_card
 
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
-SLICES_AT_ONCE = 8  # bounds the memory of a forward pass, whatever the volume's size
+SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
+PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
 
 
 class VolumePredictor:
@@ -59,24 +60,24 @@ class VolumePredictor:
 
         Args:
             volume: image in the kit's axes.
-            show_progress: tell how far it is, for long volumes.
+            show_progress: tell how many slices are done, for long volumes.
 
         Returns:
-            uint8 mask of classes on the same grid. Memory beyond the volume and its mask stays bounded by a few slices.
+            uint8 mask of classes on the same grid. Class probabilities are held of SLICES_AT_ONCE slices, never of the volume.
         """
-        scaled = scale_to_uint8(volume.array)
-        return _mask_of(volume, show_progress, lambda chunk: self.slice_probabilities(scaled, volume.spacing[1:], chunk))
+        return _mask_of(volume, self._segmented_slices(scale_to_uint8(volume.array), volume.spacing[1:]), show_progress)
+
+    def _segmented_slices(self, scaled: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[np.ndarray]:
+        """The mask (rows, columns) of one slice after the other."""
+        for start in range(0, len(scaled), SLICES_AT_ONCE):
+            yield from top_class(self.slice_probabilities(scaled, spacing_mm, slice(start, start + SLICES_AT_ONCE)))
 
 
-def _mask_of(volume: Volume, show_progress: bool, probabilities: Callable[[slice], np.ndarray]) -> Volume:
-    """The mask of a volume from its slices' class probabilities (n, classes, rows, columns), asked for a few at a time."""
+def _mask_of(volume: Volume, slices: Iterator[np.ndarray], show_progress: bool) -> Volume:
+    """The mask of a volume from those of its slices, as they come."""
     mask = np.zeros(volume.array.shape, np.uint8)
-    starts: object = range(0, len(mask), SLICES_AT_ONCE)
-    if show_progress:
-        starts = progress(starts, desc="segmenting")
-    for start in starts:
-        chunk = slice(start, start + SLICES_AT_ONCE)
-        mask[chunk] = top_class(probabilities(chunk))
+    for k, one in enumerate(progress(slices, "segmenting slices", total=len(mask)) if show_progress else slices):
+        mask[k] = one
     return volume.with_array(mask)
 
 
@@ -136,9 +137,15 @@ class Predictor(VolumePredictor):
         Returns:
             float32 (n, classes, rows, columns), summing to 1 over classes.
         """
-        images = torch.from_numpy(slices if slices.ndim == 4 else slices[:, None]).to(self.device).float() / 255
+        images = slices if slices.ndim == 4 else slices[:, None]
         if images.shape[1] != 2 * self.neighbours + 1:
             raise ValueError(f"this network sees {2 * self.neighbours + 1} slices at once, not {images.shape[1]}: see windows")
+        at_once = max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
+        return np.concatenate([self._pass(images[k : k + at_once]) for k in range(0, len(images), at_once)])
+
+    def _pass(self, slices: np.ndarray) -> np.ndarray:
+        """What grid_probabilities gives, of few enough slices for one forward pass."""
+        images = torch.from_numpy(slices).to(self.device).float() / 255
         found = torch.softmax(self.model(images).float(), dim=1)
         if self.mirror:
             found = (found + torch.softmax(self.model(images.flip(-1)).float(), dim=1).flip(-1)) / 2
@@ -169,7 +176,8 @@ class MeanPredictor(VolumePredictor):
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """As VolumePredictor says."""
-        return np.mean([member.slice_probabilities(slices, spacing_mm, wanted) for member in self.members], axis=0)
+        found = (member.slice_probabilities(slices, spacing_mm, wanted) for member in self.members)
+        return sum(found) / len(self.members)  # one member's probabilities at a time beside the sum
 
 
 @dataclass
@@ -258,11 +266,11 @@ class WholeVolumePredictor:
         cut = cut.reshape(len(found), *found.shape[2:], len(slices)).permute(3, 0, 1, 2)
         within = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)[None]
 
-        def native(chunk: slice) -> np.ndarray:
-            part = cut[chunk].contiguous()
-            return F.grid_sample(part, within.expand(len(part), -1, -1, -1), padding_mode="zeros", align_corners=False).numpy()
-
-        return _mask_of(volume, show_progress, native)
+        native = (
+            top_class(F.grid_sample(one[None], within, padding_mode="zeros", align_corners=False).numpy())[0]
+            for one in cut.contiguous()
+        )
+        return _mask_of(volume, native, show_progress)
 
 
 def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | WholeVolumePredictor:
@@ -314,7 +322,8 @@ def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor
     """Segment a file or every image of a folder.
 
     Masks keep the input's name and lie in the input's own grid: same size, spacing, origin and direction. A DICOM series
-    becomes <folder name>.nii.gz. A PNG gives a PNG of label values.
+    becomes <folder name>.nii.gz. A PNG gives a PNG of label values. Tells how many images of a folder, or slices of a long
+    volume, are done.
 
     Args:
         source: file, folder of files, or folder with a DICOM series.
@@ -330,7 +339,7 @@ def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor
     """
     inputs, out = find_inputs(source), Path(out)
     written, failures = [], []
-    for path in inputs:
+    for path in progress(inputs, "segmenting images") if len(inputs) > 1 else inputs:
         try:
             volume = read_volume(path)
             if volume.array.size == 0:

@@ -24,7 +24,7 @@ import pandas as pd
 
 from spider_utils.data.volumes import Volume, geometry_differences, read_mask, read_volume
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import fingerprint
+from spider_utils.files import fingerprint, sha256_of
 
 DISC_KINDS = ("ivd-phantom", "isotropic")
 STRUCTURES = ("discs", "bodies")
@@ -155,10 +155,9 @@ class DiscSet:
         return mask
 
     def state(self) -> str:
-        """16 hex digits that change when a file of a case does, by name, size and time of change."""
+        """16 hex digits that change when the name or a byte of a case's file does, and with nothing else: a copy has its own."""
         files = [path for row in self.cases.itertuples() for path in (*row.images, row.mask)]
-        facts = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-        return fingerprint([self.kind, self.structure, facts])
+        return fingerprint([self.kind, self.structure, [[path.name, sha256_of(path)] for path in files]])
 
     def __repr__(self) -> str:
         contrasts = ", ".join(self.cases["contrasts"].iloc[0])

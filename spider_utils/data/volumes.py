@@ -413,6 +413,31 @@ def read_mask(path: str | Path, orientation: str | None = None, allow_empty: boo
     return volume.with_array(array.astype(np.uint8 if array.max() <= 255 else np.uint16, copy=False))
 
 
+def with_pixel_size(picture: Volume, spacing_mm: tuple[float, float]) -> Volume:
+    """The slice that was read from a picture (.png, .jpg, .jpeg), which stores no pixel size, with the one that is given.
+
+    Args:
+        picture: from read_volume or read_mask.
+        spacing_mm: of (row, column).
+
+    Raises:
+        ValueError: not two positive numbers.
+        DataError: the file is of a format that tells its voxel size: a second one could only contradict it.
+    """
+    if len(spacing_mm) != 2 or not (np.isfinite(spacing_mm).all() and min(spacing_mm) > 0):
+        raise ValueError(f"a pixel size is two positive numbers, row and column in mm, not {' '.join(map(str, spacing_mm))}")
+    path = picture.path or Path("mask")
+    if picture.stored is None or suffix_of(path) not in PICTURE_SUFFIXES:
+        raise DataError(
+            path,
+            f"tells its own voxel size ({_numbers(picture.spacing)} mm: slice, row, column)",
+            f"Leave the pixel size (--spacing-mm) out: it is for files that store none ({', '.join(PICTURE_SUFFIXES)}).",
+        )
+    (row, column), slice_mm = map(float, spacing_mm), picture.spacing[0]
+    stored = replace(picture.stored, spacing=(column, row, slice_mm))  # a volume that is written takes it from here
+    return replace(picture, spacing=(slice_mm, row, column), stored=stored)
+
+
 GEOMETRY_TOLERANCE_MM = 1e-2  # rounding of positions in headers; far below a voxel
 SPACING_TOLERANCE = 1e-3  # share of the spacing: over 512 voxels it adds up to half a voxel
 

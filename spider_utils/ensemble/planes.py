@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from spider_utils.training.precision import autocast, choose_amp
 PIXELS_AT_ONCE = 1 << 17  # of a forward pass: eight slices of 128 x 128
 _CALLED = 0.05  # probability from which on a voxel is worth a look
 _CHECKS = 5  # looks at the checked patients during a training
+_TRAIN_AGAIN = "Delete the file; the fusion is trained again."
 _LEAST_BORDER = 2  # voxels that a crop's edge reaches into, as two 3x3x3 convolutions have it
 
 
@@ -159,19 +161,23 @@ class PlaneFusion(nn.Module):
         found[box] = torch.softmax(logits, dim=1)[0, 1].numpy()[inner]
         return found
 
-    def save(self, path: str | Path) -> None:
-        """Write the weights as safetensors."""
-        write_tensors(path, self.state_dict())
+    def save(self, path: str | Path, notes: dict[str, Any] | None = None) -> None:
+        """Write the weights as safetensors with ``notes`` (anything JSON can hold) in the header, so that both change at once."""
+        write_tensors(path, self.state_dict(), notes)
 
     def load(self, path: str | Path) -> PlaneFusion:
         """Read weights that ``save`` wrote. Raises DataError when they are not of this design."""
-        fix = "Delete the file; the fusion is trained again."
-        weights, _ = read_tensors(path, fix)
+        weights, _ = read_tensors(path, _TRAIN_AGAIN)
         try:
             self.load_state_dict(weights)
         except RuntimeError as error:
-            raise DataError(path, "holds the weights of another fusion", fix) from error
+            raise DataError(path, "holds the weights of another fusion", _TRAIN_AGAIN) from error
         return self
+
+    @staticmethod
+    def notes(path: str | Path) -> dict[str, Any]:
+        """The notes of a file that ``save`` wrote. Raises DataError when it is missing or damaged."""
+        return read_tensors(path, _TRAIN_AGAIN)[1]
 
 
 @dataclass(frozen=True)
@@ -189,15 +195,27 @@ class Lesson:
     first_row: int = 0
 
 
+@dataclass(frozen=True)
+class FusionTraining:
+    """How a fusion is trained.
+
+    Attributes:
+        steps: of training.
+        learning_rate: of the first step.
+        crop: edge of a crop, voxels; smaller where a volume is.
+        batch: crops a step.
+        seed: of initial weights and crops.
+    """
+
+    steps: int = 200
+    learning_rate: float = 1e-2
+    crop: int = 24
+    batch: int = 4
+    seed: int = 0
+
+
 def train_fusion(
-    design: FusionDesign,
-    train: Sequence[Lesson],
-    check: Sequence[Lesson],
-    steps: int = 200,
-    learning_rate: float = 1e-2,
-    crop: int = 24,
-    batch: int = 4,
-    seed: int = 0,
+    design: FusionDesign, train: Sequence[Lesson], check: Sequence[Lesson], training: FusionTraining
 ) -> tuple[PlaneFusion, list[dict[str, float]]]:
     """Train a fusion on what the three networks say of patients that none of them was trained on.
 
@@ -209,11 +227,7 @@ def train_fusion(
         design: of the fusion.
         train: patients that it learns from.
         check: other patients, on which it is validated a few times.
-        steps: of training.
-        learning_rate: of the first step.
-        crop: edge of a crop, voxels; smaller where a volume is.
-        batch: crops a step.
-        seed: of initial weights and crops.
+        training: how long, and on what.
 
     Returns:
         The fusion in evaluation mode, and its history: step, loss (mean since the last row), dice (of the checked patients'
@@ -224,18 +238,18 @@ def train_fusion(
     """
     if not train or not check:
         raise ValueError("a fusion needs patients to learn from and others to be checked on")
-    seed_everything(seed)
-    rng = np.random.default_rng(seed)
+    seed_everything(training.seed)
+    rng = np.random.default_rng(training.seed)
     fusion, loss = PlaneFusion(design), make_loss("dice_ce", 2)
     volumes = [_prepared(design, lesson) for lesson in train]
-    sizes = np.minimum(crop, np.min([truth.shape for _, truth, _ in volumes], axis=0))
+    sizes = np.minimum(training.crop, np.min([truth.shape for _, truth, _ in volumes], axis=0))
     amp = choose_amp("auto", "cpu", fusion)
-    optimizer = torch.optim.Adam(fusion.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    optimizer = torch.optim.Adam(fusion.parameters(), lr=training.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
     history: list[dict[str, float]] = []
     best, losses = (-1.0, fusion.state_dict()), []
-    for step in range(1, steps + 1):
-        drawn = [_crop(*volumes[rng.integers(len(volumes))], sizes, rng) for _ in range(batch)]
+    for step in range(1, training.steps + 1):
+        drawn = [_crop(*volumes[rng.integers(len(volumes))], sizes, rng) for _ in range(training.batch)]
         channels, truth = (torch.stack(parts) for parts in zip(*drawn, strict=True))
         inner = [slice(design.reach, n - design.reach) if n > 3 * design.reach else slice(None) for n in truth.shape[1:]]
         with autocast(amp, "cpu"):
@@ -246,7 +260,7 @@ def train_fusion(
         optimizer.step()
         schedule.step()
         losses.append(float(error.detach()))
-        if step % max(1, steps // _CHECKS) == 0 or step == steps:
+        if step % max(1, training.steps // _CHECKS) == 0 or step == training.steps:
             history.append({"step": step, "loss": float(np.mean(losses)), "dice": _pooled_dice(fusion, check, amp)})
             losses = []
             if history[-1]["dice"] > best[0]:

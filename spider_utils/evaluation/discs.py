@@ -81,7 +81,8 @@ def position_counts(truth: np.ndarray, nearest: np.ndarray, mask: np.ndarray, ax
         nearest: of ``nearest_disc``.
         mask: everything but 0 is disc.
         axis: of the arrays.
-        edges: of the bins (bins + 1), in halves of the disc's extent from its middle: -1 and 1 are its ends.
+        edges: of the bins (bins + 1), in halves of the disc's extent from its middle: -1 and 1 are its ends. What lies beyond
+            the first or last edge counts for the bin there: false positives beyond an end are errors of that end.
 
     Returns:
         int64 (3, bins): true positives, false positives, false negatives.
@@ -89,7 +90,7 @@ def position_counts(truth: np.ndarray, nearest: np.ndarray, mask: np.ndarray, ax
     found, counts = mask.astype(bool), []
     for voxels in (found & (truth > 0), found & (truth == 0), ~found & (truth > 0)):
         places = place_in_disc(truth, nearest[voxels], np.nonzero(voxels)[axis], axis)
-        counts.append(np.histogram(places, edges)[0])
+        counts.append(np.histogram(np.clip(places, edges[0], edges[-1]), edges)[0])
     return np.array(counts, np.int64)
 
 

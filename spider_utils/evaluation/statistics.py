@@ -86,8 +86,12 @@ def _times_drawn(groups: int, n_boot: int, seed: int) -> np.ndarray:
     return times
 
 
-def _bootstrap_ratio(
-    numerators: np.ndarray, denominators: np.ndarray, n_boot: int, confidence: float, seed: int
+def ratio_interval(
+    numerators: np.ndarray,
+    denominators: np.ndarray,
+    n_boot: int = N_BOOT,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval of sum(numerators) / sum(denominators) when whole groups are drawn with replacement.
 
@@ -96,6 +100,10 @@ def _bootstrap_ratio(
     Args:
         numerators, denominators: (groups, classes); the ratios of several classes are averaged, without those that a resample
             does not hold. Groups that hold none of the classes say nothing and are not drawn.
+        n_boot, confidence, seed: see `bootstrap_interval`.
+
+    Returns:
+        Low and high end; NaN with fewer than two groups.
     """
     used = (denominators > 0).any(axis=1)
     if used.sum() < 2:
@@ -152,7 +160,7 @@ def bootstrap_interval(
     keep = ~np.isnan(values)
     values, (names, group) = values[keep], np.unique(group[keep], return_inverse=True)
     sums, counts = np.bincount(group, values, len(names)), np.bincount(group, minlength=len(names))
-    low, high = _bootstrap_ratio(sums[:, None], counts[:, None], n_boot, confidence, seed)
+    low, high = ratio_interval(sums[:, None], counts[:, None], n_boot, confidence, seed)
     estimate = float(values.mean()) if len(values) else float("nan")
     return Interval(estimate, low, high, len(values), len(names), int((~keep).sum()))
 
@@ -321,7 +329,7 @@ def pooled(table: pd.DataFrame, n_boot: int = N_BOOT, confidence: float = CONFID
             np.add.at(bottoms, cell, bottom)
             with np.errstate(invalid="ignore"):
                 scores = pd.Series(tops.sum(axis=0) / bottoms.sum(axis=0))
-            low, high = _bootstrap_ratio(tops, bottoms, n_boot, confidence, seed)
+            low, high = ratio_interval(tops, bottoms, n_boot, confidence, seed)
             rows.append(
                 {
                     "view": "pooled", "class": label, "name": name, "metric": metric, "mean": scores.mean(), "low": low,

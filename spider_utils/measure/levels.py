@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import dijkstra
 
 from spider_utils.labels import SCHEMES, convert, disc_name, vertebra_name
 from spider_utils.measure.curve import SpineCurve
+from spider_utils.measure.spread import spread
 
 _VERTEBRA, _CANAL, _DISC = 1, 2, 3  # structures4
 _CANAL_LABEL, _DISC_LABELS, _MOST_LEVELS = 100, 200, 25  # spider
@@ -50,6 +49,10 @@ _SACRAL_DROP, _SACRAL_BEND = 0.25, 0.8  # a sacrum lies below the lowest body by
 _SACRAL_BODY = 0.4  # size of a piece of bone below the lowest disc that is no vertebra
 
 _UNUSED, _EMPTY, _UNEVEN, _BESIDE = 3.0, 1.5, 0.3, 0.35  # costs and tolerances of the rhythm, see _Spine.rhythm
+
+
+class NoLevelsError(ValueError):
+    """A mask of the right form in which nothing can be named."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,8 +124,8 @@ def name_levels(
         ``name_levels(predicted_slice, (0.5, 0.5)).names`` gives ``{201: "L5/S1", 1: "L5", ...}`` for a single slice.
 
     Raises:
-        ValueError: wrong shape or spacing, unknown scheme, values that the scheme does not know (they are named), more than 25
-            levels, or no disc and no vertebra of ``min_size``.
+        ValueError: wrong shape or spacing, unknown scheme, values that the scheme does not know (they are named).
+        NoLevelsError: no disc and no vertebra of ``min_size``, nothing with the shape of one, or more than 25 levels.
     """
     classes, spacing, min_size = _checked(mask, spacing_mm, scheme, min_size)
     labelled = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
@@ -161,7 +164,7 @@ def _checked(
     else:
         raise ValueError(f"unknown scheme '{scheme}'. Known are: {', '.join([*SCHEMES, *_ONE_CLASS])}")
     if not ((classes == _VERTEBRA) | (classes == _DISC)).any():
-        raise ValueError("the mask holds no vertebra and no disc: there is nothing to number")
+        raise NoLevelsError("the mask holds no vertebra and no disc: there is nothing to number")
     if min_size is None:
         min_size = _SMALLEST[mask.ndim]
     if mask.ndim == 2:
@@ -230,15 +233,17 @@ class _Spine:
         self.bones = self._pieces("vertebra", _VERTEBRA)
         discs = self._split_off_voxels(self._pieces("disc", _DISC), "disc")
         if not discs and not self.bones.any():
-            raise ValueError(
+            raise NoLevelsError(
                 f"every piece of the mask is smaller than {self.min_size:g}: there is nothing to number; check spacing_mm "
                 "or give a smaller min_size"
             )
         self.witnessed = bool(self.bones.any())
         self.gap = self._guess_gap(discs)
+        if not self.gap:
+            raise NoLevelsError("the discs of the mask are no longer than a voxel from front to back: there is nothing to number")
         cores = self._cores(discs)
         if not discs and not cores:
-            raise ValueError("no bone has the shape of a vertebra: there is nothing to number")
+            raise NoLevelsError("no bone has the shape of a vertebra: there is nothing to number")
         parts = self._on_curve([*discs, *cores])
         self.gap = self._measure_gap(parts)
         extents = [np.ptp(self._extent(part)) for part in _large([part for part in parts if part.kind == "disc"])]
@@ -518,7 +523,7 @@ class _Spine:
         shift = (1 if self.chain[0].kind == "disc" else 2) - self.chain[0].place
         self.chain = [replace(part, place=part.place + shift) for part in self.chain]
         if self.chain[-1].place > 2 * _MOST_LEVELS:
-            raise ValueError(
+            raise NoLevelsError(
                 f"the mask seems to hold more than {_MOST_LEVELS} levels; check spacing_mm and the order of the axes"
             )
         taken = {id(part.voxels) for part in [*self.chain, *self.sacrum]}
@@ -561,7 +566,7 @@ class _Spine:
             seeds[tuple(part.voxels.T)] = 0
         for part in bodies:
             seeds[tuple(part.voxels.T)] = part.place // 2
-        painted = _spread(inside, seeds, self.spacing)
+        painted = spread(inside, seeds, self.spacing)
         for piece in self._split_off_voxels(np.where(painted < 0, self.bones, 0), "vertebra"):
             painted[tuple(piece.voxels.T)] = self._level_of_loose_bone(piece)
         return painted[inside]
@@ -653,35 +658,3 @@ class _Spine:
         elif self.chain[0].kind == "vertebra" and any(part.kind == "disc" for part in self.chain):
             notes.append("there is no disc below the lowest vertebra, which is taken for the lowest lumbar one")
         return tuple(notes)
-
-
-def _spread(inside: np.ndarray, seeds: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Seeds' values (-1: none) spread within ``inside`` to the voxels nearest to them by a way inside; -1 where none leads."""
-    level = np.where(inside, seeds, -1)
-    number = np.full(inside.shape, -1, np.int64)
-    free = inside & (seeds < 0)
-    n_free = int(free.sum())
-    number[free] = np.arange(n_free)
-    values = np.unique(seeds[inside & (seeds >= 0)])
-    if not n_free or not len(values):
-        return level
-    number[inside & (seeds >= 0)] = n_free + np.searchsorted(values, seeds[inside & (seeds >= 0)])  # all seeds of a value are one
-    starts, ends, lengths = [], [], []
-    for step in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, -1)):
-        near = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, inside.shape, strict=True))
-        far = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, inside.shape, strict=True))
-        a, b = number[near], number[far]
-        joined = (a >= 0) & (b >= 0) & ((a < n_free) | (b < n_free))
-        starts.append(a[joined])
-        ends.append(b[joined])
-        lengths.append(np.full(int(joined.sum()), np.linalg.norm(np.multiply(step, spacing))))
-    start, end, length = (np.concatenate(part) for part in (starts, ends, lengths))
-    # A voxel may meet several seeds of one value, now one node: the shortest step counts, where a sparse matrix would add them.
-    order = np.argsort(length, kind="stable")
-    size = n_free + len(values)
-    first = order[np.unique(np.minimum(start, end)[order] * size + np.maximum(start, end)[order], return_index=True)[1]]
-    graph = coo_matrix((length[first], (start[first], end[first])), shape=(size, size)).tocsr()
-    away, _, source = dijkstra(graph, directed=False, indices=np.arange(n_free, size), return_predecessors=True, min_only=True)
-    reached = np.isfinite(away[:n_free])
-    level[free] = np.where(reached, values[np.clip(source[:n_free] - n_free, 0, None)], -1)
-    return level

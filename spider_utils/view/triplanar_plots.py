@@ -23,7 +23,7 @@ def printed_and_measured(table: pd.DataFrame, label: str, title: str = "") -> Co
     """Printed Dice beside measured, a line a row of the source's table.
 
     Args:
-        table: with ``label``, printed, mean, low, high, as TriplanarStudy.table1 and table2 give.
+        table: with ``label``, printed, mean, low, high, as triplanar.table1 and table2 give.
         label: column that names the lines.
         title: above the figure.
     """
@@ -44,10 +44,10 @@ def printed_and_measured(table: pd.DataFrame, label: str, title: str = "") -> Co
 
 @styled
 def dice_by_position(table: pd.DataFrame, title: str = "") -> CourseFigure:
-    """Dice along each plane's normal through the discs, a panel a direction, a line a method.
+    """Dice along each plane's normal through the discs: a panel a direction, a line a method, bands for its plane and fused.
 
     Args:
-        table: of TriplanarStudy.by_position.
+        table: of triplanar.lessons.by_position.
         title: above all panels.
     """
     ends = {"sagittal": ("left", "right"), "axial": ("top", "bottom"), "coronal": ("front", "back")}
@@ -58,7 +58,10 @@ def dice_by_position(table: pd.DataFrame, title: str = "") -> CourseFigure:
         for number, (method, line) in enumerate(rows.groupby("method", sort=False)):
             own = method in (plane, "fused")
             look = {"linewidth": 2.6 if own else 1.2, "linestyle": LINE_STYLES[number % len(LINE_STYLES)]}
-            ax.plot(line["position"], line["dice"], color=_COLORS.get(method, "#777777"), label=method, **look)
+            color = _COLORS.get(method, "#777777")
+            ax.plot(line["position"], line["dice"], color=color, label=method, **look)
+            if own:
+                ax.fill_between(line["position"], line["low"], line["high"], color=color, alpha=0.15, linewidth=0)
         ax.set(
             xlabel=f"{ends[plane][0]} end  \u2013  middle  \u2013  {ends[plane][1]} end",
             title=f"across {plane} slices",
@@ -69,7 +72,7 @@ def dice_by_position(table: pd.DataFrame, title: str = "") -> CourseFigure:
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     if title:
         figure.suptitle(title)
-    figure.caption = _caption(title, "Dice by place in the disc along the normal of each plane")
+    figure.caption = _caption(title, "Dice by place in the disc along the normal of each plane; bands: 95 % over patients")
     return figure
 
 
@@ -127,7 +130,7 @@ def size_curve(table: pd.DataFrame, title: str = "") -> CourseFigure:
     """Score against the number of training patients.
 
     Args:
-        table: of TriplanarStudy.curve.
+        table: of triplanar.lessons.size_curve.
         title: above the figure.
     """
     figure = new_figure(3.2, title)

@@ -1,4 +1,5 @@
-"""`make bench`: every benchmark, one table. Ratios against a peer in the same process, medians of several rounds."""
+"""`make bench`: every benchmark, one table. Ratios against a peer in the same process, medians of several rounds; whole
+commands in processes of their own, with their memory."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import importlib
 import pkgutil
 
 import tests.benchmarks
+from tests.benchmarks.apart import Cost
 from tests.benchmarks.timing import Row
 
 
@@ -15,7 +17,7 @@ def main() -> None:
     for module in pkgutil.iter_modules(tests.benchmarks.__path__):
         if module.name.startswith("bench_"):
             for row in importlib.import_module(f"tests.benchmarks.{module.name}").run():
-                assert isinstance(row, Row)
+                assert isinstance(row, Row | Cost)
                 print(row, flush=True)
 
 

@@ -30,9 +30,10 @@ def test_real_volumes_go_through_planes_rules_and_scores(real_data, tmp_path):
         filled = {plane: int(cut(one, plane).any(axis=(1, 2)).sum()) for plane in PLANES}
         assert filled["axial"] * 1.5 < min(filled["sagittal"], filled["coronal"])
         for rule in (LOWEST, NAMED):
-            kept = keep_by_rule(volume.mask > 0, volume, rule, study.labelled)
+            kept, by = keep_by_rule(volume.mask > 0, volume, rule, study.labelled)
+            assert by == rule
             assert not kept[volume.mask == 0].any() and kept.sum() > 0.99 * (volume.mask > 0).sum(), rule  # crumbs may go
-        scores = study._scored(patient, volume.mask > 0)
+        scores = study.scored(patient, volume.mask > 0)
         assert scores["dice"].tolist() == [1.0] * 5 and scores["class"].tolist() == [1, 2, 3, 4, 5]
 
 

@@ -23,6 +23,7 @@ COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
     ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",), ("levels",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
+    ("triplanar", "train"), ("triplanar", "tables"),
 ]  # fmt: skip
 
 
@@ -147,6 +148,18 @@ def test_levels_of_a_slice_as_png(tmp_path: Path) -> None:
     assert [int(v) for v in np.asarray(Image.open(tmp_path / "out.png"))[(6, 26, 46), 20]] == [203, 202, 201]
     table = pd.read_csv(tmp_path / "out.csv")
     assert table["size_mm2"].tolist() == [270.0] * 3  # 5 x 24 pixels of 2.25 mm2
+    assert said.stderr == ""
+    said = kit("levels", str(tmp_path / "slice.png"), "--out", str(tmp_path / "out.png"), "--scheme", "released_gray")
+    assert said.stderr.startswith("warning: ") and "1 x 1 mm" in said.stderr and said.stderr.count("\n") == 1
+    assert pd.read_csv(tmp_path / "out.csv")["size_mm2"].tolist() == [120.0] * 3
+
+
+@pytest.mark.parametrize("name", ["mask.mha", "mask.nii.gz", "mask.nrrd"])
+def test_levels_refuse_a_pixel_size_where_the_file_tells_its_own(tmp_path: Path, name: str) -> None:
+    mask_file(tmp_path / name, 3, (1.5, 1.25, 4))
+    said = kit("levels", str(tmp_path / name), "--out", str(tmp_path / "out.mha"), "--spacing-mm", "0.5", "0.5")
+    assert_one_line_error(said, name, "tells its own voxel size", "--spacing-mm", ".png")
+    assert not (tmp_path / "out.mha").exists()
 
 
 def test_levels_errors(tmp_path: Path) -> None:
@@ -154,6 +167,8 @@ def test_levels_errors(tmp_path: Path) -> None:
     assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "77", "structures4")
     mask_file(tmp_path / "mask.mha", 2)
     assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "nothing to number")
+    said = kit("levels", str(tmp_path), "--out", str(tmp_path / "out.mha"))
+    assert said.returncode == 2 and "is a directory" in said.stderr
     assert not (tmp_path / "out.mha").exists()
 
 

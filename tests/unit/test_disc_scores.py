@@ -61,9 +61,10 @@ def test_right_and_wrong_by_place_along_an_axis():
     near = nearest_disc(truth, (1.0, 1.0, 1.0))
     counts = position_counts(truth, near, mask, 0, [-1, -0.5, 0, 0.5, 1])
     assert counts.tolist() == [[0, 1, 1, 1], [0, 0, 0, 1], [1, 0, 0, 0]]
-    # Across, the disc is one voxel thick: all of it in the middle, the false voxel beyond its end.
-    counts = position_counts(truth, near, mask, 2, [-1, -0.5, 0.5, 1, 5])
-    assert counts.tolist() == [[0, 3, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
+    # Across, the disc is one voxel thick: all of it in the middle; false voxels beyond an end (at 2 and -2) count for that end.
+    mask[3, 1, 0] = mask[0, 1, 0] = 1
+    counts = position_counts(truth, near, mask, 2, [-1, -0.5, 0.5, 1])
+    assert counts.tolist() == [[0, 3, 0], [2, 0, 1], [0, 1, 0]]
 
 
 def test_each_disc_is_measured_from_its_own_middle():

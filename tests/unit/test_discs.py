@@ -134,7 +134,9 @@ def test_roots_and_names_that_do_not_exist(tmp_path, ivd_root):
 
 def test_state_changes_with_the_files(ivd_root):
     before = open_disc_set("ivd-phantom", ivd_root).state()
-    assert open_disc_set("ivd-phantom", ivd_root).state() == before
+    copy = ivd_root.with_name("copy")
+    shutil.copytree(ivd_root, copy, copy_function=shutil.copyfile)  # with times of its own
+    assert open_disc_set("ivd-phantom", copy).state() == before
     write_volume(spine((1, 2)), ivd_root / "01" / "01_Labels.nii.gz")
     changed = open_disc_set("ivd-phantom", ivd_root).state()
     shutil.rmtree(ivd_root / "12")

@@ -15,7 +15,7 @@ from spider_utils.data.discs import LABELLED_DISCS, SACRAL_DISC
 from spider_utils.data.phantom.anatomy import make_anatomy
 from spider_utils.data.phantom.isotropic import draw_dixon, scan_dixon
 from spider_utils.labels import convert
-from spider_utils.measure.levels import LevelResult, name_levels
+from spider_utils.measure.levels import LevelResult, NoLevelsError, name_levels
 from tests.levels_phantoms import DAMAGE, VIEWS, make_patient, make_patients, rates, verdicts, wrong_levels
 
 SPACING = (4.0, 1.0, 1.0)
@@ -352,12 +352,15 @@ def test_an_image_that_ends_above_the_sacrum_says_so():
         (np.ones((4, 4, 4), np.float32), SPACING, "discs", "integers"),
         (np.ones((4, 4, 4), np.uint8), SPACING, "levels", "unknown scheme 'levels'"),
         (np.pad(np.full((1, 2, 2), 3, np.uint8), 3), (1.0, 1.0, 1.0), "structures4", "smaller than 10"),
+        (np.pad(np.ones((1, 1, 1), np.uint8), 3), (4.0, 4.0, 4.0), "discs", "no longer than a voxel"),
     ],
 )
 def test_bad_input_is_said_in_one_line(mask: np.ndarray, spacing: tuple, scheme: str, wanted: str):
     with pytest.raises(ValueError, match=wanted) as caught:
         name_levels(mask, spacing, scheme)
     assert "\n" not in str(caught.value)
+    nothing_to_name = wanted in ("no vertebra and no disc", "smaller than 10", "no longer than a voxel")
+    assert isinstance(caught.value, NoLevelsError) == nothing_to_name
 
 
 @pytest.mark.parametrize("seed", range(30))

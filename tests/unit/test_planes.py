@@ -12,6 +12,7 @@ from spider_utils.data.planes import PLANES, ChannelVolume, PlaneSlices, cut, jo
 from spider_utils.data.volumes import Volume, kit_direction
 from spider_utils.ensemble.planes import (
     FusionDesign,
+    FusionTraining,
     Lesson,
     PlaneFusion,
     fusion_input,
@@ -289,17 +290,17 @@ def dice(mask, truth):
 
 
 def test_fusion_learns_from_some_patients_and_helps_others():
-    settings = {"crop": 16, "batch": 2}
-    fusion, history = train_fusion(FusionDesign(), lessons(2), lessons(1, 1), steps=80, **settings)
+    fusion, history = train_fusion(FusionDesign(), lessons(2), lessons(1, 1), FusionTraining(steps=80, crop=16, batch=2))
     assert [row["step"] for row in history] == [16, 32, 48, 64, 80] and not fusion.training
     for lesson in lessons(2, 2):
         mean = np.mean(list(lesson.planes.values()), axis=0)
         best = max(dice(one > 0.5, lesson.truth) for one in (*lesson.planes.values(), mean))
         assert dice(fusion.probability(lesson.planes) > 0.5, lesson.truth) > best + 0.1
-    twice = [train_fusion(FusionDesign(), lessons(2), lessons(1, 1), steps=5, **settings)[0] for _ in range(2)]
+    short = FusionTraining(steps=5, crop=16, batch=2)
+    twice = [train_fusion(FusionDesign(), lessons(2), lessons(1, 1), short)[0] for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(twice[0].parameters(), twice[1].parameters(), strict=True))
     with pytest.raises(ValueError, match="patients to learn from and others to be checked on"):
-        train_fusion(FusionDesign(), lessons(1), [])
+        train_fusion(FusionDesign(), lessons(1), [], short)
 
 
 def test_what_lies_above_the_labelled_part_teaches_nothing():
@@ -307,7 +308,8 @@ def test_what_lies_above_the_labelled_part_teaches_nothing():
     spoiled = Lesson(clean.planes, clean.truth.copy(), first_row=4)
     spoiled.truth[:, :4] = True
     cut_off = Lesson(clean.planes, clean.truth, first_row=4)
-    both = [train_fusion(design, [one], [one], steps=5, crop=8, batch=2)[0] for one in (spoiled, cut_off)]
+    training = FusionTraining(steps=5, crop=8, batch=2)
+    both = [train_fusion(design, [one], [one], training)[0] for one in (spoiled, cut_off)]
     assert all(torch.equal(a, b) for a, b in zip(both[0].parameters(), both[1].parameters(), strict=True))
 
 

@@ -35,6 +35,7 @@ from spider_utils.data.volumes import (
     suffix_of,
     to_image,
     to_stored_image,
+    with_pixel_size,
     write_volume,
 )
 from spider_utils.errors import DataError
@@ -569,6 +570,20 @@ def test_header_and_data_in_two_files(made_volume, tmp_path):
     raw.unlink()
     with pytest.raises(DataError, match="two.mhd: cannot be read"):
         read_volume(tmp_path / "two.mhd")
+
+
+def test_a_picture_takes_a_pixel_size_and_keeps_it_as_a_volume(made_volume, tmp_path):
+    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(tmp_path / "slice.png")
+    picture = read_volume(tmp_path / "slice.png")
+    assert with_pixel_size(picture, (0.5, 0.75)).spacing == (1.0, 0.5, 0.75)
+    back = read_volume(write_volume(with_pixel_size(picture, (0.5, 0.75)), tmp_path / "slice.mha"))
+    assert back.spacing == (1.0, 0.5, 0.75) and np.array_equal(back.array, picture.array)
+    for wrong in ((0.5, 0.0), (0.5, np.nan), (0.5,)):
+        with pytest.raises(ValueError, match="two positive numbers"):
+            with_pixel_size(picture, wrong)
+    write_volume(made_volume(), tmp_path / "scan.mha")
+    with pytest.raises(DataError, match=r"scan\.mha: tells its own voxel size \(3\.300 x 1\.100 x 0\.900 mm.*\.png"):
+        with_pixel_size(read_volume(tmp_path / "scan.mha"), (0.5, 0.5))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -1,0 +1,43 @@
+"""`spider-kit predict` on a whole T2_SPACE series, 120 x 640 x 512 voxels, on two cores."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import SimpleITK as sitk  # noqa: N813
+
+from spider_utils.data.phantom.anatomy import make_anatomy
+from spider_utils.data.phantom.scanner import draw_protocols, render
+from spider_utils.data.volumes import write_volume
+from spider_utils.labels import get_scheme
+from spider_utils.models import build_model
+from spider_utils.runtime import get_profile
+from spider_utils.training.checkpoints import save_model
+from tests.benchmarks.apart import Cost, run_apart
+
+SHAPE = (120, 640, 512)  # 0.9 x 0.47 x 0.47 mm, as SPIDER's T2_SPACE
+CORES, MOST_BYTES = 2, 4e9
+
+
+def run() -> Iterator[Cost]:
+    """Segment one phantom series with U-Nets of profile quick. They are untrained: weights change neither time nor memory."""
+    profile = get_profile("quick")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        anatomy = make_anatomy(7)
+        protocol = replace(draw_protocols(anatomy, "UMC", ("t2_SPACE",), 7)[0], shape=SHAPE)
+        scan = write_volume(render(anatomy, "t2_SPACE", protocol)[0], root / "scan.mha")
+        for scheme in ("structures4", "levels20"):
+            n_classes = len(get_scheme(scheme).names)
+            model = build_model("unet", profile.in_channels, n_classes, **profile.networks["unet"])
+            save_model(root / scheme, model, {"scheme": scheme, "size": list(profile.slice_size)})
+            command = ["-m", "spider_utils.cli", "predict", str(scan), "--out", str(root / "masks"), "--device", "cpu"]
+            name = f"predict {'x'.join(map(str, SHAPE))}, {n_classes} classes"
+            cost = run_apart(name, [sys.executable, *command, "--model", str(root / scheme)], CORES)
+            assert sitk.ReadImage(str(root / "masks" / scan.name)).GetSize() == sitk.ReadImage(str(scan)).GetSize()
+            assert cost.peak_bytes < MOST_BYTES, f"{name}: {cost.peak_bytes / 1e9:.2f} GB"
+            yield cost
