@@ -108,10 +108,12 @@ class Predictor(VolumePredictor):
 
         Raises:
             DataError: the folder holds no readable model.
-            KitError: the device is not there.
+            KitError: the device is not there, or the network is one of volumes.
         """
         chosen = pick_device(device)
         model, card = load_model(folder, chosen)
+        if isinstance(model, VolumeNetwork):
+            raise KitError(f"{folder} holds a network of volumes: open it with load_predictor")
         try:
             grid, scheme = SliceGrid(*card["size"]), get_scheme(card["scheme"]).name
         except (KeyError, TypeError, ValueError) as error:
@@ -232,9 +234,18 @@ class WholeVolumePredictor:
 
     @torch.inference_mode()
     def grid_probabilities(self, volume: Volume) -> torch.Tensor:
-        """Class probabilities in the grid (see data.volume_store.fit_volume): float32 (classes, slices, rows, columns)."""
+        """Class probabilities in the grid (see data.volume_store.fit_volume): float32 (classes, slices, rows, columns).
+
+        Raises:
+            DataError: the volume is a single slice, or thinner than one voxel of the grid.
+        """
         from monai.inferers.utils import sliding_window_inference  # takes seconds
 
+        extent_mm = np.multiply(volume.array.shape, volume.spacing)
+        if len(volume.array) < 2 or (self.voxel_mm is not None and (extent_mm < self.voxel_mm).any()):
+            size = " x ".join(map(str, volume.array.shape))
+            fix = "Give a whole series, or use a network of slices."
+            raise DataError(volume.path or "image", f"{size} voxels are no volume for a network of volumes", fix)
         low, high = intensity_range(volume.array)
         size = covering_size(volume, self.grid, self.voxel_mm) if self.slide else self.grid
         prepared = prepare(fit_volume(volume, size, voxel_mm=self.voxel_mm).array, self.preparation, low, high)
@@ -258,19 +269,22 @@ class WholeVolumePredictor:
         shares = np.ones(3) if self.voxel_mm is None else extent_mm / np.multiply(found.shape[1:], self.voxel_mm)
         slices, rows, columns = (torch.linspace(1 / n - 1, 1 - 1 / n, n) * share for n, share in zip(shape, shares, strict=True))
         rows = rows + float(1 - shares[1])
+        inside = [((places >= -1) & (places <= 1)).numpy() for places in (slices, rows, columns)]
         # Interpolation along one axis after another is the same as along all at once: slices here, rows and columns in parts.
         flat = found.permute(0, 2, 3, 1).reshape(1, -1, 1, found.shape[1])
         along = torch.stack([slices, torch.zeros_like(slices)], dim=-1)[None, None]
-        # Beyond the grid every class gets 0, and the first of them, background, is chosen.
-        cut = F.grid_sample(flat, along, padding_mode="zeros", align_corners=False)
+        cut = F.grid_sample(flat, along, padding_mode="border", align_corners=False)
         cut = cut.reshape(len(found), *found.shape[2:], len(slices)).permute(3, 0, 1, 2)
         within = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)[None]
 
         native = (
-            top_class(F.grid_sample(one[None], within, padding_mode="zeros", align_corners=False).numpy())[0]
+            top_class(F.grid_sample(one[None], within, padding_mode="border", align_corners=False).numpy())[0]
             for one in cut.contiguous()
         )
-        return _mask_of(volume, native, show_progress)
+        mask = _mask_of(volume, native, show_progress)
+        for axis, there in enumerate(inside):  # beyond the grid nothing is known: background
+            np.moveaxis(mask.array, axis, 0)[~there] = 0
+        return mask
 
 
 def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | WholeVolumePredictor:
@@ -334,25 +348,25 @@ def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor
         The masks written.
 
     Raises:
-        DataError: the one image that was given cannot be read, or ``out`` cannot be written.
-        KitError: some images of a folder could not be read; the others are done, and each failure is named.
+        DataError: the one image that was given cannot be read or is nothing for this model, or ``out`` cannot be written.
+        KitError: so it is with some images of a folder; the others are done, and each failure is named.
     """
     inputs, out = find_inputs(source), Path(out)
     written, failures = [], []
     for path in progress(inputs, "segmenting images") if len(inputs) > 1 else inputs:
+        target = out / _mask_name(path)
+        if target.resolve() == path.resolve():
+            raise DataError(path, "the mask would overwrite the image", "Choose another folder for --out.")
         try:
             volume = read_volume(path)
             if volume.array.size == 0:
                 raise DataError(path, "holds no voxel", "Export the image again.")
+            mask = predictor.predict_volume(volume, show_progress=len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE)
         except DataError as error:
             if len(inputs) == 1:
                 raise
             failures.append(str(error))
             continue
-        target = out / _mask_name(path)
-        if target.resolve() == path.resolve():
-            raise DataError(path, "the mask would overwrite the image", "Choose another folder for --out.")
-        mask = predictor.predict_volume(volume, show_progress=len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE)
         written.append(write_volume(mask, target))
     if failures:
         raise KitError(f"{len(written)} of {len(inputs)} images were segmented; these were not: " + " | ".join(failures))

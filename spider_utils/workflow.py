@@ -340,6 +340,8 @@ class Workspace:
             raise KitError("a volume cannot be parted: give a split by patient")
         augment, seed = str(changes.pop("augment", settings.augment)), int(changes.get("seed", 0))  # type: ignore[call-overload]
         class_shares = bool(changes.pop("class_shares", settings.class_shares))
+        if augment in ("tissue", "triplanar"):
+            raise KitError(f"augment '{augment}' deforms single slices: choose another for a network of volumes")
         steps = int(changes.pop("steps_per_epoch", settings.steps_per_epoch))  # type: ignore[call-overload]
         names = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "loss")
         config = TrainConfig(**{name: getattr(settings, name) for name in names} | changes)
@@ -347,7 +349,8 @@ class Workspace:
         seed_everything(seed)
         options = {**(settings.options if options is None else options), "image_size": list(size)}
         model = build_model(architecture, in_channels=1, n_classes=get_scheme(scheme).n_classes, **options)
-        store = self.volume_store(size, stretched=preparation == "as_printed" if stretched is None else stretched)
+        stretched = preparation == "as_printed" if stretched is None else stretched
+        store = self.volume_store(size, stretched)
         rows = split.rows("train", store.table)
         # An epoch has so many steps, however few volumes there are: each volume comes as often as it takes.
         samples = steps * config.batch_size
@@ -370,7 +373,8 @@ class Workspace:
         if class_shares:
             model.start_from_shares(train_set.class_shares())
         printed = "as-printed" if preparation == "as_printed" else ""
-        name = "-".join(part for part in (self.name, architecture, scheme, printed, tag) if part)
+        grid = {True: "stretched", False: "boxed"}[stretched] if stretched != (preparation == "as_printed") else ""
+        name = "-".join(part for part in (self.name, architecture, scheme, printed, grid, tag) if part)
         return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
 
     def train_as_published(
@@ -677,7 +681,8 @@ def find_run(name: str | None) -> Path:
 
     Args:
         name: a folder, or a name under runs/; None takes the newest finished run that was split by patient or, where others
-            learned the same scheme from the same slices and split, the best of these on validation patients.
+            learned the same scheme from the same slices and split, the best of these on validation patients. Networks of volumes
+            are taken only where there are no others: their grids are coarse, and one of them learns labels that are wrong.
 
     Raises:
         KitError: there is none; the message lists those there are.
@@ -692,6 +697,8 @@ def find_run(name: str | None) -> Path:
         by_patient = [p for p, card in cards.items() if not card.get("split", {}).get("name", "").startswith(LEAKY)]
         if not by_patient:
             raise KitError(f"no trained model in {runs}: run `make course` or `spider-kit train` first, or give --model FOLDER")
+        of_slices = [p for p in by_patient if cards[p].get("architecture") not in VOLUME_ARCHITECTURES]
+        by_patient = of_slices or by_patient
         same = ("scheme", "size", "data", "split", "enlarged_to")
         task = {path: [cards[path].get(key) for key in same] for path in by_patient}
         rivals = [path for path in by_patient if task[path] == task[by_patient[-1]]]

@@ -20,7 +20,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 """Called with image uint8 (rows, columns) or (rows, columns, channels), mask uint8 (rows, columns) and a seed; returns both,
-augmented alike, and all channels alike."""
+augmented alike, and all channels alike. Pipelines of whole pictures also take volumes, slices as channels: image float32 from 0
+to 1 and mask, (rows, columns, slices)."""
 
 AUGMENTS = ("none", "light", "field_of_view", "standard", "medfusion", "elastic", "tissue")  # for gray slices
 PLANE_AUGMENTS = ("triplanar",)  # for pictures of several contrasts, one a channel, from any plane

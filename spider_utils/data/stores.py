@@ -65,6 +65,7 @@ class ArrayStore:
         masks: Sequence[np.ndarray],
         table: pd.DataFrame,
         card: dict[str, Any],
+        served: Sequence[str] = (),
     ) -> None:
         """Write a store, beside first and then renamed.
 
@@ -75,6 +76,7 @@ class ArrayStore:
             table: a row an item.
             card: ``kind`` and ``scheme`` of the source, ``key`` (what the store was made from; it is made anew when that
                 changes), and what else to remember.
+            served: columns of numbers of the table that what is served depends on; they belong to the fingerprint.
 
         Raises:
             DataError: the disk is full, or the folder cannot be written.
@@ -82,7 +84,7 @@ class ArrayStore:
         total, size = len(table), images[0].shape[1:]
         item = int(np.prod(size)) * (images[0].itemsize + 1)
         require_free_space(folder.parent, total * item + 10_000_000, f"the {cls.what}")
-        digest, counts = hashlib.sha256(), np.zeros(256, np.int64)
+        digest, counts = hashlib.sha256(table[list(served)].to_numpy(np.float64).tobytes()), np.zeros(256, np.int64)
         with atomic_folder(folder, marker="store.json") as partial:
             for name, arrays in (("images", images), ("masks", masks)):
                 out = np.lib.format.open_memmap(partial / f"{name}.npy", "w+", arrays[0].dtype, (total, *size))

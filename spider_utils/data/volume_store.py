@@ -50,8 +50,9 @@ def fit_volume(
         volume: image or mask.
         size: slices, rows, columns.
         is_mask: nearest neighbour; images are interpolated linearly.
-        voxel_mm: spacing along (slice, row, column); images are averaged over about such a voxel first. None stretches the grid
-            over the whole field of view and averages nothing, as the source.
+        voxel_mm: spacing along (slice, row, column); along an axis on which it is larger than the image's, the image is smoothed
+            first, by the Gaussian that makes voxels of the one size of voxels of the other (variances of boxes). None stretches
+            the grid over the whole field of view and smooths nothing, as the source.
 
     Returns:
         Volume of ``size``. Without ``voxel_mm`` its outer edges are where they were. With it, slices and columns have the old
@@ -59,8 +60,8 @@ def fit_volume(
     """
     shape, spacing = np.array(volume.array.shape), np.array(volume.spacing)
     if voxel_mm is not None and not is_mask:
-        odd = (np.maximum(1, np.array(voxel_mm) / spacing) - 1) // 2 * 2 + 1  # an even number would move the image
-        volume = volume.with_array(ndimage.uniform_filter(volume.array.astype(np.float32), odd.astype(int), mode="nearest"))
+        sigma = np.sqrt(np.maximum(0, (np.array(voxel_mm) / spacing) ** 2 - 1) / 12)  # in voxels of the image
+        volume = volume.with_array(ndimage.gaussian_filter(volume.array.astype(np.float32), sigma, mode="nearest", truncate=2))
     if voxel_mm is None:
         return resample(volume, tuple(shape * spacing / np.array(size)), is_mask)
     room = shape * spacing - np.array(size) * np.array(voxel_mm)  # of the field of view beside the box, in mm
@@ -186,7 +187,7 @@ def _write(
         images, masks, rows = zip(*progress(fitted, desc="resampling series", total=len(series)), strict=True)
     card = {"kind": source.kind, "scheme": get_scheme(source.scheme).name, "percentiles": PERCENTILES, "key": key}
     card["voxel_mm"] = voxel_mm
-    VolumeStore.write(folder, images, masks, pd.DataFrame(list(rows)), card)
+    VolumeStore.write(folder, images, masks, pd.DataFrame(list(rows)), card, served=["low", "high"])
 
 
 def _fit(

@@ -15,8 +15,9 @@ PATCH = 16  # voxels along each side of a patch, as published; MONAI's network h
 
 class UNETR(VolumeNetwork):
     """A volume is cut into cubes of 16 voxels (patches), each becomes a token, and twelve transformer layers relate all tokens to
-    all others; tokens after the third, sixth, ninth and twelfth layer are laid out as coarse volumes again and feed a U-Net's way
-    up. The default is the configuration of `unetr`, which is also that of the paper.
+    all others; tokens after some of the layers are laid out as coarse volumes again and feed a U-Net's way up. The paper says
+    after the third, sixth, ninth and twelfth; MONAI takes the fourth, seventh, tenth and last. The default is the configuration
+    of `unetr`, which is that of the paper but for the size of volumes.
 
     Each place has a learned embedding, so the network takes volumes of one size only. MONAI's transformer layers carry a norm for
     cross-attention that this network never uses (18,432 of its 92,734,996 weights with 20 classes); it is left out here, so that
@@ -138,10 +139,12 @@ class UNETR(VolumeNetwork):
             ``numpy.unravel_index(t, model.tokens)``.
         """
         training = self.training
-        with _kept_attention(self.body.vit.blocks) as layers, torch.no_grad():
-            self.eval()(images)
+        try:
+            with _kept_attention(self.body.vit.blocks) as layers, torch.no_grad():
+                self.eval()(images)
+                return torch.stack([layer.att_mat.float().cpu() for layer in layers])
+        finally:
             self.train(training)
-            return torch.stack([layer.att_mat.float().cpu() for layer in layers])
 
 
 @contextmanager

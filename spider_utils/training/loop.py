@@ -156,7 +156,7 @@ class _Run:
         self.memory_format = memory_format
         self.loss = make_loss(config.loss, self.n_classes)
         self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
-            [{"params": params, "lr": config.learning_rate * pace, "pace": pace} for params, pace in model.paces()],
+            [{"params": params, "lr": config.learning_rate * pace} for params, pace in model.paces()],
             weight_decay=config.weight_decay,
             fused=device in ("cpu", "cuda"),  # one pass over the weights instead of several; not in every torch for "mps"
         )
@@ -300,8 +300,8 @@ class _Run:
     def _set_learning_rate(self, step: int) -> None:
         share = scheduled_share(self.config.schedule, step, self.config.epochs * self.steps_per_epoch)
         if share is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * share * group["pace"]
+            for group, (_, pace) in zip(self.optimizer.param_groups, self.model.paces(), strict=True):
+                group["lr"] = self.config.learning_rate * share * pace
 
     @torch.inference_mode()
     def _validate(self, epoch: int) -> tuple[float, ConfusionMatrix]:

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from spider_utils.data.slices import SliceStore
 from spider_utils.data.sources import Case
 from spider_utils.data.splits import Split
+from spider_utils.errors import KitError
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.statistics import compare, summarise
 from spider_utils.labels import convert, get_scheme
@@ -74,8 +76,13 @@ class NetworkReport:
         Returns:
             Images float32 (n, channels, rows, columns) in [0, 1]; truth (n, rows, columns) in the run's scheme; their rows of the
             slice store's table.
+
+        Raises:
+            KitError: the network is one of volumes.
         """
         store = self.workspace.store_of(self.run)
+        if not isinstance(store, SliceStore):
+            raise KitError(f"run '{self.run.folder.name}' sees volumes: how far it sees in a slice cannot be shown")
         rows = (self.split or self.workspace.split()).rows("val", store.table)
         most = store.table.loc[rows].sort_values("labelled", ascending=False, kind="stable").index[:32]
         seen = store.windows(self.run.card.get("neighbours", 0))[most]

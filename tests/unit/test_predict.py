@@ -351,13 +351,39 @@ def test_a_volume_comes_back_in_its_own_grid_within_half_a_voxel(
     mask = sitk.ReadImage(str(written))
     assert mask.GetSize() == image.GetSize() and mask.GetSpacing() == image.GetSpacing()
     assert mask.GetOrigin() == image.GetOrigin() and mask.GetDirection() == image.GetDirection()
-    found, expected = sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(truth)
-    shape, spacing = read_volume(tmp_path / "scan.mha").array.shape, read_volume(tmp_path / "scan.mha").spacing
-    half_mm = max(voxel_mm or (n * mm / g for n, mm, g in zip(shape, spacing, grid, strict=True))) / 2
-    for axis, step in enumerate(reversed(image.GetSpacing())):
+    sitk.WriteImage(truth, str(tmp_path / "truth.mha"))
+    found, expected = read_volume(written), read_volume(tmp_path / "truth.mha")  # both in the kit's axes
+    shape = expected.array.shape
+    coarse_mm = voxel_mm or [n * mm / g for n, mm, g in zip(shape, expected.spacing, grid, strict=True)]
+    for axis, (step, coarse) in enumerate(zip(expected.spacing, coarse_mm, strict=True)):
         others = tuple(k for k in range(3) if k != axis)
-        edges = [np.flatnonzero(array.any(axis=others))[[0, -1]] for array in (found, expected)]
-        assert (np.abs(np.subtract(*edges)) * step <= half_mm + step / 2).all(), (axis, edges)
+        edges = [np.flatnonzero(one.array.any(axis=others))[[0, -1]] for one in (found, expected)]
+        assert (np.abs(np.subtract(*edges)) * step <= (coarse + step) / 2).all(), (axis, edges)
+
+
+def test_the_box_stands_on_the_lower_edge_and_what_lies_beyond_is_background() -> None:
+    array = np.zeros((20, 50, 40), np.int16)  # 60 x 100 x 80 mm
+    array[:, 5:, 3:37] = 900
+    volume = Volume(array, (3.0, 2.0, 2.0), (0.0, 0.0, 0.0), kit_direction())
+    predictor = WholeVolumePredictor(BrightVoxels(), (16, 32, 16), "structures4", "cpu", voxel_mm=(2.0, 2.5, 3.0))
+    expected = np.zeros_like(array, np.uint8)  # the box is 32 x 80 x 48 mm: voxels whose centres lie in it
+    expected[5:15, 10:, 8:32] = 1
+    np.testing.assert_array_equal(predictor.predict_volume(volume).array, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 30), (5, 2, 30)])
+def test_a_single_slice_is_refused_by_a_network_of_volumes(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    predictor = WholeVolumePredictor(BrightVoxels(), (16, 32, 16), "structures4", "cpu", voxel_mm=(2.0, 2.5, 3.0))
+    for name, size in (("thin", shape), ("whole", (5, 40, 30))):
+        sitk.WriteImage(
+            sitk.GetImageFromArray(np.arange(np.prod(size), dtype=np.int16).reshape(size)), str(tmp_path / f"{name}.mha")
+        )
+    message = rf"thin.mha: {' x '.join(map(str, shape))} voxels are no volume for a network of volumes. Give a whole series"
+    with pytest.raises(DataError, match=message):
+        predict_path(tmp_path / "thin.mha", tmp_path / "masks", predictor)
+    with pytest.raises(KitError, match="1 of 2 images were segmented.*thin.mha"):
+        predict_path(tmp_path, tmp_path / "masks", predictor)
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["whole.mha"]
 
 
 def test_one_window_is_the_network_itself_and_more_cover_a_finer_grid(tmp_path: Path) -> None:
@@ -372,10 +398,17 @@ def test_one_window_is_the_network_itself_and_more_cover_a_finer_grid(tmp_path: 
     with torch.no_grad():
         expected = torch.softmax(model.eval()(torch.from_numpy((array + 1000) / np.float32(4096))[None, None]), dim=1)[0]
     torch.testing.assert_close(predictor.grid_probabilities(volume), expected, rtol=1e-4, atol=1e-5)
-    predictor.grid = (16, 48, 40)
-    wide = predictor.grid_probabilities(volume)
-    assert wide.shape == (4, 16, 48, 40)
-    torch.testing.assert_close(wide.sum(0), torch.ones(16, 48, 40))
+    with pytest.raises(KitError, match="holds a network of volumes: open it with load_predictor"):
+        Predictor.load(tmp_path, "cpu")
+
+
+def test_windows_cover_a_finer_grid_voxel_by_voxel() -> None:
+    array = np.random.default_rng(0).integers(0, 900, (16, 48, 40)).astype(np.int16)
+    volume = Volume(array, (3.0, 1.0, 1.0), (0.0, 0.0, 0.0), kit_direction())
+    predictor = WholeVolumePredictor(BrightVoxels(), (16, 48, 40), "structures4", "cpu")  # the network takes 16 x 32 x 16
+    low, high = np.percentile(array, (0.5, 99.5))
+    bright = (np.clip((array - low) / (high - low), 0, 1) - 0.5) * 80
+    np.testing.assert_allclose(predictor.grid_probabilities(volume)[1], 1 / (1 + np.exp(-bright)), atol=1e-3)
 
 
 def test_a_card_of_volumes_without_its_preparation_is_explained(tmp_path: Path) -> None:

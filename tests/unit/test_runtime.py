@@ -27,7 +27,8 @@ def test_profiles_are_found_by_name():
 def test_profiles_have_options_for_every_architecture(profile):
     assert sorted([*profile.networks, *VOLUME_ARCHITECTURES]) == available_models()
     with torch.device("meta"):
-        assert build_model("unetr", 1, 20, image_size=profile.volumes.size, **profile.volumes.options).tokens[1:] >= (2, 2)
+        tokens = build_model("unetr", 1, 20, image_size=profile.volumes.size, **profile.volumes.options).tokens
+    assert min(tokens[1:]) >= 2, "one token to a side has nothing to attend to"
     for architecture, options in profile.networks.items():
         model = build_model(architecture, 1, 4, **options)
         assert all(side % model.stride == 0 for side in (*profile.slice_size, profile.crop_columns or 0))

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
@@ -67,8 +68,12 @@ def test_a_grid_voxel_lies_where_its_number_says(code: str, oblique: bool, voxel
         inner = np.ones(SIZE, bool)  # beyond the outermost centres there is nothing to interpolate from
         for k, (n, old, new) in enumerate(zip(native.array.shape, native.spacing, grid.spacing, strict=True)):
             at = (np.arange(SIZE[k]) - (SIZE[k] - 1) / 2) * new / old + (n - 1) / 2 + (lower / old if k == 1 else 0)
-            inner &= np.expand_dims((at >= 0) & (at <= n - 1), [other for other in range(3) if other != k])
-        assert inner.mean() > 0.2
+            smoothed = (
+                0 if voxel_mm is None else np.ceil(2 * np.sqrt(max(0, (new / old) ** 2 - 1) / 12))
+            )  # so far reaches the edge
+            there = (at >= smoothed) & (at <= n - 1 - smoothed)
+            inner &= np.expand_dims(there, [other for other in range(3) if other != k])
+        assert inner.any()
         np.testing.assert_allclose(grid.array[inner], expected[inner], atol=1e-3)
 
 
@@ -84,16 +89,17 @@ def test_one_voxel_size_cuts_and_fills_up_with_black() -> None:
 
 
 def test_one_voxel_size_averages_what_a_voxel_covers() -> None:
-    native = turned("PIR")
+    native = turned("PIR")  # rows of 1.37 mm
     array = np.zeros(native.array.shape, np.int16)
-    array[:, ::3] = 90  # every third row, of 1.37 mm
+    array[:, 1::2] = 80
     striped = native.with_array(array)
-    even = fit_volume(striped, SIZE, voxel_mm=(3.31, 4.2, 0.71)).array  # three rows and a bit: 3 are averaged
-    np.testing.assert_allclose(even[2:4, -4:-1, 2:8], 30, atol=1e-3)
-    assert np.ptp(fit_volume(striped, SIZE, voxel_mm=(3.31, 2.7, 0.71)).array[2:4, -4:-1, 2:8]) > 30, (
-        "one row: nothing to average"
-    )
-    assert np.ptp(fit_volume(striped, SIZE).array[2:4]) > 60, "as in the source"
+    inner = (slice(2, 4), slice(-4, -1), slice(2, 8))
+    # Voxels as large as n: variance (n^2 - 1) / 12 in rows; stripes of two rows keep exp(-2 pi^2 variance / 4) of their height.
+    even = fit_volume(striped, SIZE, voxel_mm=(3.31, 1.37 * 4, 0.71)).array[inner]
+    np.testing.assert_allclose(even, 40, atol=1)
+    assert np.ptp(fit_volume(striped, SIZE, voxel_mm=(3.31, 1.37 * 2.5, 0.71)).array[inner]) < 12  # 0.12 of 80
+    assert np.ptp(fit_volume(striped, SIZE, voxel_mm=(3.31, 1.37, 0.71)).array[inner]) == 80, "as fine as the image"
+    assert np.ptp(fit_volume(striped, SIZE).array[inner]) > 40, "nothing is smoothed in the source"
     np.testing.assert_array_equal(striped.array, array)
 
 
@@ -227,6 +233,17 @@ def test_augmentation_follows_from_seed_epoch_and_item_and_moves_all_slices_alik
     dataset.store.masks = np.tile(store.masks[4][3], (12, 6, 1, 1))
     image, mask = dataset[0]
     assert torch.equal(image[0, 0], image[0, 5]) and torch.equal(mask[0], mask[5])
+
+
+def test_fingerprint_knows_what_intensities_are_scaled_by(tmp_path: Path) -> None:
+    images, masks = np.ones((1, *SIZE), np.float32), np.zeros((1, *SIZE), np.uint8)
+    card = {"kind": "phantom", "scheme": "spider", "key": "k", "voxel_mm": None}
+    made = []
+    for number, high in enumerate((10.0, 20.0, 10.0)):
+        table = pd.DataFrame({"case": ["1_t1"], "low": [0.0], "high": [high]})
+        VolumeStore.write(tmp_path / str(number), [images], [masks], table, card, served=["low", "high"])
+        made.append(VolumeStore.open(tmp_path / str(number)).fingerprint)
+    assert made[0] == made[2] != made[1]
 
 
 def test_store_travels_to_worker_processes_by_name(store: VolumeStore) -> None:

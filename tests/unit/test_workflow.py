@@ -171,6 +171,17 @@ def test_volumes_are_trained_and_scored_in_the_native_grid(workspace: Workspace,
         workspace.probabilities(run)
 
 
+def test_volumes_refuse_augmentations_of_single_slices(workspace: Workspace) -> None:
+    for name in ("tissue", "triplanar"):
+        with pytest.raises(KitError, match=f"augment '{name}' deforms single slices"):
+            workspace.train_volumes(augment=name)
+
+
+def test_another_grid_is_another_run(workspace: Workspace) -> None:
+    run = workspace.train_volumes(stretched=True)
+    assert run.folder.name == "smoke-phantom-unetr-levels20-stretched" and run.card["voxel_mm"] is None
+
+
 def test_steps_of_an_epoch_do_not_depend_on_the_number_of_volumes(workspace: Workspace) -> None:
     run = workspace.train_volumes(tag="steps", steps_per_epoch=12, batch_size=3, schedule="constant")
     identity = read_json(run.folder / "run.json")["identity"]
@@ -326,6 +337,8 @@ def test_best_run_of_the_newest_kind_is_the_default_model(workspace: Workspace) 
     assert "levels20" in find_run(None).name, "networks of another scheme are no rivals"
     workspace.train(split=workspace.split("leaky-slices"), tag="leaky")
     assert "leaky" not in find_run(None).name
+    os.utime(workspace.train_volumes(preparation="as_printed").folder / "model.safetensors")
+    assert find_run(None).name == "smoke-phantom-unet-levels20-small2", "networks of volumes are for those who ask for them"
     assert find_run("smoke-phantom-unet-structures4-leaky").name.endswith("leaky")
     with pytest.raises(KitError, match="no trained model called 'nothing'.*smoke-phantom"):
         find_run("nothing")
