@@ -45,6 +45,7 @@ class Profile:
         crop_columns: width of the strips that training slices of ``slice_size`` are cut to (see data.augment.crop_columns);
             None trains on whole slices.
         disc_patients, disc_voxel_mm: of the isotropic disc phantom (see data.phantom.isotropic).
+        rsna_studies, rsna_size: of the phantom studies for classification (see data.phantom.rsna).
     """
 
     name: str
@@ -69,6 +70,8 @@ class Profile:
     crop_columns: int | None
     disc_patients: int
     disc_voxel_mm: float
+    rsna_studies: int
+    rsna_size: str
 
 
 PROFILES: dict[str, Profile] = {
@@ -102,6 +105,8 @@ PROFILES: dict[str, Profile] = {
         crop_columns=None,
         disc_patients=6,
         disc_voxel_mm=2.5,
+        rsna_studies=4,
+        rsna_size="small",
     ),
     "quick": Profile(
         name="quick",
@@ -134,6 +139,8 @@ PROFILES: dict[str, Profile] = {
         crop_columns=64,
         disc_patients=16,
         disc_voxel_mm=2.5,
+        rsna_studies=24,
+        rsna_size="small",
     ),
     # `medfusion`, sections 4.2, 4.3 and 5.2: 128x128, gray as RGB, 3535 images made of 447, Adam 1e-3, 50 epochs, batch 64,
     # learning rate reduced on plateau. Its encoders are not said.
@@ -167,6 +174,8 @@ PROFILES: dict[str, Profile] = {
         crop_columns=None,
         disc_patients=16,
         disc_voxel_mm=1.25,
+        rsna_studies=120,
+        rsna_size="full",
     ),
 }
 

@@ -197,7 +197,8 @@ class RsnaSet:
         self._check_tree(report)
         if deep:
             self._check_points(report)
-        return pd.concat([self.tables.mistakes, report.table()], ignore_index=True)
+        table = pd.concat([self.tables.mistakes, report.table()], ignore_index=True)
+        return table.sort_values(["level", "what", "file", "row"], ignore_index=True, kind="stable")
 
     def _check_tree(self, report: Report) -> None:
         """Files that the tables name and the tree lacks, and the other way round."""

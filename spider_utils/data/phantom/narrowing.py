@@ -34,10 +34,10 @@ _TOGETHER = {
     "foramen": (0.40, 0.42),
     "recess": (0.30, 0.66),
 }  # weight of the patient's and the level's draw
-_SAC_LEFT = ((0.92, 1.0), (0.52, 0.66), (0.22, 0.34))  # share of the dural sac, front to back, by severity
+_SAC_LEFT = ((1.0, 1.0), (0.52, 0.66), (0.22, 0.34))  # share of the dural sac, front to back, by severity
 _CROWDED = (0, 70, 205)  # how much the roots fill the sac that is left, 0 to 255
 _PRESSED = ((0.0, 0.12), (0.45, 0.62), (0.92, 1.0))  # share of a foramen or recess that is filled
-_SOFT = ("fat", "nerve", "artery", "ligament", "fluid")  # tissues that give way
+_SOFT = ("fat", "nerve", "artery", "ligament", "fluid", "abdomen")  # tissues that give way
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,17 @@ def canal_point(anatomy: Anatomy, disc: Disc) -> tuple[float, float, float]:
     return disc.frame.point(0.0, _sac_middle(disc), 0.0)
 
 
+def _root_place(disc: Disc) -> tuple[float, float]:
+    """Where the root crosses a foramen, in the disc's frame: mm behind the disc's back wall, mm above its middle."""
+    # The joint of the sacrum reaches far up into the lowest foramen: the root runs before and above it.
+    return (2.6, 11.5) if disc.number == 1 else (5.3, 8.8)
+
+
 def foramen_point(anatomy: Anatomy, disc: Disc, side: str) -> tuple[float, float, float]:
     """(right, down, back) in mm of the root in a foramen, below the pedicle of the vertebra above."""
     gap = anatomy.vertebrae[disc.number - 1].pedicle_gap
-    return disc.frame.point(SIDES[side] * (gap + 5.0), disc.depth / 2 + 5.3, 8.8)
+    behind, above = _root_place(disc)
+    return disc.frame.point(SIDES[side] * (gap + 5.0), disc.depth / 2 + behind, above)
 
 
 def recess_point(anatomy: Anatomy, disc: Disc, side: str) -> tuple[float, float, float]:
@@ -155,7 +162,8 @@ def recess_point(anatomy: Anatomy, disc: Disc, side: str) -> tuple[float, float,
 
 
 def _recess_u(anatomy: Anatomy, disc: Disc) -> float:
-    return 0.80 * anatomy.vertebrae[disc.number - 1].pedicle_gap
+    share = 0.64 if disc.number == 1 else 0.80  # joints of the sacrum stand closer to its narrower sac
+    return share * anatomy.vertebrae[disc.number - 1].pedicle_gap
 
 
 def paint_narrowing(grid: TissueGrid, anatomy: Anatomy, levels: tuple[LevelFindings, ...]) -> None:
@@ -168,11 +176,25 @@ def paint_narrowing(grid: TissueGrid, anatomy: Anatomy, levels: tuple[LevelFindi
     """
     for found in levels:
         disc = anatomy.discs[found.disc - 1]
+        _line_canal(grid, anatomy, disc)
         if found.canal:
             _paint_canal(grid, anatomy, disc, found)
         for side in SIDES:
             _paint_recess(grid, anatomy, disc, SIDES[side], found.recess_filled[side])
             _paint_foramen(grid, anatomy, disc, SIDES[side], found.foramen_filled[side])
+
+
+def _line_canal(grid: TissueGrid, anatomy: Anatomy, disc: Disc) -> None:
+    """Fat in the canal where build_body left muscle or abdomen beside and before the sac: sagittal slices hardly show it."""
+    bone, b = anatomy.vertebrae[disc.number - 1], disc.depth / 2
+    box = grid.around(disc.frame, (-bone.pedicle_gap - 4, b - 2, -14), (bone.pedicle_gap + 4, b + bone.canal_depth, 14))
+    if box is None:
+        return
+    u, v, w = grid.local(disc.frame, box)
+    reach = (bone.pedicle_gap + 3.0, 0.5 * bone.canal_depth + 1.0, 13.0)
+    hollow = ellipsoid(u, v, w, (0, b + 0.5 * bone.canal_depth - 1.0, 0), reach)
+    left_over = (grid.tissue[box] == TISSUE["muscle"]) | (grid.tissue[box] == TISSUE["abdomen"])
+    grid.paint(box, np.broadcast_to(hollow, left_over.shape), TISSUE["fat"], 25, where=left_over & (grid.label[box] == 0))
 
 
 def _paint_canal(grid: TissueGrid, anatomy: Anatomy, disc: Disc, found: LevelFindings) -> None:
@@ -241,14 +263,15 @@ def _paint_foramen(grid: TissueGrid, anatomy: Anatomy, disc: Disc, side: float, 
         return
     u, v, w = grid.local(disc.frame, box)
     u = u * np.float32(side)
-    hole = ellipsoid(u, v, w, (gap + 6, b + 5.2, 6.5), (12, 7.8, 15))  # more than the fat of build_body
+    hole = ellipsoid(u, v, w, (gap + 6, b + 4.2, 6.5), (12, 10.0, 15))  # more than the fat of build_body
     inside = (hole < 0) & (grid.label[box] != 100)
     rough = np.float32(0.4) * grid.noise(box, "island", disc.texture + 92)
     if filled > 0.02:
-        before = ellipsoid(u, v, w, (gap + 6, b - 0.5, -2.0), (12, 1.5 + 6.5 * filled, 5.0 + 11.5 * filled))
+        before = ellipsoid(u, v, w, (gap + 6, b - 2.5, -2.0), (14, 3.5 + 6.5 * filled, 5.0 + 12.5 * filled))
         grid.paint(box, before + rough, TISSUE["disc"], 18, where=_soft(grid, box) & inside)
         behind = ellipsoid(u, v, w, (gap + 6, b + 13.5, 4.0), (12, 2.0 + 6.5 * filled, 7.0 + 9.0 * filled))
         grid.paint(box, behind + rough, TISSUE["ligament"], 70, where=_soft(grid, box) & inside)
     size = 1 - 0.4 * filled
-    root = capsule(u, v, w, (gap - 1, b + 5.2, 10.0), (gap + 12, b + 5.4, 7.5), 2.6 * size, 3.0 * size)
+    behind, above = _root_place(disc)
+    root = capsule(u, v, w, (gap - 1, b + behind, above + 1.2), (gap + 12, b + behind, above - 1.4), 2.6 * size, 3.0 * size)
     grid.paint(box, root, TISSUE["nerve"], 5, where=inside & (_soft(grid, box) | (grid.tissue[box] == TISSUE["disc"])))

@@ -245,8 +245,7 @@ def _truth(study: int, scan: Scan, found: LevelFindings) -> dict:
         "age": scan.anatomy.age,
         "level": _LEVEL_OF_DISC[found.disc],
         "pfirrmann": disc.grade,
-        "canal_left": round(found.canal_left if found.canal else 1.0, 3),
-        "sac_ap_mm": round(disc.sac * (found.canal_left if found.canal else 1.0), 2),
+        "sac_ap_mm": round(disc.sac * found.canal_left if found.canal else disc.canal_ap, 2),
         **{f"{side}_foramen_filled": round(found.foramen_filled[side], 3) for side in SIDES},
         **{f"{side}_recess_filled": round(found.recess_filled[side], 3) for side in SIDES},
     }
