@@ -104,8 +104,8 @@ def data_phantom(
     kind: Annotated[
         PhantomKind,
         typer.Option(
-            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout) or rsna (DICOM studies with "
-            "tables of severities, the RSNA 2024 challenge's layout)."
+            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout) or rsna (DICOM studies "
+            "with tables of severities, as in the RSNA 2024 challenge)."
         ),
     ] = PhantomKind.spider,
 ) -> None:

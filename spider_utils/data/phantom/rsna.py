@@ -174,11 +174,18 @@ def _severity(found: LevelFindings, condition: str) -> str:
     return SEVERITIES[(found.foramen if "foraminal" in kind else found.recess)[side]]
 
 
+def study_numbers(seed: int, number: int) -> tuple[int, int, tuple[int, int, int]]:
+    """(seed of scan_study, study id, ids of the T1, T2 and axial series) of the study ``number``, from 1 on, of a set."""
+    state = np.random.SeedSequence([seed, 8, number]).generate_state(5)
+    study_seed, *ids = (int(one) for one in state)
+    study, *series = (1 + one % 4_000_000_000 for one in ids)
+    return study_seed, study, tuple(series)
+
+
 def _write_study(task: tuple[str, int, int, str]) -> dict[str, list[dict]]:
     """Draw, scan and write one study; returns its rows of every table. Runs in a worker process."""
     folder, number, seed, size = task
-    study_seed, *ids = (int(s) for s in np.random.SeedSequence([seed, 8, number]).generate_state(5))
-    study, *series = (1 + one % 4_000_000_000 for one in ids)
+    study_seed, study, series = study_numbers(seed, number)
     scan = scan_study(study_seed, size)
     backwards = bool(study_seed % 2)
     thickness = round(0.9 * scan.t1.spacing[0], 2)
