@@ -62,6 +62,10 @@ def write_slice(
         "0008|0060": "MR",
         "0018|0050": f"{geometry.thickness_mm:g}",
         "0018|0088": f"{geometry.gap_mm:g}",
+        # SimpleITK writes these now and then by itself: always, so that the same slice gives the same bytes.
+        "0028|1052": "0",
+        "0028|1053": "1",
+        "0028|1054": "US",
     }
     for tag, value in (own | tags).items():
         image.SetMetaData(tag, value)

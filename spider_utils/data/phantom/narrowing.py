@@ -35,6 +35,10 @@ _TOGETHER = {
     "recess": (0.30, 0.66),
 }  # weight of the patient's and the level's draw
 _SAC_LEFT = ((1.0, 1.0), (0.52, 0.66), (0.22, 0.34))  # share of the dural sac, front to back, by severity
+_CORNER_MM = (0.9, 0.9, 0.6, 0.5, 0.0)  # by disc, L5/S1 first: mean of what is measured on painted grids
+# Where the root crosses a foramen, by disc, L5/S1 first: mm behind the disc's back wall, mm above its middle. Joints stand the
+# closer to the body the lower they are, so that the root runs further in front.
+_ROOT_MM = ((0.4, 10.2), (3.0, 10.8), (4.5, 10.5), (5.0, 10.2), (5.2, 9.8))
 _CROWDED = (0, 70, 205)  # how much the roots fill the sac that is left, 0 to 255
 _PRESSED = ((0.0, 0.12), (0.45, 0.62), (0.92, 1.0))  # share of a foramen or recess that is filled
 _SOFT = ("fat", "nerve", "artery", "ligament", "fluid", "abdomen")  # tissues that give way
@@ -133,9 +137,12 @@ def make_narrowed_anatomy(seed: int, levels: tuple[LevelFindings, ...]) -> Anato
 
 
 def _sac_middle(disc: Disc) -> float:
-    """Middle of the dural sac behind a disc's centre (mm, backwards); below L5 the sac leaves the wall (soft.trace)."""
+    """Middle of the dural sac behind a disc's centre (mm, backwards).
+
+    As soft.trace has it: below L5 the sac leaves the wall, and its smooth course cuts the corners of the lordosis.
+    """
     gap = EPIDURAL_GAP + (2.2 if disc.number == 1 else 0.0)
-    return disc.depth / 2 + gap + disc.sac / 2
+    return disc.depth / 2 + gap + disc.sac / 2 + _CORNER_MM[disc.number - 1]
 
 
 def canal_point(anatomy: Anatomy, disc: Disc) -> tuple[float, float, float]:
@@ -143,17 +150,11 @@ def canal_point(anatomy: Anatomy, disc: Disc) -> tuple[float, float, float]:
     return disc.frame.point(0.0, _sac_middle(disc), 0.0)
 
 
-def _root_place(disc: Disc) -> tuple[float, float]:
-    """Where the root crosses a foramen, in the disc's frame: mm behind the disc's back wall, mm above its middle."""
-    # The joint of the sacrum reaches far up into the lowest foramen: the root runs before and above it.
-    return (2.6, 11.5) if disc.number == 1 else (5.3, 8.8)
-
-
 def foramen_point(anatomy: Anatomy, disc: Disc, side: str) -> tuple[float, float, float]:
     """(right, down, back) in mm of the root in a foramen, below the pedicle of the vertebra above."""
     gap = anatomy.vertebrae[disc.number - 1].pedicle_gap
-    behind, above = _root_place(disc)
-    return disc.frame.point(SIDES[side] * (gap + 5.0), disc.depth / 2 + behind, above)
+    back, above = _ROOT_MM[disc.number - 1]
+    return disc.frame.point(SIDES[side] * (gap + 5.0), disc.depth / 2 + back, above)
 
 
 def recess_point(anatomy: Anatomy, disc: Disc, side: str) -> tuple[float, float, float]:
@@ -266,12 +267,16 @@ def _paint_foramen(grid: TissueGrid, anatomy: Anatomy, disc: Disc, side: float, 
     hole = ellipsoid(u, v, w, (gap + 6, b + 4.2, 6.5), (12, 10.0, 15))  # more than the fat of build_body
     inside = (hole < 0) & (grid.label[box] != 100)
     rough = np.float32(0.4) * grid.noise(box, "island", disc.texture + 92)
+    back, above = _ROOT_MM[disc.number - 1]
+    soft = _soft(grid, box) & inside
     if filled > 0.02:
-        before = ellipsoid(u, v, w, (gap + 6, b - 2.5, -2.0), (14, 3.5 + 6.5 * filled, 5.0 + 12.5 * filled))
-        grid.paint(box, before + rough, TISSUE["disc"], 18, where=_soft(grid, box) & inside)
-        behind = ellipsoid(u, v, w, (gap + 6, b + 13.5, 4.0), (12, 2.0 + 6.5 * filled, 7.0 + 9.0 * filled))
-        grid.paint(box, behind + rough, TISSUE["ligament"], 70, where=_soft(grid, box) & inside)
+        before = ellipsoid(u, v, w, (gap + 6, b - 2.5, above - 12.0), (14, 3.5 + 6.5 * filled, 5.0 + 12.5 * filled))
+        behind = ellipsoid(u, v, w, (gap + 6, b + 13.5, above - 5.5), (12, 2.0 + 6.5 * filled, 7.0 + 9.0 * filled))
+        grid.paint(box, before + rough, TISSUE["disc"], 18, where=soft)
+        grid.paint(box, behind + rough, TISSUE["ligament"], 70, where=soft)
+        # What fat is left between both shrinks from its rim, and is gone where the narrowing is severe.
+        rim = np.float32(7.0 * max(0.0, 2 * filled - 1)) + hole
+        grid.paint(box, -rim, TISSUE["ligament"], 70, where=inside & (grid.tissue[box] == TISSUE["fat"]))
     size = 1 - 0.4 * filled
-    behind, above = _root_place(disc)
-    root = capsule(u, v, w, (gap - 1, b + behind, above + 1.2), (gap + 12, b + behind, above - 1.4), 2.6 * size, 3.0 * size)
+    root = capsule(u, v, w, (gap - 1, b + back, above + 1.2), (gap + 12, b + back, above - 1.4), 2.6 * size, 3.0 * size)
     grid.paint(box, root, TISSUE["nerve"], 5, where=inside & (_soft(grid, box) | (grid.tissue[box] == TISSUE["disc"])))
