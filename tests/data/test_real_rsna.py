@@ -14,10 +14,8 @@ STUDY, T2, T1 = 100206310, 1792451510, 2092806862
 
 
 @pytest.fixture(scope="module")
-def real():
-    from tests.conftest import real_data_folder
-
-    return open_rsna(real_data_folder() / "rsna2024_sample")
+def real(real_data):
+    return open_rsna(real_data / "rsna2024_sample")
 
 
 @pytest.mark.real_data("rsna2024_sample")
