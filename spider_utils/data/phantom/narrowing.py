@@ -29,11 +29,8 @@ _SHARES = {
     "foramen": ((0.032, 0.004), (0.086, 0.005), (0.209, 0.020), (0.320, 0.068), (0.258, 0.100)),
     "recess": ((0.056, 0.014), (0.132, 0.042), (0.230, 0.099), (0.316, 0.234), (0.204, 0.082)),
 }
-_TOGETHER = {
-    "canal": (0.30, 0.70),
-    "foramen": (0.40, 0.42),
-    "recess": (0.30, 0.66),
-}  # weight of the patient's and the level's draw
+# Weights of what is drawn for the patient and for the level; the rest is the finding's own.
+_TOGETHER = {"canal": (0.30, 0.70), "foramen": (0.40, 0.42), "recess": (0.30, 0.66)}
 _SAC_LEFT = ((1.0, 1.0), (0.52, 0.66), (0.22, 0.34))  # share of the dural sac, front to back, by severity
 _CORNER_MM = (0.9, 0.9, 0.6, 0.5, 0.0)  # by disc, L5/S1 first: mean of what is measured on painted grids
 # Where the root crosses a foramen, by disc, L5/S1 first: mm behind the disc's back wall, mm above its middle. Joints stand the
