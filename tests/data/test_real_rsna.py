@@ -56,8 +56,9 @@ def test_samples_of_the_study(real):
     assert canal["misan_class"].tolist() == [HEALTHY, HEALTHY, 4, 4, HEALTHY] and set(canal["series"]) == {T2}
     assert samples["side"].value_counts().to_dict() == {"left": 5, "right": 5, "": 5}
     # In the patient, left points lie left of right ones, and lower levels below upper ones, by more than 15 mm.
+    loaded = {number: real.load(STUDY, number) for number in (T1, T2)}
     for sample in samples.itertuples():
-        series = real.load(STUDY, sample.series)
+        series = loaded[sample.series]
         place = series.slices[sample.instance].point(sample.x, sample.y)
         middle = np.mean([one.point(0, 0)[0] for one in series.slices.values()])
         if sample.side:
