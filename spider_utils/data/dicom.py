@@ -225,8 +225,11 @@ def sort_into_blocks(slices: list[DicomSlice]) -> list[list[DicomSlice]]:
     blocks = []
     for bundle in bundles:
         bundle = sorted(bundle, key=lambda one: (one.height, one.instance or 0))
-        steps = np.diff([one.height for one in bundle])
-        usual = float(np.median(steps[steps > DOUBLED_MM])) if (steps > DOUBLED_MM).any() else 0.0
+        # The usual step is that to the nearest neighbour in space: parallel blocks at two discs may overlap along their normal.
+        places = np.array([one.position for one in bundle])
+        apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+        nearest = np.where(apart > DOUBLED_MM, apart, np.inf).min(axis=1)
+        usual = float(np.median(nearest[np.isfinite(nearest)])) if np.isfinite(nearest).any() else 0.0
         opened: list[list[DicomSlice]] = []
         for one in bundle:
             # Slices of one block follow each other along the normal: beside it they do not move by as much as a step.

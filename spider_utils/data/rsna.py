@@ -191,7 +191,7 @@ class RsnaSet:
 
         Args:
             deep: read the header of every slice that has a point: points outside the picture, left and right exchanged, instance
-                numbers that differ from the file's name. About a millisecond a slice.
+                numbers that differ from the file's name.
         """
         report = Report()
         self._check_tree(report)

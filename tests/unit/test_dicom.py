@@ -167,6 +167,21 @@ def test_a_series_angled_at_every_disc_falls_into_blocks(tmp_path):
             np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[k], PIXELS + np.uint16(one.instance))
 
 
+def test_parallel_blocks_that_overlap_along_their_normal_stay_apart(tmp_path):
+    """Two discs of one tilt: the lower block's first slice lies between the upper one's last two, 25 mm further back."""
+    for block in range(2):
+        for k in range(3):
+            one = angled(20, k, 40)
+            along_column = np.asarray(one.along_column)
+            normal = np.cross(one.along_row, along_column)
+            place = one.position - block * (6.6 * normal - 25 * along_column)
+            geometry = SliceGeometry(place, one.along_row, along_column, (0.7, 0.7), 4.0, 4.4)
+            instance = str(1 + 3 * block + k)
+            write_slice(tmp_path / f"{instance}.dcm", PIXELS, geometry, TAGS | {"0020|0013": instance}, None)
+    blocks = sort_into_blocks([read_header(path) for path in tmp_path.iterdir()])
+    assert [sorted(one.instance for one in block) for block in blocks] == [[1, 2, 3], [4, 5, 6]]
+
+
 def test_slices_are_sorted_by_position_not_by_number(tmp_path):
     for k, instance in enumerate((4, 1, 3, 2)):
         geometry = SliceGeometry(
