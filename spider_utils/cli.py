@@ -73,6 +73,16 @@ class PhantomKind(StrEnum):
 
     spider = "spider"
     ivd = "ivd"
+    rsna = "rsna"
+
+
+class CheckedKind(StrEnum):
+    """What kind of data a folder is checked as."""
+
+    phantom = "phantom"
+    spider = "spider"
+    spider_2d = "spider-2d"
+    rsna = "rsna"
 
 
 Profile = Annotated[ProfileName, typer.Option(help="How much work is done.")]
@@ -86,12 +96,18 @@ Root = Annotated[str | None, typer.Option(help="Folder of the real data.")]
 @data_app.command("phantom")
 def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    patients: Annotated[int | None, typer.Option(min=1, help="How many patients; 24, of kind ivd 16, when left out.")] = None,
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="How many patients or studies; 24, of kind ivd 16, when left out.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
     size: Annotated[PhantomSize, typer.Option(help="full (hospital voxel sizes) or small (coarse).")] = PhantomSize.full,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one a core, at most 4, when left out.")] = None,
     kind: Annotated[
-        PhantomKind, typer.Option(help="spider (SPIDER's layout) or ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout).")
+        PhantomKind,
+        typer.Option(
+            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout) or rsna (DICOM studies "
+            "with tables of severities, as in the RSNA 2024 challenge)."
+        ),
     ] = PhantomKind.spider,
 ) -> None:
     """Generate phantoms: images, masks and tables of made-up patients.
@@ -102,6 +118,11 @@ def data_phantom(
         from spider_utils.data.phantom.isotropic import IVDM3SEG_PATIENTS, VOXEL_MM, generate_disc_set
 
         print(generate_disc_set(out, patients or IVDM3SEG_PATIENTS, seed, jobs, VOXEL_MM[size.value], show_progress=True))
+        return
+    if kind == PhantomKind.rsna:
+        from spider_utils.data.phantom.rsna import RSNA_STUDIES, generate_rsna_set
+
+        print(generate_rsna_set(out, patients or RSNA_STUDIES, seed, jobs, size.value, show_progress=True))
         return
     from spider_utils.data.phantom import generate_dataset
 
@@ -127,8 +148,10 @@ def data_fetch(
 @data_app.command("verify")
 def data_verify(
     root: Annotated[Path, typer.Argument(help="The data folder.")],
-    kind: Annotated[DataKind | None, typer.Option(help="Found out when left out.")] = None,
-    deep: Annotated[bool, typer.Option(help="Read every voxel, or headers and tables only.")] = True,
+    kind: Annotated[CheckedKind | None, typer.Option(help="Found out when left out.")] = None,
+    deep: Annotated[
+        bool, typer.Option(help="Read every voxel (rsna: the header of every slice with a point), or names and tables only.")
+    ] = True,
 ) -> None:
     """List what is missing, corrupt, unpaired or mislabelled. Exit status 1 when there is an error.
 

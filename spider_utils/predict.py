@@ -10,17 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
 from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
 from spider_utils.data.volume_store import check_preparation, covering_size, fit_volume, prepare
-from spider_utils.data.volumes import (
-    VOLUME_SUFFIXES,
-    Volume,
-    has_dicom_mark,
-    is_dicom_name,
-    read_volume,
-    suffix_of,
-    write_volume,
-)
+from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
 from spider_utils.models import VOLUME_ARCHITECTURES

@@ -75,6 +75,7 @@ class Profile:
             None trains on whole slices.
         disc_patients, disc_voxel_mm: of the isotropic disc phantom (see data.phantom.isotropic).
         volumes: how networks of volumes are trained.
+        rsna_studies, rsna_size: of the phantom studies for classification (see data.phantom.rsna).
     """
 
     name: str
@@ -100,6 +101,8 @@ class Profile:
     disc_patients: int
     disc_voxel_mm: float
     volumes: VolumeSettings
+    rsna_studies: int
+    rsna_size: str
 
 
 PROFILES: dict[str, Profile] = {
@@ -146,6 +149,8 @@ PROFILES: dict[str, Profile] = {
             augment="field_of_view",
             class_shares=True,
         ),
+        rsna_studies=4,
+        rsna_size="small",
     ),
     "quick": Profile(
         name="quick",
@@ -192,6 +197,8 @@ PROFILES: dict[str, Profile] = {
             weight_decay=0.05,
             class_shares=True,
         ),
+        rsna_studies=24,
+        rsna_size="small",
     ),
     # `medfusion`, sections 4.2, 4.3 and 5.2: 128x128, gray as RGB, 3535 images made of 447, Adam 1e-3, 50 epochs, batch 64,
     # learning rate reduced on plateau. Its encoders are not said.
@@ -239,6 +246,8 @@ PROFILES: dict[str, Profile] = {
             augment="none",
             class_shares=False,
         ),
+        rsna_studies=120,
+        rsna_size="full",
     ),
 }
 

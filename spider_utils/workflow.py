@@ -19,6 +19,9 @@ from spider_utils.data.discs import DiscSet, open_disc_set
 from spider_utils.data.enlarge import enlarge_store
 from spider_utils.data.phantom import GENERATOR_VERSION, generate_dataset
 from spider_utils.data.phantom.isotropic import SET_FILE, generate_disc_set, set_facts
+from spider_utils.data.phantom.rsna import generate_rsna_set
+from spider_utils.data.phantom.rsna import set_facts as rsna_facts
+from spider_utils.data.rsna import PHANTOM_FILE, RsnaSet, open_rsna
 from spider_utils.data.slices import SliceDataset, SliceStore, build_store, thin_out
 from spider_utils.data.sources import KINDS, Source, open_source
 from spider_utils.data.splits import LEAKY, Split, make_split
@@ -134,6 +137,19 @@ class Workspace:
 
         make_once(folder, is_there, lambda: generate_disc_set(folder, show_progress=True, **wanted))
         return open_disc_set("ivd-phantom", folder)
+
+    def rsna(self, root: str | Path | None = None) -> RsnaSet:
+        """Studies for classification: the challenge's own in ``root``, or the profile's phantom, made when it is not there."""
+        if root:
+            return open_rsna(root)
+        folder = self.home / "data" / f"phantom-rsna-{self.profile.name}"
+        wanted = {"n_studies": self.profile.rsna_studies, "seed": PHANTOM_SEED, "size": self.profile.rsna_size}
+
+        def is_there() -> bool:
+            return (folder / PHANTOM_FILE).is_file() and read_json(folder / PHANTOM_FILE) == rsna_facts(**wanted)
+
+        make_once(folder, is_there, lambda: generate_rsna_set(folder, show_progress=True, **wanted))
+        return open_rsna(folder)
 
     def store(self, size: tuple[int, int] | None = None, enlarged_to: int | None = None) -> SliceStore:
         """The slices of every series, of the profile's size unless another is given.

@@ -17,7 +17,8 @@ from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_path, explain_write_error, read_json, require_free_space, write_csv
 
 RECEIPT = "checksums.csv"  # path, bytes, sha256 and source of every unpacked file, in the data root
-LAYOUTS = ("spider", "spider-2d")
+LAYOUTS = ("spider", "spider-2d", "rsna")
+MANIFEST_KINDS = ("download", "generated", "by hand")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HEX = {"md5": 32, "sha256": 64}
 
@@ -53,8 +54,8 @@ class Manifest:
 
     Attributes:
         key: its name in the kit.
-        kind: "download", or "generated" for the phantom.
-        layout: layout on disk, "spider" or "spider-2d".
+        kind: "download"; "generated" for the phantom; "by hand" for data whose rules each user must accept with their owner.
+        layout: layout on disk, one of LAYOUTS.
         title, licence, licence_url, homepage, citation, dois: for people who use it.
         checksum_source: where the sums come from.
         files: what to fetch.
@@ -115,7 +116,7 @@ def known_manifests() -> list[str]:
 
 
 def load_manifest(name: str) -> Manifest:
-    """The manifest of a data set: "spider", "spider-2d" or "phantom".
+    """The manifest of a data set: "spider", "spider-2d", "rsna" or "phantom".
 
     Raises:
         KitError: unknown name (the known ones are listed).
@@ -151,7 +152,7 @@ def _parse(raw: Any, path: Path) -> Manifest:
     _demand(isinstance(raw, dict), "it must be a JSON object")
     _demand(raw["format"] == 1, f"format {raw['format']!r} is not known to this version of the kit")
     _demand(raw["key"] == path.stem, f"key '{raw['key']}' is not the file's name")
-    _demand(raw["kind"] in ("download", "generated"), "kind must be 'download' or 'generated'")
+    _demand(raw["kind"] in MANIFEST_KINDS, f"kind must be one of {MANIFEST_KINDS}")
     _demand(raw["layout"] in LAYOUTS, f"layout must be one of {LAYOUTS}")
     texts = {name: raw[name] for name in ("title", "licence", "licence_url", "homepage", "citation", "checksum_source", "notes")}
     for name, text in texts.items():
@@ -257,7 +258,7 @@ def fetch(
         FetchReport.
 
     Raises:
-        KitError: unknown data set or file name, or a set that is generated rather than downloaded.
+        KitError: unknown data set or file name, or a set that is generated, or fetched by hand, rather than downloaded.
         DataError: too little disk space; no address delivers the file (each address with its reason, and how to place the file by
             hand); wrong bytes (both sums); an unsafe or damaged archive; unwritable folder. Nothing is left half written but the
             ``.partial`` file of a cut download.
@@ -265,6 +266,11 @@ def fetch(
     manifest = load_manifest(name) if isinstance(name, str) else name
     if manifest.kind == "generated":
         raise KitError(f"data set '{manifest.key}' is made, not downloaded: run spider-kit data phantom --out {root}")
+    if manifest.kind == "by hand":
+        raise KitError(
+            f"data set '{manifest.key}' cannot be fetched by the kit: accept its rules and download it at {manifest.homepage}, "
+            f"unpack it into {root}, then run spider-kit data verify {root}"
+        )
     root = Path(root)
     chosen = manifest.files if files is None else [manifest.file(one) for one in files]
     if root.exists() and not root.is_dir():

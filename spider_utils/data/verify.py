@@ -15,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from spider_utils.data.integrity import check_whole
 from spider_utils.data.manifest import RECEIPT, load_manifest
+from spider_utils.data.rsna import is_rsna, open_rsna
 from spider_utils.data.sources import KINDS, find_file, parse_case
 from spider_utils.data.volumes import check_same_geometry, read_mask, read_volume
 from spider_utils.errors import DataError, KitError
@@ -22,6 +23,7 @@ from spider_utils.files import sha256_of
 from spider_utils.labels import get_scheme
 from spider_utils.runtime import progress as show_progress
 
+CHECKED_KINDS = (*KINDS, "rsna")
 FETCH_AGAIN = "Fetch the file again."
 PHANTOM_MARK = "phantom.json"
 _GRADES = {"Modic": (0, 3), "Pfirrman grade": (1, 5)}  # the other findings are 0 or 1 (van der Graaf et al. 2024, Table 4)
@@ -49,7 +51,7 @@ class Finding:
 
 
 def detect_kind(root: str | Path) -> str:
-    """ "spider-2d", "phantom" or "spider", from what lies in ``root``.
+    """ "spider-2d", "phantom", "spider" or "rsna", from what lies in ``root``.
 
     A phantom carries phantom.json, or names a phantom as the scanner's manufacturer in overview.csv.
 
@@ -65,10 +67,12 @@ def detect_kind(root: str | Path) -> str:
         volumes = next(folder.glob("images/*.mha"), None) or next(folder.glob("masks/*.mha"), None)
         if volumes or (folder / "overview.csv").is_file():
             return "phantom" if _is_phantom(root) or _is_phantom(folder) else "spider"
+    if is_rsna(root):
+        return "rsna"
     raise DataError(
         root,
-        "holds neither images/*.mha nor images/*_slice*.png nor overview.csv",
-        "Give the folder that holds images/ and masks/, or name the kind of data.",
+        "holds neither images/*.mha nor images/*_slice*.png nor overview.csv nor train_series_descriptions.csv",
+        "Give the folder that holds images/ and masks/, or the challenge's tables, or name the kind of data.",
     )
 
 
@@ -88,9 +92,10 @@ def verify(kind: str | None, root: str | Path, deep: bool = True, progress: bool
     One volume or slice is in memory at a time.
 
     Args:
-        kind: "phantom", "spider" or "spider-2d"; None finds out.
+        kind: "phantom", "spider", "spider-2d" or "rsna"; None finds out.
         root: the data root, or a folder that holds it one level down.
-        deep: read every voxel and every byte. False reads headers, names and tables only.
+        deep: read every voxel and every byte (rsna: the header of every slice that has a point). False reads headers, names and
+            tables only.
         progress: show how far it is.
 
     Returns:
@@ -102,11 +107,15 @@ def verify(kind: str | None, root: str | Path, deep: bool = True, progress: bool
     """
     if kind is None:
         kind = detect_kind(root)
-    if kind not in KINDS:
-        raise KitError(f"unknown kind of data '{kind}'. Known are: {', '.join(KINDS)}")
+    if kind not in CHECKED_KINDS:
+        raise KitError(f"unknown kind of data '{kind}'. Known are: {', '.join(CHECKED_KINDS)}")
     root = Path(root)
     if not root.is_dir():
         raise DataError(root, "this data folder does not exist", "Check the path.")
+    if kind == "rsna":
+        # Lines keep the order of the table: errors first, then by kind of mistake, file and row.
+        rows = open_rsna(root).check(deep).itertuples()
+        return [Finding(r.level, f"{r.file} row {r.row}" if r.row else r.file, f"{r.what}: {r.problem}", r.fix) for r in rows]
     check = _SliceCheck(root, deep, progress) if kind == "spider-2d" else _VolumeCheck(kind, root, deep, progress)
     return sorted(set(check.findings()), key=lambda f: (f.level != "error", _counting(f.path), _counting(f.problem)))
 

@@ -7,16 +7,13 @@ true reorientation from the file's header (SimpleITK), never guessed from sizes.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from spider_utils.data.dicom import is_dicom_name, quiet_itk, read_series_image
 from spider_utils.data.integrity import check_whole
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_path
@@ -177,32 +174,6 @@ def to_stored_image(volume: Volume) -> sitk.Image:
     return image
 
 
-_quiet_lock = threading.Lock()
-_quiet_state = {"depth": 0, "stderr": -1}
-
-
-@contextlib.contextmanager
-def _quiet_itk() -> Iterator[None]:
-    """Drop what ITK's C++ readers print to the standard error stream; what goes wrong is said once, as a DataError.
-
-    Threads may be inside together: the first to enter redirects the stream, the last to leave restores it.
-    """
-    with _quiet_lock:
-        if _quiet_state["depth"] == 0:
-            _quiet_state["stderr"] = os.dup(2)
-            with open(os.devnull, "wb") as sink:
-                os.dup2(sink.fileno(), 2)
-        _quiet_state["depth"] += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_state["depth"] -= 1
-            if _quiet_state["depth"] == 0:
-                os.dup2(_quiet_state["stderr"], 2)
-                os.close(_quiet_state["stderr"])
-
-
 def suffix_of(path: str | Path) -> str:
     """The file's suffix in lower case, with ".nii.gz" as one."""
     name = Path(path).name.lower()
@@ -212,94 +183,6 @@ def suffix_of(path: str | Path) -> str:
 def stem_of(path: str | Path) -> str:
     """The file's name without its suffix, with ".nii.gz" as one."""
     return Path(path).name[: -len(suffix_of(path)) or None]
-
-
-def _dicom_numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> np.ndarray | None:
-    """The numbers of a DICOM tag, or None when the tag is absent or does not hold ``count`` of them."""
-    if not reader.HasMetaDataKey(tag):
-        return None
-    try:
-        numbers = np.array([float(part) for part in reader.GetMetaData(tag).split("\\")])
-    except ValueError:
-        return None
-    return numbers if len(numbers) == count else None
-
-
-def is_dicom_name(path: Path) -> bool:
-    """DICOM files are called *.dcm or *.IMA, have no suffix, or end in a number of their UID."""
-    suffix = path.suffix.lower()
-    return suffix in (".dcm", ".ima", "") or suffix[1:].isdigit()
-
-
-def has_dicom_mark(path: Path) -> bool:
-    """Whether a file says that it is DICOM: "DICM" after 128 bytes (DICOM PS3.10, section 7.1)."""
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def _read_dicom(folder: Path) -> sitk.Image:
-    """One DICOM series (a folder, or a single file) as an image; its geometry comes from every slice's own tags.
-
-    The tags are read here because GDCM falls back to a spacing of 1 mm when a file lacks its SOP class, as anonymised ones do.
-    """
-    listed = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    names = [p for p in listed if is_dicom_name(p) and p.is_file() and not p.name.startswith(".")]
-    if not names:
-        raise DataError(
-            folder, "no DICOM file was found in this folder", "Give a folder that holds the .dcm files of one series."
-        )
-    slices, series = [], set()
-    for name in names:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(name))
-        try:
-            with _quiet_itk():
-                reader.ReadImageInformation()
-        except RuntimeError as error:
-            raise DataError(
-                name, "cannot be read as DICOM", "Fetch or export the file again, or take it out of the folder."
-            ) from error
-        series.add(reader.GetMetaData("0020|000e").strip() if reader.HasMetaDataKey("0020|000e") else "")
-        position, cosines = _dicom_numbers(reader, "0020|0032", 3), _dicom_numbers(reader, "0020|0037", 6)
-        spacing = _dicom_numbers(reader, "0028|0030", 2)
-        if position is None or cosines is None or spacing is None:
-            raise DataError(
-                name, "lacks its position, orientation or pixel spacing", "Export the series again with these DICOM tags."
-            )
-        if slices and not (np.allclose(cosines, slices[0][2], atol=1e-3) and np.allclose(spacing, slices[0][3], rtol=1e-3)):
-            raise DataError(
-                name,
-                "its orientation or pixel spacing differs from that of the other slices",
-                "Take it out of the folder: one folder holds the parallel slices of one series.",
-            )
-        slices.append((name, position, cosines, spacing))
-    if len(series) > 1:
-        raise DataError(
-            folder, f"the folder mixes {len(series)} DICOM series", "Put each series in a folder of its own and give one of them."
-        )
-    along_row, along_column = slices[0][2][:3], slices[0][2][3:]  # unit vectors of increasing column and row number
-    normal = np.cross(along_row, along_column)
-    slices.sort(key=lambda one: float(one[1] @ normal))
-    steps = np.diff([one[1] @ normal for one in slices])
-    if len(steps) and (steps.min() <= 0.01 or steps.max() - steps.min() > 0.1 * np.median(steps)):
-        raise DataError(
-            folder,
-            f"its slices lie {steps.min():.2f} to {steps.max():.2f} mm apart",
-            "Slices are missing or doubled: export the series again.",
-        )
-    try:
-        with _quiet_itk():
-            image = sitk.ReadImage([str(one[0]) for one in slices])
-    except RuntimeError as error:
-        raise DataError(folder, "its slices differ in size or cannot be decoded", "Export the series again.") from error
-    row_mm, column_mm = slices[0][3]
-    # A single slice tells its extent only by its tags: distance to the next slice, or else its own thickness.
-    alone = [_dicom_numbers(reader, tag, 1) for tag in ("0018|0088", "0018|0050")]
-    slice_mm = float(np.median(steps)) if len(steps) else next((float(n[0]) for n in alone if n is not None and n[0] > 0), 1.0)
-    image.SetSpacing((column_mm, row_mm, slice_mm))
-    image.SetOrigin(slices[0][1].tolist())
-    image.SetDirection(np.stack([along_row, along_column, normal], axis=1).reshape(-1).tolist())
-    return image
 
 
 def read_picture(path: str | Path) -> np.ndarray:
@@ -335,12 +218,12 @@ def _read_image(path: Path) -> sitk.Image:
         if not path.exists():
             raise DataError(path, "the file does not exist", "Check the path.")
         if path.is_dir() or is_dicom_name(path):
-            return _read_dicom(path)
+            return read_series_image(path)
         if suffix_of(path) in PICTURE_SUFFIXES:
             picture = np.ascontiguousarray(read_picture(path))
             return to_image(Volume(picture[None], PNG_SLICE_SPACING_MM, (0.0, 0.0, 0.0), kit_direction()))
         check_whole(path)
-        with _quiet_itk():
+        with quiet_itk():
             return sitk.ReadImage(str(path))
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
@@ -508,7 +391,7 @@ def write_volume(volume: Volume, path: str | Path) -> Path:
     with atomic_path(path) as partial:
         failed = DataError(path, "cannot be written", "Is the disk full, or the folder read-only?")
         try:
-            with _quiet_itk():
+            with quiet_itk():
                 sitk.WriteImage(image, str(partial), useCompression=True)
             # ITK does not notice when a full disk cuts a NIfTI or NRRD file short: read it back.
             back = sitk.GetArrayFromImage(_read_image(partial))

@@ -76,6 +76,22 @@ def test_a_phantom_of_discs(tmp_path: Path) -> None:
     assert sitk.ReadImage(str(out / "01" / "01_wat.nii.gz")).GetSpacing() == (2.5, 2.5, 2.5)
 
 
+def test_phantom_studies_and_their_check(tmp_path: Path) -> None:
+    out = tmp_path / "rsna"
+    said = kit("data", "phantom", "--kind", "rsna", "--size", "small", "--patients", "1", "--jobs", "1", "--out", str(out))
+    assert said.returncode == 0 and str(out) in said.stdout, said.stderr
+    assert len(list(out.glob("train_images/*/*"))) == 3
+    said = kit("data", "verify", str(out))
+    assert said.returncode == 0 and said.stdout.strip() == f"{out}: all is well"
+    next(out.glob("train_images/*/*/1.dcm")).unlink()
+    points = out / "train_label_coordinates.csv"
+    lines = points.read_text().splitlines()
+    points.write_text("\n".join([lines[0], lines[1].replace("L1/L2", "L9"), *lines[2:]]) + "\n")
+    said = kit("data", "verify", str(out), "--kind", "rsna")
+    assert said.returncode == 1
+    assert "error    train_label_coordinates.csv row 2: unknown level: 'L9' is no known level. Known are l1_l2" in said.stdout
+
+
 def assert_one_line_error(said: subprocess.CompletedProcess, *wanted: str) -> None:
     assert said.returncode == 1, said.stdout + said.stderr
     errors = [line for line in said.stderr.splitlines() if line.startswith("error: ")]

@@ -6,16 +6,25 @@ import re
 import pandas as pd
 import pytest
 
-from spider_utils.data.manifest import known_manifests, load_manifest, manifest_folder, read_manifest
+from spider_utils.data.manifest import fetch, known_manifests, load_manifest, manifest_folder, read_manifest
 from spider_utils.errors import DataError, KitError
 from spider_utils.runtime import PROFILES
 from spider_utils.workflow import PHANTOM_SEED
 
 
 def test_known_names_and_unknown_name():
-    assert known_manifests() == ["phantom", "spider", "spider-2d"]
-    with pytest.raises(KitError, match=r"unknown data set 'spyder'.*phantom, spider, spider-2d"):
+    assert known_manifests() == ["phantom", "rsna", "spider", "spider-2d"]
+    with pytest.raises(KitError, match=r"unknown data set 'spyder'.*phantom, rsna, spider, spider-2d"):
         load_manifest("spyder")
+
+
+def test_data_with_rules_of_their_own_are_fetched_by_hand(tmp_path):
+    manifest = load_manifest("rsna")
+    assert (manifest.kind, manifest.layout, manifest.files) == ("by hand", "rsna", ())
+    assert "never redistribute" in manifest.licence
+    with pytest.raises(KitError, match=r"'rsna' cannot be fetched by the kit: accept its rules .* at https://www\.kaggle\.com/"):
+        fetch("rsna", tmp_path / "rsna")
+    assert not (tmp_path / "rsna").exists()
 
 
 def test_spider_manifest_has_the_published_sums_and_addresses():

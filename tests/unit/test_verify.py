@@ -289,8 +289,8 @@ def test_kind_is_found_out_or_refused(root, tmp_path_factory):
     for kind in (None, "spider", "spider-2d"):
         with pytest.raises(DataError, match="does not exist"):
             verify(kind, empty / "nowhere")
-    with pytest.raises(KitError, match=r"unknown kind of data 'rsna'\. Known are: phantom, spider, spider-2d"):
-        verify("rsna", root)
+    with pytest.raises(KitError, match=r"unknown kind of data 'brats'\. Known are: phantom, spider, spider-2d, rsna"):
+        verify("brats", root)
 
 
 # ---- the released 2D slices -------------------------------------------------------------------------------------------

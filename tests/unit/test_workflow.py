@@ -62,6 +62,15 @@ def test_phantom_store_and_run_are_made_once(workspace: Workspace) -> None:
     assert stamps(workspace.home / "data" / "phantom-smoke" / "images") == before
 
 
+def test_the_phantom_studies_are_made_once_and_again_for_other_settings(workspace: Workspace) -> None:
+    first = Workspace(replace(TINY, rsna_studies=1), "phantom", "", workspace.home)
+    before, folder = first.rsna().state(), workspace.home / "data" / "phantom-rsna-smoke"
+    assert first.rsna().root == folder and first.rsna().state() == before and len(first.rsna().samples) == 25
+    other = Workspace(replace(TINY, rsna_studies=2), "spider", "x", workspace.home)
+    assert other.rsna().samples["study"].nunique() == 2
+    assert other.rsna(folder).root == folder
+
+
 def test_the_disc_phantom_is_made_once_and_again_for_other_settings(workspace: Workspace) -> None:
     first = Workspace(replace(TINY, disc_patients=1, disc_voxel_mm=4.0), "phantom", "", workspace.home)
     before, folder = first.discs().state(), workspace.home / "data" / "phantom-ivd-smoke"

@@ -1,0 +1,82 @@
+"""Write slices as DICOM files (MR Image Storage, 16 bit), with the geometry in their tags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from spider_utils.data.dicom import quiet_itk
+from spider_utils.errors import DataError
+
+MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
+PACKINGS = (None, "JPEG2000", "JPEG")  # as SimpleITK calls them; both are lossless
+
+
+@dataclass(frozen=True)
+class SliceGeometry:
+    """Where a slice lies: LPS position (mm) of its first pixel, direction cosines along columns and rows, spacings in mm.
+
+    Attributes:
+        position: centre of the first pixel.
+        along_row: unit vector in which column numbers grow; along_column: in which row numbers grow.
+        pixel_mm: between rows, between columns.
+        thickness_mm, gap_mm: of the slice, and from its middle to the next one's.
+    """
+
+    position: np.ndarray
+    along_row: np.ndarray
+    along_column: np.ndarray
+    pixel_mm: tuple[float, float]
+    thickness_mm: float
+    gap_mm: float
+
+
+def write_slice(
+    path: Path, pixels: np.ndarray, geometry: SliceGeometry, tags: dict[str, str], packing: str | None = "JPEG2000"
+) -> None:
+    """Write one slice.
+
+    Args:
+        path: the .dcm file.
+        pixels: uint16 (rows, columns).
+        geometry: where it lies.
+        tags: more tags, "gggg|eeee" -> text: UIDs, instance number, descriptions. Dates that are left out would be today's.
+        packing: one of PACKINGS; None leaves the pixels plain.
+
+    Raises:
+        ValueError: pixels of another type.
+        DataError: the file cannot be written.
+    """
+    if pixels.dtype != np.uint16 or pixels.ndim != 2:
+        raise ValueError(f"a slice must be a uint16 picture, not {pixels.dtype} of {pixels.ndim} dimensions")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(pixels[None]))
+    image.SetSpacing((float(geometry.pixel_mm[1]), float(geometry.pixel_mm[0]), float(geometry.gap_mm)))
+    image.SetOrigin([round(float(value), 6) for value in geometry.position])
+    normal = np.cross(geometry.along_row, geometry.along_column)
+    image.SetDirection(np.stack([geometry.along_row, geometry.along_column, normal], axis=1).reshape(-1).tolist())
+    own = {
+        "0008|0016": MR_IMAGE_STORAGE,
+        "0008|0060": "MR",
+        "0018|0050": f"{geometry.thickness_mm:g}",
+        "0018|0088": f"{geometry.gap_mm:g}",
+        # SimpleITK writes these now and then by itself: always, so that the same slice gives the same bytes.
+        "0028|1052": "0",
+        "0028|1053": "1",
+        "0028|1054": "US",
+    }
+    for tag, value in (own | tags).items():
+        image.SetMetaData(tag, value)
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(path))
+    writer.KeepOriginalImageUIDOn()
+    if packing is not None:
+        writer.SetCompressor(packing)
+        writer.UseCompressionOn()
+    try:
+        with quiet_itk():
+            writer.Execute(image)
+    except RuntimeError as error:
+        raise DataError(path, "cannot be written", "Is the disk full, or the folder read-only?") from error

@@ -1,0 +1,107 @@
+"""The score of the RSNA 2024 Lumbar Spine Degenerative Classification challenge: a log loss weighted by severity.
+
+As its evaluation page defines it: a log loss each for spinal canal stenosis, foraminal narrowing and subarticular stenosis, in
+which a row weighs 1 (normal or mild), 2 (moderate) or 4 (severe); a fourth one for "is there any severe spinal canal stenosis in
+this study", predicted by the highest probability of severe over the study's levels and weighing as its heaviest level; and
+the mean of the four. Rows without a severity count in none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+WEIGHTS = (1.0, 2.0, 4.0)  # of Normal/Mild, Moderate, Severe
+GROUPS = {  # words by which a condition is known
+    "spinal": "spinal_canal_stenosis",
+    "foraminal": "neural_foraminal_narrowing",
+    "subarticular": "subarticular_stenosis",
+}
+PROBABILITIES = ("normal_mild", "moderate", "severe")  # columns of a prediction, as in the challenge's submissions
+
+
+@dataclass(frozen=True)
+class WeightedLogLoss:
+    """The score and its four parts; lower is better, 0 is the best.
+
+    Attributes:
+        spinal, foraminal, subarticular: of the three groups of conditions.
+        any_severe_spinal: of the study-wise question.
+        mean: of the four parts: the challenge's score.
+        rows: how many rows were scored.
+    """
+
+    spinal: float
+    foraminal: float
+    subarticular: float
+    any_severe_spinal: float
+    mean: float
+    rows: int
+
+
+def log_loss(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> float:
+    """Weighted mean of -log of the probability of the true class.
+
+    Args:
+        truth: (n,) true class numbers.
+        probabilities: (n, classes), each row adding up to 1.
+        weights: (n,) positive.
+
+    Returns:
+        The loss in nats. A probability of 0 counts as the smallest step above it in float64, as in scikit-learn, so that the loss
+        stays finite.
+    """
+    smallest = np.finfo(np.float64).eps
+    given = np.clip(probabilities[np.arange(len(truth)), truth], smallest, 1 - smallest)
+    return float(np.average(-np.log(given), weights=weights))
+
+
+def weighted_log_loss(labels: pd.DataFrame, predictions: pd.DataFrame, any_severe_weight: float = 1.0) -> WeightedLogLoss:
+    """Score predictions as the challenge does.
+
+    Args:
+        labels: a row a study, condition and level: study, condition, level, grade (0, 1, 2; NaN rows are not scored), as in
+            data.rsna_tables.RsnaTables.labels.
+        predictions: study, condition, level, and one column a severity (PROBABILITIES). A row for every label with a grade; rows
+            that nobody labelled are not scored. Rows are divided by their sum.
+        any_severe_weight: weight of the fourth part in the mean; 1 in the challenge.
+
+    Returns:
+        WeightedLogLoss.
+
+    Raises:
+        ValueError: a label has no prediction or two, probabilities are negative, not finite or all 0 in a row, or a group of
+            conditions has no label.
+    """
+    keys = ["study", "condition", "level"]
+    labels = labels[labels["grade"].notna()]
+    for table, name in ((labels, "label"), (predictions, "prediction")):
+        twins = table[table.duplicated(keys)]
+        if len(twins):
+            raise ValueError(f"{len(twins)} {name}s come twice, such as {', '.join(map(str, twins[keys].iloc[0]))}")
+    table = labels.merge(predictions[[*keys, *PROBABILITIES]], on=keys, how="left", indicator="found")
+    bare = table[table["found"] == "left_only"]
+    if len(bare):
+        raise ValueError(f"{len(bare)} labels have no prediction, such as {', '.join(map(str, bare[keys].iloc[0]))}")
+    given = table[list(PROBABILITIES)].to_numpy(np.float64)
+    if not np.isfinite(given).all() or (given < 0).any() or (given.sum(axis=1) <= 0).any():
+        raise ValueError("probabilities must be finite, 0 or more, and not all 0 in a row")
+    given = given / given.sum(axis=1, keepdims=True)
+    grade = table["grade"].to_numpy().astype(int)
+    weight = np.asarray(WEIGHTS)[grade]
+    parts = {}
+    for name, words in GROUPS.items():
+        rows = table["condition"].str.contains(words, regex=False).to_numpy()
+        if not rows.any():
+            raise ValueError(f"no label of '{words}': the score is a mean over all three groups of conditions")
+        parts[name] = log_loss(grade[rows], given[rows], weight[rows])
+    spinal = table["condition"].str.contains(GROUPS["spinal"], regex=False).to_numpy()
+    by_study = pd.DataFrame({"truth": grade == 2, "severe": given[:, 2], "weight": weight})[spinal]
+    by_study = by_study.groupby(table.loc[spinal, "study"].to_numpy()).max()
+    severe = by_study["severe"].to_numpy()
+    truth = by_study["truth"].to_numpy().astype(int)
+    parts["any_severe_spinal"] = log_loss(truth, np.stack([1 - severe, severe], axis=1), by_study["weight"].to_numpy())
+    mean = float(np.average(list(parts.values()), weights=(1.0, 1.0, 1.0, any_severe_weight)))
+    return WeightedLogLoss(**parts, mean=mean, rows=len(table))
