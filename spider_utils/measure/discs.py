@@ -58,6 +58,8 @@ def space_between(above: Block | None, below: Block | None, disc: Part | None) -
     Raises:
         NotMeasurable: an endplate is missing, and so is the disc.
     """
+    if disc is not None and (disc.cut_above or disc.cut_below):
+        raise NotMeasurable("the picture cuts the disc")
     upper = above.lower if above else None
     lower = below.upper if below else None
     outlines = [above.outline if upper else None, below.outline if lower else None]

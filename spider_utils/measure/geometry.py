@@ -16,7 +16,7 @@ from scipy.spatial import ConvexHull, QhullError
 _ROUND_MM = 1.5  # corners are rounded so far: walls are followed from further away
 _WALL_SHARE, _WALL_REACH = 0.3, 0.2  # a wall is followed over this share of the height, within that share of the depth
 _RIM_SHARE = 0.35  # of a body's depth in front and behind, where an endplate touches its line
-_BAND_MM = 0.6  # points as near to the line as this count as touching
+_BAND_MM = 0.25  # points as near to the line as this count as touching: more, and it would sink into rounded rims
 _STRIP_MM = 2.0  # half width of the strip over which the place of a surface is averaged
 _SURFACE_MM = 1.5  # points of a surface within a strip lie in such a layer
 
@@ -148,7 +148,7 @@ def tangent_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
     (x1, y1), (x0, y0) = over[0]
     slope = (y1 - y0) / (x1 - x0)
     offset = y0 - slope * x0
-    for _ in range(4):  # outermost pixels stand out by half a pixel: the mean of those along the rims does not
+    for _ in range(8):  # outermost pixels stand out by half a pixel: the mean of those along the rims does not
         used = (front | rear) & (np.abs(y - slope * x - offset) < _BAND_MM)
         if min((used & front).sum(), (used & rear).sum()) < 2:
             break

@@ -15,9 +15,12 @@ import numpy as np
 
 from spider_utils.measure.discs import Space
 from spider_utils.measure.geometry import NotMeasurable
+from spider_utils.measure.sheet import Part
 
 HERNIA_MM, BULGE_MM = 3.0, 1.0  # least height behind the line
+FOCAL_MM = 1.5  # a herniation stands out of the bulge beside it by so much
 _CIRCUMFERENCE = 0.25  # of the disc's: what is wider is no herniation
+_BESIDE = 25  # percentile of the heights across the disc that no herniation reaches
 _BEYOND_MM = 10.0  # a hernia slides so far above or below the disc space at most; more is another structure
 
 
@@ -35,13 +38,12 @@ class Displacement:
     """What a disc's outline says.
 
     Attributes:
-        height: mm behind the line at the worst place; ``top`` is that place.
-        bulge: mm behind the line that all of the posterior wall reaches (median over planes); equal to ``height`` in a single one.
-        width: mm from side to side over which more than half of ``height`` is reached.
+        top: the worst place; its height is the overhang.
+        bulge: mm behind the line that the posterior wall reaches beside the worst place (lower quartile over planes).
+        width: mm from side to side where the disc stands out by more than half as much as at the worst place.
         herniated, bulging: presence.
     """
 
-    height: float
     top: Overhang
     bulge: float
     width: float
@@ -49,49 +51,57 @@ class Displacement:
     bulging: bool
 
 
-def overhang(space: Space, aside: float = 0.0) -> Overhang:
-    """The disc's highest point behind the line between the posterior corners of its endplates, in one sagittal plane.
+def overhang(space: Space, disc: Part, aside: float = 0.0) -> Overhang:
+    """A disc's highest point behind the line between the posterior corners of its endplates, in one sagittal plane.
 
     Height is the distance from that line, in mm; negative when the whole disc lies in front of it.
 
+    Args:
+        space: of the mid-sagittal plane, whose line is carried sideways.
+        disc: in the plane that is asked for.
+        aside: mm that this plane lies beside the mid-sagittal one.
+
     Raises:
-        NotMeasurable: the disc is missing.
+        NotMeasurable: nothing of the disc lies near the line.
     """
-    if space.disc is None:
-        raise NotMeasurable("the disc is missing")
     down = space.lower.back - space.upper.back
     length = np.linalg.norm(down)
     if length < 1e-6:
         raise NotMeasurable("the posterior corners coincide")
     down = down / length
     behind = np.array([-down[1], down[0]])  # backwards where ``down`` points down
-    points = space.disc.outline - space.upper.back
+    points = disc.outline - space.upper.back
     along = points @ down
     seen = (along > -_BEYOND_MM) & (along < length + _BEYOND_MM)
     if not seen.any():
         raise NotMeasurable("the disc does not lie between its endplates")
     heights = np.where(seen, points @ behind, -np.inf)
     at = int(heights.argmax())
-    return Overhang(aside, float(heights[at]), space.disc.outline[at])
+    return Overhang(aside, float(heights[at]), disc.outline[at])
 
 
 def displacement(planes: Sequence[Overhang], step_mm: float, width_mm: float, depth_mm: float) -> Displacement:
     """Bulge and herniation from the overhang in parallel sagittal planes.
 
+    In several planes a herniation is focal: it stands out of the wall beside it by 1.5 mm, over less than a quarter of the
+    circumference, and reaches 3 mm behind the line; a bulge reaches 1 mm. In a single plane 3 mm part herniation from bulge.
+
     Args:
         planes: one a plane, side by side; a single one for a single slice.
         step_mm: distance of neighbouring planes.
-        width_mm, depth_mm: of the disc, for its circumference (an ellipse's); NaN counts as wide enough.
+        width_mm, depth_mm: of the disc, for its circumference (an ellipse's).
 
     Raises:
         NotMeasurable: there is no plane.
     """
     if not planes:
-        raise NotMeasurable("no plane shows the posterior corners of the endplates")
+        raise NotMeasurable("no plane shows the disc behind its endplates")
     heights = np.array([plane.height for plane in planes])
-    peak = planes[int(heights.argmax())]
-    wide = float((heights > peak.height / 2).sum() * step_mm)
-    around = math.pi * (width_mm + depth_mm) / 2
-    herniated = peak.height >= HERNIA_MM and not (len(planes) > 1 and wide > _CIRCUMFERENCE * around)
-    bulge = float(np.median(heights))
-    return Displacement(peak.height, peak, bulge, wide, herniated, bulge >= BULGE_MM and not (herniated and len(planes) == 1))
+    top = planes[int(heights.argmax())]
+    if len(planes) == 1:
+        herniated = top.height >= HERNIA_MM
+        return Displacement(top, top.height, 0.0, herniated, top.height >= BULGE_MM and not herniated)
+    bulge = float(np.percentile(heights, _BESIDE))
+    width = float((heights > (top.height + bulge) / 2).sum() * step_mm)
+    focal = top.height - bulge >= FOCAL_MM and width < _CIRCUMFERENCE * math.pi * (width_mm + depth_mm) / 2
+    return Displacement(top, bulge, width, top.height >= HERNIA_MM and focal, bulge >= BULGE_MM)

@@ -223,24 +223,20 @@ class _Report:
                 raise NotMeasurable("the heights of the disc, or those of both bodies beside it, are missing")
             return disc_height_index(heights, *beside)
 
-        def lower_plate() -> Endplate:
-            plate = space_or_why().lower
-            return plate
-
         add("disc height index", index)
-        depth = add("disc depth", lambda: disc_depth(space_or_why()))
-        width = add("disc width", lambda: self._disc_width(label))
+        add("disc depth", lambda: disc_depth(space_or_why()))
+        add("disc width", lambda: self._disc_width(label))
         add("disc angle", lambda: disc_angle(space_or_why()))
         add("segment angle", lambda: self._segment_angle(number, space_or_why()))
         slipped = add("slip", lambda: self._slip(space_or_why()))
-        add("slip grade", lambda: self._grade(slipped, lower_plate()))
+        add("slip grade", lambda: self._grade(slipped, space_or_why().lower))
         add("canal diameter", lambda: sac_diameter(*self._canal(), space_or_why().centre, space_or_why().along))
         add(
             "canal diameter narrowest",
             lambda: narrowest_diameter(*self._canal(), space_or_why().upper.back, space_or_why().lower.back),
         )
         add("canal area", lambda: sac_area(self.spine, self._canal()[1], space_or_why().centre, space_or_why().along))
-        self._displacement_rows(number, add, width, depth)
+        self._displacement_rows(number, add, space_or_why)
         if self.image is not None:
             self._signal_rows(number, add, space_or_why)
 
@@ -272,34 +268,34 @@ class _Report:
             raise NotMeasurable("the slip is not measurable")
         return meyerding_grade(slipped, plate.length)
 
-    def _planes(self, number: int) -> list[Overhang]:
-        """Overhang of a disc in sagittal planes a slice apart, as far as its posterior corners are seen."""
+    def _planes(self, number: int, space: Space, width: float) -> list[Overhang]:
+        """Overhang of a disc in sagittal planes a slice apart."""
         step = self.spine.spacing[0]
-        beside = 0 if self.spine.flat else int(_SIDE_MM / step)
+        beside = 0 if self.spine.flat else int(min(_SIDE_MM, width / 4) / step)
         found = []
         for aside in np.arange(-beside, beside + 1) * step:
-            blocks = []
-            for bone in (number, number - 1):
-                part = self._body_part(bone, aside) if bone in self.bones else None
-                blocks.append(self._block(bone, part))
+            disc = self.spine.part(DISCS + number, aside)
             try:
-                found.append(overhang(space_between(*blocks, self.spine.part(DISCS + number, aside)), float(aside)))
+                if disc is not None:
+                    found.append(overhang(space, disc, float(aside)))
             except NotMeasurable:
                 continue
         return found
 
-    def _displacement_rows(self, number: int, add: Callable, width: float | None, depth: float | None) -> None:
-        names = ("overhang", "bulge", "bulging", "herniated", "hernia width")
+    def _displacement_rows(self, number: int, add: Callable, space_or_why: Callable[[], Space]) -> None:
+        label, found = DISCS + number, None
 
         def judged() -> tuple[float, ...]:
-            if number not in self.discs:
-                raise NotMeasurable("the disc is missing")
             nonlocal found
-            found = displacement(self._planes(number), float(self.spine.spacing[0]), width or np.nan, depth or np.nan)
-            return found.height, found.bulge, found.bulging, found.herniated, found.width
+            space = space_or_why()
+            if space.disc is None:
+                raise NotMeasurable("the disc is missing")
+            slices = self.spine.boxes[label][0]
+            width = float((slices.stop - slices.start) * self.spine.spacing[0])
+            found = displacement(self._planes(number, space, width), float(self.spine.spacing[0]), width, disc_depth(space))
+            return found.top.height, found.bulge, found.bulging, found.herniated, found.width
 
-        found = None
-        add(names, judged)
+        add(("overhang", "bulge", "bulging", "herniated", "hernia width"), judged)
         if found is not None and found.herniated:
             place = self.spine.places(found.top.top[None], found.top.aside)[0]
             add(tuple(f"hernia top {axis}" for axis in ("slice", "row", "column")), lambda: tuple(place))
