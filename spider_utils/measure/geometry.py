@@ -14,9 +14,10 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 _ROUND_MM = 1.5  # corners are rounded so far: walls are followed from further away
-_WALL_SHARE, _WALL_REACH = 0.3, 0.2  # a wall is followed over this share of the height, within that share of the depth
+_WALL_SHARE, _WALL_MM = 0.3, 1.0  # a wall is followed over this share of the height; its points lie in such a layer
 _RIM_SHARE = 0.35  # of a body's depth in front and behind, where an endplate touches its line
 _BAND_MM = 0.25  # points as near to the line as this count as touching: more, and it would sink into rounded rims
+_LEAST_MM = 5.0  # no endplate is shorter
 _STRIP_MM = 2.0  # half width of the strip over which the place of a surface is averaged
 _SURFACE_MM = 1.5  # points of a surface within a strip lie in such a layer
 
@@ -169,16 +170,18 @@ def _endplate(points: np.ndarray, up: np.ndarray, height: float) -> Endplate | N
     near = (depth > _ROUND_MM) & (depth < _ROUND_MM + _WALL_SHARE * height)
     if not near.any():
         return None
-    ends, reach = (x[near].min(), x[near].max()), _WALL_REACH * np.ptp(x[near])
+    depth_mm = (depth[near] - _ROUND_MM).astype(int)  # each mm of a wall has its outermost points; what lies inside is a hollow
     corners = []
-    for end in ends:
-        wall = near & (np.abs(x - end) < reach)
+    for way in (-1, 1):
+        outermost = ndimage.maximum(way * x[near], depth_mm, np.arange(depth_mm.max() + 1))
+        wall = np.zeros(len(x), bool)
+        wall[near] = way * x[near] > outermost[depth_mm] - _WALL_MM
         if wall.sum() < 4:
             return None
         lean, place = _straight(y[wall], x[wall])  # wall: x = lean y + place
         at = (lean * offset + place) / (1 - lean * slope)
         corners.append(at * back + (slope * at + offset) * up)
-    return Endplate(*corners)
+    return Endplate(*corners) if (corners[1] - corners[0]) @ back >= _LEAST_MM else None
 
 
 def body_block(points: np.ndarray, hint: np.ndarray, cut_above: bool = False, cut_below: bool = False) -> Block | None:

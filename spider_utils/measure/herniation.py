@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spider_utils.measure.alignment import SLIP_MM, slip
 from spider_utils.measure.discs import Space
-from spider_utils.measure.geometry import NotMeasurable
+from spider_utils.measure.geometry import NotMeasurable, perpendicular
 from spider_utils.measure.sheet import Part
 
 HERNIA_MM, BULGE_MM = 3.0, 1.0  # least height behind the line
@@ -54,7 +55,9 @@ class Displacement:
 def overhang(space: Space, disc: Part, aside: float = 0.0) -> Overhang:
     """A disc's highest point behind the line between the posterior corners of its endplates, in one sagittal plane.
 
-    Height is the distance from that line, in mm; negative when the whole disc lies in front of it.
+    Height is the distance from that line, in mm; negative when the whole disc lies in front of it. Where a vertebra has slipped by
+    3 mm or more the line stands at a right angle on the disc instead, at the corner that lies further back: what a slip uncovers
+    is no displaced disc (a pseudobulge in Fardon et al.).
 
     Args:
         space: of the mid-sagittal plane, whose line is carried sideways.
@@ -64,13 +67,19 @@ def overhang(space: Space, disc: Part, aside: float = 0.0) -> Overhang:
     Raises:
         NotMeasurable: nothing of the disc lies near the line.
     """
-    down = space.lower.back - space.upper.back
-    length = np.linalg.norm(down)
+    origin, down = space.upper.back, space.lower.back - space.upper.back
+    length = float(np.linalg.norm(down))
     if length < 1e-6:
         raise NotMeasurable("the posterior corners coincide")
-    down = down / length
+    slipped = slip(space)
+    if abs(slipped) >= SLIP_MM:
+        down = -perpendicular(space.along)
+        length = float((space.lower.back - space.upper.back) @ down)
+        origin = space.upper.back + max(slipped, 0.0) * space.along
+    else:
+        down = down / length
     behind = np.array([-down[1], down[0]])  # backwards where ``down`` points down
-    points = disc.outline - space.upper.back
+    points = disc.outline - origin
     along = points @ down
     seen = (along > -_BEYOND_MM) & (along < length + _BEYOND_MM)
     if not seen.any():

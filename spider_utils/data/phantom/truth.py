@@ -252,8 +252,13 @@ class _Shapes:
 
     def _overhang(self, disc: Disc) -> float:
         v, w = np.meshgrid(np.arange(0, 14, 0.15) + disc.depth / 2 - 4, np.arange(-12, 10, 0.15))
-        (_, upper), (_, lower) = self._plates(disc.number)
+        plates = self._plates(disc.number)
+        (_, upper), (_, lower) = plates
         line = (lower - upper) / np.linalg.norm(lower - upper)
+        along = _direction(plates[0]) + _direction(plates[1])
+        along /= np.linalg.norm(along)
+        if abs((lower - upper) @ along) >= _SLIP_MM:
+            line, upper = np.array([along[1], -along[0]]), max((lower, upper), key=lambda corner: float(corner @ along))
         best = -np.inf
         for u in np.linspace(-1, 1, 13) * min(_SIDE_MM, disc.width / 4):
             right, down, back = disc.frame.point(u, v, w)
