@@ -58,6 +58,22 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
+class _Course:
+    """How the middle sheet lies in the volume, row by row: it holds the points (middle + turn column, row, column).
+
+    ``rows`` mm; ``middle`` mm; ``lean``: slices a row; ``shift``: mm in columns by which its own columns move from row to row;
+    ``along``: mm along the sheet; ``turn``: tangent of the angle by which the patient is turned about the long axis.
+    """
+
+    rows: np.ndarray
+    middle: np.ndarray
+    lean: np.ndarray
+    shift: np.ndarray
+    along: np.ndarray
+    turn: float
+
+
+@dataclass(frozen=True, eq=False)
 class Spine:
     """A labelled volume (slice, row, column) with its sheets.
 
@@ -116,11 +132,10 @@ class Spine:
         return ndimage.map_coordinates(stack, index, order=1, mode="nearest")
 
     @cached_property
-    def _course(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """Of each row: (slice mm, column mm) of the canal's middle, mm along it; and the tangent of the patient's turn."""
+    def _course(self) -> _Course:
         rows_mm = np.arange(self.mask.shape[1]) * self.spacing[1]
         if self.flat:
-            return np.zeros(len(rows_mm)), np.zeros(len(rows_mm)), rows_mm, 0.0
+            return _Course(rows_mm, *np.zeros((3, len(rows_mm))), rows_mm, 0.0)
         canal = self.mask == CANAL
         per_row = canal.sum(axis=(0, 2))
         discs = {label: box for label, box in self.boxes.items() if label > DISCS}
@@ -147,15 +162,17 @@ class Spine:
         inside = (np.clip(rows_mm, rows.min(), rows.max()) - middle) / scale
         beyond = (rows_mm - middle) / scale - inside
         slice_mm, column_mm = (np.polyval(fit, inside) + np.polyval(np.polyder(fit), inside) * beyond for fit in fits)
-        # Straight back from a disc the canal lies lower or higher in a tilted spine: its sideways course counts in the turn.
-        steps = np.hypot(np.diff(rows_mm), np.diff(slice_mm))
-        return slice_mm, column_mm, np.r_[0.0, np.cumsum(steps)], turn
+        # The sheet's rows at a right angle to its columns: leaning sideways, a turned patient's spine moves forwards or backwards.
+        middle = slice_mm - turn * column_mm
+        lean = np.gradient(middle, rows_mm) if len(rows_mm) > 1 else np.zeros(1)
+        steps = np.diff(rows_mm) * np.hypot(1, (lean[1:] + lean[:-1]) / 2 / np.hypot(1, turn))
+        shift = -turn * (middle - middle[len(middle) // 2]) / (1 + turn**2)
+        return _Course(rows_mm, middle, lean, shift, np.r_[0.0, np.cumsum(steps)], turn)
 
     @property
     def step_mm(self) -> tuple[float, float]:
         """Distance of rows and columns of a sheet."""
-        turn = self._course[3]
-        return float(self.spacing[1]), float(self.spacing[2] * np.hypot(1, turn))
+        return float(self.spacing[1]), float(self.spacing[2] * np.hypot(1, self._course.turn))
 
     def places(self, points: np.ndarray, aside_mm: float = 0.0) -> np.ndarray:
         """Where points (n, 2) of a sheet, in mm (down, back), lie in the volume: (n, 3) mm (slice, row, column).
@@ -163,20 +180,25 @@ class Spine:
         Args:
             aside_mm: of a sheet parallel to the middle one, so far towards higher slices.
         """
-        slice_mm, column_mm, along, turn = self._course
-        rows_mm = np.interp(points[:, 0], along, np.arange(len(along)) * self.spacing[1])
-        columns = points[:, 1] / np.hypot(1, turn)
-        middle = np.interp(points[:, 0], along, slice_mm) + turn * (columns - np.interp(points[:, 0], along, column_mm))
-        return np.stack([middle + aside_mm, rows_mm, columns], axis=1)
+        course = self._course
+        rows, middle, lean, shift = (
+            np.interp(points[:, 0], course.along, values) for values in (course.rows, course.middle, course.lean, course.shift)
+        )
+        columns = points[:, 1] / np.hypot(1, course.turn) + shift
+        aside = aside_mm / np.sqrt(1 + lean**2 + course.turn**2)
+        return np.stack(
+            [middle + course.turn * columns + aside, rows - lean * aside, columns - course.turn * aside], axis=1
+        )
 
     def part(self, label: int, aside_mm: float = 0.0) -> Part | None:
         """A label on the sheet, all its pieces but crumbs; None where it is not there."""
         if label not in self.boxes:
             return None
-        step, along = np.array(self.step_mm), self._course[2]
+        step, along = np.array(self.step_mm), self._course.along
         _, rows, columns = self.boxes[label]
-        first = int(np.floor(along[rows.start] / step[0])), columns.start
-        last = int(np.ceil(along[rows.stop - 1] / step[0])), columns.stop - 1
+        shift = self._course.shift[rows] / self.spacing[2]
+        first = int(np.floor(along[rows.start] / step[0])), int(np.floor(columns.start - shift.max()))
+        last = int(np.ceil(along[rows.stop - 1] / step[0])), int(np.ceil(columns.stop - 1 - shift.min()))
         down, back = np.mgrid[first[0] : last[0] + 1, first[1] : last[1] + 1]
         points = np.stack([down.ravel(), back.ravel()], axis=1) * step
         signed = self.signed(label, self.places(points, aside_mm).T.copy()).reshape(down.shape).astype(float)
