@@ -1,7 +1,7 @@
 """Made-up patients measured from their masks, against what their painted shapes measure.
 
-Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (20 minutes on one core). What FILE holds already is
-not done again. With ``--masks FOLDER`` masks that a network made of the patients of a phantom set are measured instead:
+Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (3 minutes on one core). What FILE holds already
+is not done again. With ``--masks FOLDER`` masks that a network made of the patients of a phantom set are measured instead:
 ``python -m tests.measure_phantoms --masks predicted --data data/phantom-quick --out build/measured-predicted.csv``.
 """
 
@@ -24,7 +24,6 @@ from spider_utils.data.phantom.soft import paint_canal, trace
 from spider_utils.data.phantom.truth import truth_of
 from spider_utils.data.volumes import Volume, read_mask
 from spider_utils.evaluation.agreement import agreement
-from spider_utils.labels import convert
 from spider_utils.measure.report import MEASURED, measure
 
 FIRST_SEED = 50_000  # not those that thresholds were chosen on
@@ -37,7 +36,7 @@ SHOWN = (
 
 
 def labelled(anatomy: Anatomy, seed: int, size: str = "full") -> Volume:
-    """A patient's T2 mask in scheme "spider", with every surface as fine as in the course's phantoms, without unlabelled tissues."""
+    """A patient's T2 mask in scheme "spider", surfaces as fine as in the course's phantoms, without unlabelled tissues."""
     protocol = draw_protocols(anatomy, HOSPITALS[seed % len(HOSPITALS)], ("t2",), seed, size=size)[0]
     grid = TissueGrid.empty(*body_box([protocol]), body_spacing([protocol], size))
     paint_canal(grid, anatomy, trace(grid, anatomy))
@@ -50,7 +49,7 @@ def labelled(anatomy: Anatomy, seed: int, size: str = "full") -> Volume:
 
 
 def compared(anatomy: Anatomy, mask: Volume, patient: int, scheme: str = "spider") -> pd.DataFrame:
-    """Measured beside true, a row a label and quantity of the lowest seven levels: ``patient``, ``value``, ``status``, ``truth``."""
+    """Measured beside true, a row a label and quantity of the lowest seven levels: ``value``, ``status``, ``truth``."""
     table = measure(mask.array, mask.spacing, scheme=scheme)
     truth = truth_of(anatomy).rename(columns={"value": "truth"})
     rows = truth.merge(table, on=["label", "quantity"], how="left")

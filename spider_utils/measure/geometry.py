@@ -17,6 +17,7 @@ _ROUND_MM = 1.5  # corners are rounded so far: walls are followed from further a
 _WALL_SHARE, _WALL_MM = 0.3, 1.0  # a wall is followed over this share of the height; its points lie in such a layer
 _RIM_SHARE = 0.35  # of a body's depth in front and behind, where an endplate touches its line
 _BAND_MM = 0.25  # points as near to the line as this count as touching: more, and it would sink into rounded rims
+_STRAY_MM = 3.0  # a wall's continuation does not leave it further
 _LEAST_MM = 5.0  # no endplate is shorter
 _STRIP_MM = 2.0  # half width of the strip over which the place of a surface is averaged
 _SURFACE_MM = 1.5  # points of a surface within a strip lie in such a layer
@@ -179,7 +180,9 @@ def _endplate(points: np.ndarray, up: np.ndarray, height: float) -> Endplate | N
         if wall.sum() < 4:
             return None
         lean, place = _straight(y[wall], x[wall])  # wall: x = lean y + place
-        at = (lean * offset + place) / (1 - lean * slope)
+        at, end = (lean * offset + place) / (1 - lean * slope), float(way * outermost.max())
+        if abs(at - end) > _STRAY_MM:  # too little of the wall is in view to follow it
+            at = end
         corners.append(at * back + (slope * at + offset) * up)
     return Endplate(*corners) if (corners[1] - corners[0]) @ back >= _LEAST_MM else None
 

@@ -55,9 +55,9 @@ class Displacement:
 def overhang(space: Space, disc: Part, aside: float = 0.0) -> Overhang:
     """A disc's highest point behind the line between the posterior corners of its endplates, in one sagittal plane.
 
-    Height is the distance from that line, in mm; negative when the whole disc lies in front of it. Where a vertebra has slipped by
-    3 mm or more the line stands at a right angle on the disc instead, at the corner that lies further back: what a slip uncovers
-    is no displaced disc (a pseudobulge in Fardon et al.).
+    Height is the distance from that line, in mm; negative when the whole disc lies in front of it. Where a vertebra has slipped
+    by 3 mm or more the line stands at a right angle on the disc instead, at the corner that lies further back: what a slip
+    uncovers is no displaced disc (a pseudobulge in Fardon et al.).
 
     Args:
         space: of the mid-sagittal plane, whose line is carried sideways.

@@ -188,7 +188,10 @@ class _Report:
                 raise NotMeasurable("the picture cuts the body")
             return (body.upper.middle + body.lower.middle) / 2, np.array([body.up[1], -body.up[0]])
 
-        add(tuple(f"body height {place}" for place in ("anterior", "middle", "posterior")), lambda: body_heights(self._whole(number)))
+        add(
+            tuple(f"body height {place}" for place in ("anterior", "middle", "posterior")),
+            lambda: body_heights(self._whole(number)),
+        )
         add("body depth", lambda: body_depth(self._whole(number)))
         add("body wedge", lambda: body_wedge(self._whole(number)))
         add("canal diameter at the body", lambda: sac_diameter(*self._canal(), *plane()))
@@ -331,3 +334,16 @@ class _Report:
 
         for name, sacrum in (("lordosis L1 to L5", False), ("lordosis L1 to S1", True)):
             self._add(_SPINE, 0, name, lambda sacrum=sacrum: lordosis(top.upper if top else None, bottom(sacrum)))
+
+
+def format_measurements(table: pd.DataFrame) -> str:
+    """A table of ``measure`` to read: quantities down, levels across from below, then what could not be measured and why."""
+    if not len(table):
+        return "no vertebra and no disc: there is nothing to measure"
+    texts = table.assign(text=[f"{value:.2f}" if np.isfinite(value) else "-" for value in table["value"]])
+    levels, quantities = (list(dict.fromkeys(table[column])) for column in ("level", "quantity"))
+    wide = texts.pivot(index="quantity", columns="level", values="text").loc[quantities, levels].fillna("")
+    wide.index = [f"{quantity} [{UNITS[quantity]}]" for quantity in wide.index]
+    missing = table[table["status"] != MEASURED]
+    reasons = missing.groupby("status", sort=False)["level"].agg(lambda names: ", ".join(dict.fromkeys(names)))
+    return "\n".join([wide.to_string(), *(f"{status} ({names})" for status, names in reasons.items())])

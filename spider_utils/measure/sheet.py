@@ -162,7 +162,7 @@ class Spine:
         inside = (np.clip(rows_mm, rows.min(), rows.max()) - middle) / scale
         beyond = (rows_mm - middle) / scale - inside
         slice_mm, column_mm = (np.polyval(fit, inside) + np.polyval(np.polyder(fit), inside) * beyond for fit in fits)
-        # The sheet's rows at a right angle to its columns: leaning sideways, a turned patient's spine moves forwards or backwards.
+        # The sheet's rows at a right angle to its columns: leaning sideways, a turned spine moves forwards or backwards too.
         middle = slice_mm - turn * column_mm
         lean = np.gradient(middle, rows_mm) if len(rows_mm) > 1 else np.zeros(1)
         steps = np.diff(rows_mm) * np.hypot(1, (lean[1:] + lean[:-1]) / 2 / np.hypot(1, turn))
@@ -186,9 +186,7 @@ class Spine:
         )
         columns = points[:, 1] / np.hypot(1, course.turn) + shift
         aside = aside_mm / np.sqrt(1 + lean**2 + course.turn**2)
-        return np.stack(
-            [middle + course.turn * columns + aside, rows - lean * aside, columns - course.turn * aside], axis=1
-        )
+        return np.stack([middle + course.turn * columns + aside, rows - lean * aside, columns - course.turn * aside], axis=1)
 
     def part(self, label: int, aside_mm: float = 0.0) -> Part | None:
         """A label on the sheet, all its pieces but crumbs; None where it is not there."""

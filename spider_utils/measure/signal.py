@@ -47,7 +47,9 @@ def _ratio(part: float, whole: float, what: str) -> float:
     return part / whole
 
 
-def signal_ratios(space: Space, points: np.ndarray, signal: np.ndarray, canal: Part | None, bodies: list[Part]) -> dict[str, float]:
+def signal_ratios(
+    space: Space, points: np.ndarray, signal: np.ndarray, canal: Part | None, bodies: list[Part]
+) -> dict[str, float]:
     """Mean signal of the nucleus over that of other tissue at the same level, which takes out the coil's brightness.
 
     Over cerebrospinal fluid as in Luoma et al. (Spine 26:680, 2001) and Niemelaeinen et al. (Acta Radiol 49:93, 2008); over the

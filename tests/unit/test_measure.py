@@ -62,7 +62,9 @@ def test_endplates_of_a_quadrilateral_are_its_sides(corners, degrees):
     sides = [np.linalg.norm(true[a] - true[b]) for a, b in ((0, 3), (1, 2))]
     front, middle, back = body_heights(body)
     assert (front, back) == pytest.approx(tuple(sides), abs=0.05) and min(sides) - 1 < middle < max(sides) + 1
-    assert body_depth(body) == pytest.approx(np.mean([np.linalg.norm(true[0] - true[1]), np.linalg.norm(true[2] - true[3])]), abs=0.1)
+    assert body_depth(body) == pytest.approx(
+        np.mean([np.linalg.norm(true[0] - true[1]), np.linalg.norm(true[2] - true[3])]), abs=0.1
+    )
     top, low = ((np.array(corners[b]) - corners[a]).astype(float) for a, b in ((0, 1), (3, 2)))
     wedge = math.degrees(math.atan2(top[0], top[1]) - math.atan2(low[0], low[1]))
     assert body_wedge(body) == pytest.approx(wedge, abs=0.15)

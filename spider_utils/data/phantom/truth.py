@@ -114,7 +114,9 @@ class _Shapes:
         """
         bone = self.anatomy.vertebrae[number - 1]
         b, way = bone.depth / 2, 1 if upper else -1
-        v, w = np.meshgrid(np.arange(-1.15 * b, 1.15 * b, _FINE_MM), way * np.arange(0.3 * bone.height, 0.65 * bone.height, _FINE_MM))
+        v, w = np.meshgrid(
+            np.arange(-1.15 * b, 1.15 * b, _FINE_MM), way * np.arange(0.3 * bone.height, 0.65 * bone.height, _FINE_MM)
+        )
         right, down, back = bone.frame.point(0.0, v, w)
         inside = self._in_body(bone, np.stack([down, back], axis=-1), right)
         columns = np.flatnonzero(inside.any(axis=0))
