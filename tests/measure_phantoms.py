@@ -24,9 +24,10 @@ from spider_utils.data.phantom.soft import paint_canal, trace
 from spider_utils.data.phantom.truth import truth_of
 from spider_utils.data.volumes import Volume, read_mask
 from spider_utils.evaluation.agreement import agreement
+from spider_utils.measure.levels import name_levels
 from spider_utils.measure.report import MEASURED, measure
 
-FIRST_SEED = 50_000  # not those that thresholds were chosen on
+FIRST_SEED = 60_000  # not those that thresholds were chosen on
 SHOWN = (
     "disc height anterior", "disc height middle", "disc height posterior", "disc height index", "disc depth", "disc angle",
     "segment angle", "body height anterior", "body height middle", "body height posterior", "body depth", "body wedge",
@@ -70,7 +71,11 @@ def predicted_masks(masks: Path, data: Path, scheme: str) -> Iterator[pd.DataFra
     for path in sorted(masks.glob("*.mha")):
         patient = int(path.name.split("_")[0])
         seed = int(np.random.SeedSequence([facts["seed"], 2, patient]).generate_state(2)[0])
-        yield compared(make_anatomy(seed), read_mask(path, allow_empty=True), patient, scheme).assign(series=path.stem)
+        mask = read_mask(path, allow_empty=True)
+        if scheme == "structures4":
+            mask = mask.with_array(name_levels(mask.array, mask.spacing).mask)
+        own = "spider" if scheme == "structures4" else scheme
+        yield compared(make_anatomy(seed), mask, patient, own).assign(series=path.stem)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +119,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="seed of the first one")
     parser.add_argument("--masks", type=Path, help="folder of masks of a phantom set to measure instead")
     parser.add_argument("--data", type=Path, default=Path("data/phantom-quick"), help="that phantom set")
-    parser.add_argument("--scheme", default="levels20", help="label scheme of those masks: levels20 or spider")
+    parser.add_argument("--scheme", default="levels20", help="of those masks: levels20, spider or structures4")
     parser.add_argument("--out", type=Path, default=Path("build/measured.csv"), help="table to write, or to go on with")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,8 @@ from spider_utils.measure.geometry import (
 )
 from spider_utils.measure.sheet import Part
 
+_FACING_MM = 6.0  # an endplate lies no further from its disc
+
 
 @dataclass(frozen=True, eq=False)
 class Space:
@@ -53,15 +55,17 @@ def space_between(above: Block | None, below: Block | None, disc: Part | None) -
     """The disc space between two bodies.
 
     SPIDER labels no sacrum: below L5 the disc's own lower face stands for the upper endplate of S1, and likewise wherever the
-    body above or below is missing or cut.
+    body above or below is missing, cut, or far from the disc.
 
     Raises:
         NotMeasurable: an endplate is missing, and so is the disc.
     """
     if disc is not None and (disc.cut_above or disc.cut_below):
         raise NotMeasurable("the picture cuts the disc")
-    upper = above.lower if above else None
-    lower = below.upper if below else None
+    upper, lower = (
+        None if plate is None or (disc is not None and _stranger(plate, disc)) else plate
+        for plate in (above.lower if above else None, below.upper if below else None)
+    )
     outlines = [above.outline if upper else None, below.outline if lower else None]
     own = []
     if upper is None or lower is None:
@@ -78,6 +82,11 @@ def space_between(above: Block | None, below: Block | None, disc: Part | None) -
         if upper is None or lower is None:
             raise NotMeasurable("the disc has no straight face")
     return Space(upper, lower, *outlines, disc, tuple(own))
+
+
+def _stranger(plate: Endplate, disc: Part) -> bool:
+    """Whether an endplate is not the disc's own: a mask may skip a level."""
+    return float(np.linalg.norm(disc.outline - plate.middle, axis=1).min()) > _FACING_MM
 
 
 def disc_heights(space: Space) -> tuple[float, float, float]:

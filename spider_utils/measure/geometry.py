@@ -17,7 +17,7 @@ _ROUND_MM = 1.5  # corners are rounded so far: walls are followed from further a
 _WALL_SHARE, _WALL_MM = 0.3, 1.0  # a wall is followed over this share of the height; its points lie in such a layer
 _RIM_SHARE = 0.35  # of a body's depth in front and behind, where an endplate touches its line
 _BAND_MM = 0.25  # points as near to the line as this count as touching: more, and it would sink into rounded rims
-_STRAY_MM = 3.0  # a wall's continuation does not leave it further
+_STRAY_MM = 1.2  # a corner lies no further in front of or behind the last of the wall
 _LEAST_MM = 5.0  # no endplate is shorter
 _STRIP_MM = 2.0  # half width of the strip over which the place of a surface is averaged
 _SURFACE_MM = 1.5  # points of a surface within a strip lie in such a layer
@@ -125,7 +125,7 @@ def _straight(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def tangent_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
-    """The line y = slope x + offset that lies on a hollow endplate as a ruler does: on its front and on its rear rim.
+    """The line y = slope x + offset that lies on an endplate's rims, one in front and one behind, as a ruler on a hollow one does.
 
     Args:
         x: (n,) mm from front to back of points on the endplate's side of a body; y: (n,) mm, growing away from the body.
@@ -137,11 +137,11 @@ def tangent_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
     front, rear = x < low + _RIM_SHARE * (high - low), x > high - _RIM_SHARE * (high - low)
     if front.sum() < 2 or rear.sum() < 2:
         return None
-    points = np.stack([x, y], axis=1)
+    points = np.stack([x, y], axis=1)[front | rear]  # whether hollow or humped, the middle has no say
     try:
         corners = points[ConvexHull(points).vertices]
     except QhullError:  # all points on one line
-        return _straight(x, y)
+        return _straight(*points.T)
     corners = np.concatenate([corners, corners[:1]])  # anticlockwise: the upper side runs from high x to low x
     middle = (low + high) / 2
     over = [(a, b) for a, b in zip(corners, corners[1:], strict=False) if a[0] > middle >= b[0]]
@@ -180,9 +180,8 @@ def _endplate(points: np.ndarray, up: np.ndarray, height: float) -> Endplate | N
         if wall.sum() < 4:
             return None
         lean, place = _straight(y[wall], x[wall])  # wall: x = lean y + place
-        at, end = (lean * offset + place) / (1 - lean * slope), float(way * outermost.max())
-        if abs(at - end) > _STRAY_MM:  # too little of the wall is in view to follow it
-            at = end
+        last = way * outermost[depth_mm.min()]  # the wall next to the endplate: a flaring one is not followed far beyond it
+        at = np.clip((lean * offset + place) / (1 - lean * slope), last - _STRAY_MM, last + _STRAY_MM)
         corners.append(at * back + (slope * at + offset) * up)
     return Endplate(*corners) if (corners[1] - corners[0]) @ back >= _LEAST_MM else None
 

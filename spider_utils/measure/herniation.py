@@ -19,7 +19,7 @@ from spider_utils.measure.geometry import NotMeasurable, perpendicular
 from spider_utils.measure.sheet import Part
 
 HERNIA_MM, BULGE_MM = 3.0, 1.0  # least height behind the line
-FOCAL_MM = 1.5  # a herniation stands out of the bulge beside it by so much
+FOCAL_MM = 1.3  # a herniation stands out of the bulge beside it by so much
 _CIRCUMFERENCE = 0.25  # of the disc's: what is wider is no herniation
 _BESIDE = 25  # percentile of the heights across the disc that no herniation reaches
 _BEYOND_MM = 10.0  # a hernia slides so far above or below the disc space at most; more is another structure
@@ -92,7 +92,7 @@ def overhang(space: Space, disc: Part, aside: float = 0.0) -> Overhang:
 def displacement(planes: Sequence[Overhang], step_mm: float, width_mm: float, depth_mm: float) -> Displacement:
     """Bulge and herniation from the overhang in parallel sagittal planes.
 
-    In several planes a herniation is focal: it stands out of the wall beside it by 1.5 mm, over less than a quarter of the
+    In several planes a herniation is focal: it stands out of the wall beside it by 1.3 mm, over less than a quarter of the
     circumference, and reaches 3 mm behind the line; a bulge reaches 1 mm. In a single plane 3 mm part herniation from bulge.
 
     Args:

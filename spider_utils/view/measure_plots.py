@@ -43,7 +43,7 @@ def bland_altman(table: pd.DataFrame, quantities: Mapping[str, str], title: str 
             ax.axhline(value, color=PALETTE[5], linestyle=style, linewidth=1.4)
             ax.annotate(
                 f"{value:+.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points",
-                ha="right", fontsize=9, color=PALETTE[5],
+                ha="right", fontsize=9, color=PALETTE[5], bbox={"facecolor": "white", "alpha": 0.7, "pad": 0.5, "linewidth": 0},
             )  # fmt: skip
         ax.axhline(0, color="black", linewidth=0.8)
         reach = 1.25 * max(np.abs(differences).max(), abs(found.low), abs(found.high))
