@@ -125,7 +125,7 @@ def _straight(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def tangent_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
-    """The line y = slope x + offset that lies on an endplate's rims, one in front and one behind, as a ruler on a hollow one does.
+    """The line y = slope x + offset that lies on an endplate's rims, in front and behind, as a ruler on a hollow one does.
 
     Args:
         x: (n,) mm from front to back of points on the endplate's side of a body; y: (n,) mm, growing away from the body.
