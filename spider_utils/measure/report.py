@@ -42,7 +42,8 @@ def measure(
 
     In a volume all but areas, widths and hernias is measured on the mid-sagittal sheet (see measure.sheet), whatever the
     spine's curve and turn; a single slice is taken to be mid-sagittal. Each quantity's definition and source stand with its
-    function in measure.vertebrae, discs, alignment, canal, herniation and signal.
+    function in measure.vertebrae, discs, alignment, canal, herniation and signal. L1 is vertebra 5, as in a spine with five
+    lumbar vertebrae.
 
     Args:
         mask: integers, (slice, row, column) = (left-right, superior-inferior, anterior-posterior), or one sagittal slice (row,
@@ -105,18 +106,18 @@ class _Report:
 
     # ---- parts
 
-    def _body_part(self, number: int, aside: float = 0.0) -> Part | None:
-        bone = self.spine.part(number, aside)
-        return body_of(bone, self.spine.part(CANAL, aside) if aside else self.canal) if bone else None
+    def _body_part(self, number: int) -> Part | None:
+        bone = self.spine.part(number)
+        return body_of(bone, self.canal) if bone else None
 
     def _hint(self, number: int) -> np.ndarray:
         """About the upward direction at a vertebra: from the disc below to the disc above, or between what is there of them."""
         ends = []
         for disc, body in ((number, number - 1), (number + 1, number + 1)):
             part = self.spine.part(DISCS + disc) if disc in self.discs else None
-            part = part or (self.body_parts.get(body) if hasattr(self, "body_parts") else None)
+            part = part or self.body_parts.get(body)
             ends.append(part.centre if part else None)
-        own = self.body_parts.get(number) if hasattr(self, "body_parts") else None
+        own = self.body_parts.get(number)
         low, high = (own.centre if end is None and own else end for end in ends)
         if low is None or high is None or np.linalg.norm(high - low) < 1.0:
             return np.array([-1.0, 0.0])

@@ -376,6 +376,25 @@ def test_masks_with_nothing_or_next_to_nothing(plain):
     assert discs[discs["quantity"] == "canal diameter"]["status"].str.contains("no canal").all()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_any_mask_gives_numbers_or_reasons(seed):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((6, 60, 50), np.uint8)
+    for _ in range(40):
+        low = rng.integers(0, (6, 55, 45))
+        high = low + rng.integers(1, (4, 22, 22))
+        mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = rng.choice(
+            [0, 1, 2, 3, 4, 103, 100, 201, 202, 203, 204]
+        )
+    image = rng.normal(100, 20, mask.shape).astype(np.float32)
+    for part, picture, spacing in (
+        (mask, image, (4.0, 1.3, 0.8)),
+        (mask[3], image[3], (1.3, 0.8)),
+        (mask[:1], image[:1], (4, 1, 1)),
+    ):
+        complete(measure(part, spacing, picture))
+
+
 def test_schemes_and_bad_input(plain):
     nine = np.where(plain > 200, plain - 190, np.where(plain == 100, 10, plain))
     pd.testing.assert_frame_equal(measure(nine, SPACING, scheme="levels20"), measure(plain, SPACING))
