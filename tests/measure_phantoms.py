@@ -49,11 +49,15 @@ def labelled(anatomy: Anatomy, seed: int, size: str = "full") -> Volume:
     return render(anatomy, "t2", protocol, size=size, body=grid)[1]
 
 
-def compared(anatomy: Anatomy, mask: Volume, patient: int, scheme: str = "spider") -> pd.DataFrame:
-    """Measured beside true, a row a label and quantity of the lowest seven levels: ``value``, ``status``, ``truth``."""
+def compared(
+    anatomy: Anatomy, mask: Volume, patient: int, scheme: str = "spider", true_mask: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Measured beside true, a row a label and quantity of the lowest seven levels in view: ``value``, ``status``, ``truth``."""
     table = measure(mask.array, mask.spacing, scheme=scheme)
     truth = truth_of(anatomy).rename(columns={"value": "truth"})
-    rows = truth.merge(table, on=["label", "quantity"], how="left")
+    seen = np.unique(mask.array if true_mask is None else true_mask)
+    in_view = truth["label"].isin([0, *seen]) | (truth["label"] + 100).isin(seen[seen < 200])
+    rows = truth[in_view].merge(table, on=["label", "quantity"], how="left")
     rows["status"] = rows["status"].fillna("not in the table")
     return rows.assign(patient=patient)
 
@@ -75,7 +79,8 @@ def predicted_masks(masks: Path, data: Path, scheme: str) -> Iterator[pd.DataFra
         if scheme == "structures4":
             mask = mask.with_array(name_levels(mask.array, mask.spacing).mask)
         own = "spider" if scheme == "structures4" else scheme
-        yield compared(make_anatomy(seed), mask, patient, own).assign(series=path.stem)
+        true_mask = read_mask(data / "masks" / path.name).array
+        yield compared(make_anatomy(seed), mask, patient, own, true_mask).assign(series=path.stem)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -60,7 +60,7 @@ def space_between(above: Block | None, below: Block | None, disc: Part | None) -
     Raises:
         NotMeasurable: an endplate is missing, and so is the disc.
     """
-    if disc is not None and (disc.cut_above or disc.cut_below):
+    if disc is not None and (disc.cut_above or disc.cut_below or disc.cut_side):
         raise NotMeasurable("the picture cuts the disc")
     upper, lower = (
         None if plate is None or (disc is not None and _stranger(plate, disc)) else plate

@@ -124,7 +124,7 @@ class _Report:
         return (high - low) / np.linalg.norm(high - low)
 
     def _block(self, number: int, part: Part | None) -> Block | None:
-        if part is None:
+        if part is None or part.cut_side:
             return None
         above, below = part.cut_above, part.cut_below
         if number in self.partial and not (above or below):  # the annotator says so; the end without a neighbour is the cut one
@@ -165,7 +165,7 @@ class _Report:
     def _whole(self, number: int) -> Block:
         body = self.bodies.get(number)
         if body is None:
-            raise NotMeasurable("too little of the body is in the mid-sagittal plane")
+            raise NotMeasurable("too little of the body is in the mid-sagittal plane, or the picture cuts it in front")
         return body
 
     def _canal(self) -> tuple[Part, CanalAxis]:

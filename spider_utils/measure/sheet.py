@@ -27,7 +27,7 @@ _LEAST_MM2 = 15.0  # of a part on the sheet: less is a crumb
 class Part:
     """One label on a sheet: ``signed`` (rows, columns) mm, negative inside, its first pixel's place, and the pixels' distance.
 
-    ``cut_above``, ``cut_below``: the picture ends within it there.
+    ``cut_above``, ``cut_below``: the picture ends within it there; ``cut_side``: in front of or behind it.
     """
 
     label: int
@@ -36,6 +36,7 @@ class Part:
     step_mm: tuple[float, float]
     cut_above: bool
     cut_below: bool
+    cut_side: bool
 
     @cached_property
     def outline(self) -> np.ndarray:
@@ -208,7 +209,12 @@ class Spine:
         signed = np.where(kept, signed, np.where(pieces > 0, step.min() / 2, signed))
         # The sheet may begin above the first row or end below the last one, by less than a row.
         top, bottom = rows.start == 0 and bool(kept[:2].any()), rows.stop == self.mask.shape[1] and bool(kept[-2:].any())
-        return Part(label, signed, tuple((first * step).tolist()), tuple(step.tolist()), top, bottom)
+        # Columns of the window that lie outside the picture, where the sheet is turned, and two more.
+        before, behind = max(0, -first[1]) + 2, max(0, last[1] + 1 - self.mask.shape[2]) + 2
+        side = (columns.start == 0 and bool(kept[:, :before].any())) or (
+            columns.stop == self.mask.shape[2] and bool(kept[:, -behind:].any())
+        )
+        return Part(label, signed, tuple((first * step).tolist()), tuple(step.tolist()), top, bottom, side)
 
 
 def body_of(bone: Part, canal: Part | None) -> Part | None:
@@ -237,5 +243,5 @@ def body_of(bone: Part, canal: Part | None) -> Part | None:
         return None
     return Part(
         bone.label, signed, bone.first_mm, bone.step_mm, bone.cut_above and bool(body[:2].any()),
-        bone.cut_below and bool(body[-2:].any()),
+        bone.cut_below and bool(body[-2:].any()), bone.cut_side and bool(body[:, [0, 1, -2, -1]].any()),
     )  # fmt: skip

@@ -345,6 +345,14 @@ def test_cut_vertebrae_keep_the_endplate_in_view(plain):
         assert lordotic["status"].str.contains("missing").all()
 
 
+def test_what_the_picture_cuts_in_front_has_no_depth(plain):
+    columns = np.flatnonzero((plain == 3).any(axis=(0, 1)))
+    table = measure(plain[..., columns[0] + 8 :], SPACING)
+    complete(table)
+    cut = table[table["label"].isin([3, 203]) & table["quantity"].isin(["body depth", "disc depth", "disc height anterior"])]
+    assert len(cut) == 3 and cut["status"].str.contains("the picture cuts").all()
+
+
 def test_crumbs_holes_and_noise_change_little(plain):
     rng = np.random.default_rng(5)
     damaged = plain.copy()
