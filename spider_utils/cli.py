@@ -677,6 +677,40 @@ def levels(
     print(f"{result.table.to_string(index=False)}\n\n{result}\n{written}\n{table}")
 
 
+@app.command("measure")
+def measure(
+    mask: Annotated[Path, typer.Argument(help="Mask with levels: a volume, or one mid-sagittal slice as PNG.")],
+    image: Annotated[Path | None, typer.Option(help="Its image, for the discs' signal.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write: level, label, quantity, value, unit, status.")] = None,
+    scheme: Annotated[
+        str, typer.Option(help="spider or levels20; of classes alone `spider-kit levels` makes spider.")
+    ] = "spider",
+    spacing_mm: Annotated[
+        tuple[float, float] | None, typer.Option(help="Row and column pixel size of a PNG mask; 1 1 when left out.")
+    ] = None,
+) -> None:
+    """Measure discs, vertebrae, canal, slips, curvature and hernias in mm and degrees.
+
+    Example: spider-kit measure masks/scan.mha --image images/scan.mha --out measurements/scan.csv
+    """
+    from spider_utils.data.volumes import check_same_geometry, read_mask, read_volume
+    from spider_utils.files import write_csv
+    from spider_utils.measure import report
+
+    volume = read_mask(mask)
+    picture = None if image is None else read_volume(image)
+    if picture is not None:
+        check_same_geometry(picture, volume)
+    flat = len(volume.array) == 1
+    at = 0 if flat else slice(None)
+    spacing = (*(() if flat else volume.spacing[:1]), *(spacing_mm or volume.spacing[1:]))
+    table = report.measure(volume.array[at], spacing, None if picture is None else picture.array[at], scheme)
+    print(report.format_measurements(table))
+    if out is not None:
+        write_csv(out, table)
+        print(out)
+
+
 def main() -> None:
     """Entry point: every error that a user can act on is one line on the standard error stream."""
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)

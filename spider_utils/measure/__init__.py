@@ -1,1 +1,1 @@
-"""What a mask says about a spine: its course (``curve``), and which level each part belongs to (``levels``)."""
+"""What a mask says about a spine: its course (``curve``), which level a part belongs to (``levels``), its sizes (``report``)."""

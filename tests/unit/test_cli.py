@@ -21,7 +21,7 @@ from spider_utils.training.losses import LOSSES
 
 COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
-    ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",), ("levels",),
+    ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",), ("levels",), ("measure",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
     ("triplanar", "train"), ("triplanar", "tables"),
 ]  # fmt: skip
@@ -186,6 +186,40 @@ def test_levels_errors(tmp_path: Path) -> None:
     said = kit("levels", str(tmp_path), "--out", str(tmp_path / "out.mha"))
     assert said.returncode == 2 and "is a directory" in said.stderr
     assert not (tmp_path / "out.mha").exists()
+
+
+def test_measure(tmp_path: Path) -> None:
+    # Two bodies of 30 x 36 mm, 9 mm apart, a disc between them, 1.5 mm pixels; a picture in which the disc is half as bright.
+    mask, picture = np.zeros((5, 70, 60), np.uint8), np.full((5, 70, 60), 100, np.int16)
+    mask[:, 8:28, 10:34], mask[:, 28:34, 10:34], mask[:, 34:54, 10:34], mask[:, 4:60, 36:44] = 2, 202, 1, 100
+    picture[mask == 202] = 50
+    for name, array in (("mask", mask), ("image", picture)):
+        image = sitk.GetImageFromArray(array)
+        image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation("PIR"))
+        image.SetSpacing((1.5, 1.5, 4.0))
+        sitk.WriteImage(image, str(tmp_path / f"{name}.mha"))
+    out = tmp_path / "table.csv"
+    said = kit("measure", str(tmp_path / "mask.mha"), "--image", str(tmp_path / "image.mha"), "--out", str(out))
+    assert said.returncode == 0, said.stderr
+    assert "disc height middle [mm]" in said.stdout and "not measurable" in said.stdout and str(out) in said.stdout
+    table = pd.read_csv(out).set_index(["level", "quantity"])["value"]
+    assert table["L4/L5", "disc height middle"] == pytest.approx(9, abs=0.1)
+    assert table["L4", "body height anterior"] == pytest.approx(30, abs=0.1)
+    assert table["L4/L5", "canal diameter"] == pytest.approx(12, abs=0.2)
+    assert table["L4/L5", "disc signal over marrow"] == pytest.approx(0.5)
+    Image.fromarray(mask[2]).save(tmp_path / "slice.png")
+    said = kit("measure", str(tmp_path / "slice.png"), "--spacing-mm", "1.5", "1.5")
+    assert said.returncode == 0 and "9.00" in said.stdout and "single slice" in said.stdout
+
+
+def test_measure_errors(tmp_path: Path) -> None:
+    mask_file(tmp_path / "mask.mha", 77)
+    assert_one_line_error(kit("measure", str(tmp_path / "mask.mha")), "77", "spider")
+    mask_file(tmp_path / "mask.mha", 1)
+    assert_one_line_error(kit("measure", str(tmp_path / "mask.mha"), "--scheme", "structures4"), "without levels")
+    mask_file(tmp_path / "image.mha", 1, (2, 1, 1))
+    said = kit("measure", str(tmp_path / "mask.mha"), "--image", str(tmp_path / "image.mha"))
+    assert_one_line_error(said, "geometry differs", "spacing")
 
 
 def test_predict_errors(tmp_path: Path) -> None:

@@ -97,6 +97,15 @@ class Frame:
         right, w = u + roll * w, w - roll * u
         return self.right + right, self.down - v * sin - w * cos, self.back + v * cos - w * sin
 
+    def local(self, right: np.ndarray, down: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(u, v, w) in mm of places in the patient's frame: to the right, backwards and upwards here. Inverse of ``point``."""
+        right, down, back = right - np.float32(self.right), down - np.float32(self.down), back - np.float32(self.back)
+        cos, sin = np.float32(math.cos(math.radians(self.tilt))), np.float32(math.sin(math.radians(self.tilt)))
+        v, w = back * cos - down * sin, -(back * sin) - down * cos
+        roll, twist = np.float32(math.radians(self.roll)), np.float32(math.radians(self.twist))
+        w, u = w + roll * right, right - roll * w
+        return u - twist * v, v + twist * u, w
+
 
 @dataclass(frozen=True)
 class Vertebra:

@@ -214,17 +214,21 @@ def _paint_changes(
                 box, "cloud", disc.texture
             )
             _paint_modic(grid, box, np.maximum(edge, distance + np.float32(CORTEX_MM)), disc, bone)
-        defect = disc.up_defect if up < 0 else disc.low_defect
-        if defect is not None:
-            right, back, depth = defect
-            cup = bone.cups[1] if up < 0 else bone.cups[0]
-            centre_w = up * (h - cup + 0.8)
-            flat = 4.5 / (depth + 0.8)  # shallow defects are wide
-            node = ellipsoid(u, v, w, (right, back, centre_w), (flat + 1.6 * depth, flat + 1.4 * depth, depth + 0.5))
+        if (disc.up_defect if up < 0 else disc.low_defect) is not None:
+            node = defect_distance(bone, disc, up, u, v, w)
             node += np.float32(0.35) * grid.noise(box, "island", disc.texture + 8)
             grid.paint(box, node - np.float32(0.9), TISSUE["cortex"], 15, bone.number, where=distance < -0.3)
             mix = np.float32(0.55 * NUCLEUS_MIX[disc.grade - 1] + 12)
             grid.paint(box, node, TISSUE["disc"], int(mix), 200 + disc.number)
+
+
+def defect_distance(bone: Vertebra, disc: Disc, up: float, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Signed distance (mm) to the disc's defect in the endplate of ``bone``: its lower one for ``up`` -1, its upper one for 1."""
+    right, back, depth = disc.up_defect if up < 0 else disc.low_defect
+    cup = bone.cups[1] if up < 0 else bone.cups[0]
+    centre_w = up * (bone.height / 2 - cup + 0.8)
+    flat = 4.5 / (depth + 0.8)  # shallow defects are wide
+    return ellipsoid(u, v, w, (right, back, centre_w), (flat + 1.6 * depth, flat + 1.4 * depth, depth + 0.5))
 
 
 def _paint_modic(grid: TissueGrid, box: Box, distance: np.ndarray, disc: Disc, bone: Vertebra) -> None:
@@ -254,17 +258,14 @@ def _paint_ribs(grid: TissueGrid, bone: Vertebra) -> None:
     grid.paint(box, distance + np.float32(0.7), TISSUE["marrow"], int(150 * bone.fat + 40), where=free)
 
 
-def paint_disc(grid: TissueGrid, disc: Disc) -> None:
-    """Paint one disc with bulge and hernia. Bodies are painted over it, so it may run into them.
+def disc_reach(disc: Disc) -> float:
+    """How far above and below its middle a disc is painted (mm): bodies are painted over what reaches into them."""
+    return disc.height / 2 + 4.5
 
-    The outer annulus is dark, the nucleus has the grade's brightness, with the dark cleft that healthy discs show.
-    """
+
+def wall_distance(disc: Disc, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Signed distance (mm) to the walls of a disc with its bulge, without hernia, upper and lower end."""
     a, b, half = disc.width / 2, disc.depth / 2, disc.height / 2
-    tall = half + 4.5
-    box = grid.around(disc.frame, (-a - 6, -b - 6, -tall - 9), (a + 6, b + 13, tall + 3))
-    if box is None:
-        return
-    u, v, w = grid.local(disc.frame, box)
     centre, reach = 0.14 * b, 1.14 * b
     round_ = np.sqrt((u * np.float32(1 / a)) ** 2 + ((v - np.float32(centre)) * np.float32(1 / reach)) ** 2)
     front_bulge = 0.3 + 0.35 * disc.bulge + 0.25 * max(0, disc.grade - 2)
@@ -273,15 +274,33 @@ def paint_disc(grid: TissueGrid, disc: Disc) -> None:
     side = (round_ - 1) * np.float32(reach) - (np.float32(front_bulge + 0.9) * belly - np.float32(0.9))
     hollow = np.float32(0.9) * np.maximum(0, 1 - (u * np.float32(1 / 11)) ** 2) * (1 if disc.bulge == 0 else 0)
     back_wall = v - np.float32(b) + hollow - (np.float32(disc.bulge + 0.7) * belly - np.float32(0.5))
-    distance = smooth_max(side, back_wall, 3.0)
+    return smooth_max(side, back_wall, 3.0)
+
+
+def hernia_distance(disc: Disc, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Signed distance (mm) to the hernia of a herniated disc."""
+    b, half, size = disc.depth / 2, disc.height / 2, disc.herniation
+    start = (disc.hernia_side * 0.7, b - 3.0, 0.0)
+    end = (disc.hernia_side, b + size - 2.6, -disc.hernia_drop)
+    return capsule(u, v, w, start, end, max(2.2, min(half, 4.0)), 2.6, 1.9)
+
+
+def paint_disc(grid: TissueGrid, disc: Disc) -> None:
+    """Paint one disc with bulge and hernia. Bodies are painted over it, so it may run into them.
+
+    The outer annulus is dark, the nucleus has the grade's brightness, with the dark cleft that healthy discs show.
+    """
+    a, b, tall = disc.width / 2, disc.depth / 2, disc_reach(disc)
+    box = grid.around(disc.frame, (-a - 6, -b - 6, -tall - 9), (a + 6, b + 13, tall + 3))
+    if box is None:
+        return
+    u, v, w = grid.local(disc.frame, box)
+    distance = wall_distance(disc, u, v, w)
     distance += np.float32(0.25) * grid.noise(box, "island", disc.texture)
     distance = np.maximum(distance, np.abs(w) - np.float32(tall))
     hernia = None
     if disc.herniation > 0:
-        size = disc.herniation
-        start = (disc.hernia_side * 0.7, b - 3.0, 0.0)
-        end = (disc.hernia_side, b + size - 2.6, -disc.hernia_drop)
-        hernia = capsule(u, v, w, start, end, max(2.2, min(half, 4.0)), 2.6, 1.9)
+        hernia = hernia_distance(disc, u, v, w)
         hernia += np.float32(0.2) * grid.noise(box, "island", disc.texture + 3)
         distance = smooth_min(distance, hernia, 2.0)
     mix = _disc_mix(grid, box, disc, u, v, w)

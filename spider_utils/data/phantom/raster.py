@@ -85,14 +85,7 @@ class TissueGrid:
 
     def local(self, frame: Frame, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(u, v, w) in mm of a box's voxels in a frame: right, backwards, upwards; float32, broadcastable to the box."""
-        right = self.coordinates(0, box[0]) - np.float32(frame.right)
-        down = self.coordinates(1, box[1]) - np.float32(frame.down)
-        back = self.coordinates(2, box[2]) - np.float32(frame.back)
-        cos, sin = np.float32(math.cos(math.radians(frame.tilt))), np.float32(math.sin(math.radians(frame.tilt)))
-        v, w = back * cos - down * sin, -(back * sin) - down * cos
-        roll, twist = np.float32(math.radians(frame.roll)), np.float32(math.radians(frame.twist))
-        w, u = w + roll * right, right - roll * w
-        return u - twist * v, v + twist * u, w
+        return frame.local(*(self.coordinates(axis, box[axis]) for axis in range(3)))
 
     def paint(
         self,

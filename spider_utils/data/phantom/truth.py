@@ -1,0 +1,270 @@
+"""What there is to measure on a made-up spine, worked out from the shapes that are painted, without voxels.
+
+``Anatomy.truth`` tells what was drawn by lot; painted shapes are not all so. The back wall of a body is hollow in the midline,
+surfaces meet in rounded edges, neighbouring diameters of the sac blend, a hernia beside the midline leaves the sac's middle open,
+and below disc 1 no body is painted over the disc, so that it ends in a plane 4.5 mm below its nominal lower face. Here the signed
+distances of the painted shapes are followed along lines; their surfaces' fine roughness (0.1 to 0.25 mm) is left out. Nothing of
+``spider_utils.measure`` is used, so that one can be checked against the other; quantities have its names and definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import ConvexHull
+
+from spider_utils.data.phantom.anatomy import Anatomy, Disc, Vertebra
+from spider_utils.data.phantom.bones import body_distance, defect_distance, disc_reach, hernia_distance, wall_distance
+from spider_utils.data.phantom.raster import TissueGrid, smooth_min
+from spider_utils.data.phantom.soft import Course, trace
+
+_STEP_MM, _FINE_MM = 0.02, 0.06
+_HOLLOW_MM = 1.1  # of a body's back wall in the midline, see body_distance
+_SIDE_MM = 12.0  # to either side hernias are looked for
+_SLIP_MM, _QUARTER = 3.0, 0.25
+
+Line = tuple[np.ndarray, np.ndarray]  # front and back corner (down, back) in mm
+
+
+def truth_of(anatomy: Anatomy, discs: Iterable[int] | None = None) -> pd.DataFrame:
+    """Measurements of a patient's painted shapes.
+
+    Args:
+        anatomy: from make_anatomy.
+        discs: numbers of the discs wanted, with the vertebrae above them; the lowest seven when None.
+
+    Returns:
+        A row a label and quantity: ``label`` (SPIDER's mask value; 0 for the whole spine), ``quantity`` (as in
+        ``spider_utils.measure.report.UNITS``), ``value`` (mm, degrees, mm2). "herniated" is what was drawn.
+    """
+    shapes = _Shapes(anatomy)
+    rows = []
+    for number in range(1, 8) if discs is None else discs:
+        for label, values in ((200 + number, shapes.disc(number)), (number, shapes.body(number))):
+            rows += [{"label": label, "quantity": name, "value": float(value)} for name, value in values.items()]
+    rows += [{"label": 0, "quantity": name, "value": value} for name, value in shapes.spine().items()]
+    return pd.DataFrame(rows)
+
+
+def _direction(line: Line) -> np.ndarray:
+    return (line[1] - line[0]) / np.linalg.norm(line[1] - line[0])
+
+
+def _opening(upper: Line, lower: Line) -> float:
+    """Degrees by which two lines from front to back part towards the front."""
+    slopes = [np.degrees(np.arctan2(*_direction(line))) for line in (upper, lower)]
+    return float(slopes[0] - slopes[1])
+
+
+def _first(inside: Callable[[np.ndarray], np.ndarray], origin: np.ndarray, way: np.ndarray, reach: float = 40.0) -> float:
+    """Distance (mm) from ``origin`` along ``way`` to where ``inside`` of points (n, 2) first changes."""
+    steps = np.arange(0, reach, _STEP_MM)
+    seen = inside(origin + steps[:, None] * way)
+    return float(steps[np.argmax(seen != seen[0])])
+
+
+class _Shapes:
+    def __init__(self, anatomy: Anatomy) -> None:
+        self.anatomy = anatomy
+        self.course: Course = trace(TissueGrid.empty((-1, -340, -1), (1, 300, 1), (2, 0.5, 2)), anatomy)
+
+    # ---- shapes at points; points are (down, back) in the plane at ``right``
+
+    def _in_body(self, bone: Vertebra, points: np.ndarray, right: np.ndarray | float) -> np.ndarray:
+        u, v, w = bone.frame.local(right, points[..., 0], points[..., 1])
+        inside = body_distance(bone, u, v, w) < 0
+        for disc, up in ((self.anatomy.discs[bone.number - 1], -1.0), (self.anatomy.discs[min(bone.number, 10)], 1.0)):
+            if (disc.up_defect if up < 0 else disc.low_defect) is not None:
+                inside &= defect_distance(bone, disc, up, u, v, w) >= 0
+        return inside
+
+    def _in_disc(self, disc: Disc, points: np.ndarray, right: np.ndarray | float) -> np.ndarray:
+        u, v, w = disc.frame.local(right, points[..., 0], points[..., 1])
+        distance = np.maximum(wall_distance(disc, u, v, w), np.abs(w) - disc_reach(disc))
+        if disc.herniation > 0:
+            distance = smooth_min(distance, hernia_distance(disc, u, v, w), 2.0)
+        inside = distance < 0
+        for bone in self._beside(disc):
+            inside &= ~self._in_body(bone, points, right)
+        return inside
+
+    def _beside(self, disc: Disc) -> list[Vertebra]:
+        return [self.anatomy.vertebrae[k] for k in (disc.number - 1, disc.number - 2) if k >= 0]
+
+    def _in_sac(self, disc: Disc, points: np.ndarray, right: np.ndarray | float) -> np.ndarray:
+        c = self.course
+        down, back = points[..., 0], points[..., 1]
+        middle, wide, deep, side = (np.interp(down, c.down, values) for values in (c.back, c.half_width, c.half_ap, c.right))
+        inside = ((right - side) / np.maximum(wide, 0.05)) ** 2 + ((back - middle) / np.maximum(deep, 0.05)) ** 2 < 1
+        inside &= ~self._in_disc(disc, points, right)
+        for bone in self._beside(disc):
+            inside &= ~self._in_body(bone, points, right)
+        return inside
+
+    # ---- endplates
+
+    @lru_cache(maxsize=64)  # noqa: B019 (the shapes of one patient live as long as their truth is worked out)
+    def _rim(self, number: int, upper: bool) -> tuple[float, float]:
+        """Slope and offset (mm) of an endplate in the midline: height over the body's middle plane by mm behind its centre.
+
+        Its line is the straight one that the body touches in front and behind, as a ruler laid on it would be.
+        """
+        bone = self.anatomy.vertebrae[number - 1]
+        b, way = bone.depth / 2, 1 if upper else -1
+        v, w = np.meshgrid(
+            np.arange(-1.15 * b, 1.15 * b, _FINE_MM), way * np.arange(0.3 * bone.height, 0.65 * bone.height, _FINE_MM)
+        )
+        right, down, back = bone.frame.point(0.0, v, w)
+        inside = self._in_body(bone, np.stack([down, back], axis=-1), right)
+        columns = np.flatnonzero(inside.any(axis=0))
+        heights = np.abs(w[len(w) - 1 - inside[::-1, columns].argmax(axis=0), 0])
+        points = np.stack([v[0, columns], heights], axis=1)
+        hull = points[ConvexHull(points).vertices]
+        edge = next((p, q) for p, q in zip(hull, np.roll(hull, -1, axis=0), strict=True) if p[0] > 0 >= q[0] and p[1] > 1)
+        slope = (edge[0][1] - edge[1][1]) / (edge[0][0] - edge[1][0])
+        return float(slope), float(edge[0][1] - slope * edge[0][0])
+
+    def _plate(self, number: int, upper: bool) -> Line:
+        """Corners of an endplate in the midline.
+
+        It ends at the walls, which are straight at its height but for osteophytes: these are left out.
+        """
+        bone, (slope, offset) = self.anatomy.vertebrae[number - 1], self._rim(number, upper)
+        b, way = bone.depth / 2, 1 if upper else -1
+        return tuple(np.array(bone.frame.point(0, end, way * (offset + slope * end))[1:]) for end in (-b, b - _HOLLOW_MM))
+
+    def _plates(self, number: int) -> tuple[Line, Line]:
+        """The endplate above and the one below disc ``number``."""
+        upper = self._plate(number, False)
+        if number > 1:
+            return upper, self._plate(number - 1, True)
+        disc = self.anatomy.discs[0]
+        w = -disc_reach(disc)
+
+        def wall(way: int) -> float:
+            v = np.arange(0, disc.depth, _STEP_MM) * way
+            return float(v[np.argmax(wall_distance(disc, np.zeros_like(v), v, np.full_like(v, w)) >= 0)])
+
+        return upper, tuple(np.array(disc.frame.point(0, wall(way), w)[1:]) for way in (-1, 1))
+
+    # ---- quantities
+
+    def disc(self, number: int) -> dict[str, float]:
+        disc, (upper, lower) = self.anatomy.discs[number - 1], self._plates(number)
+        along = _direction(upper) + _direction(lower)
+        along /= np.linalg.norm(along)
+        up = np.array([-along[1], along[0]])
+        centre, right = sum((*upper, *lower)) / 4, disc.frame.right
+        above = self.anatomy.vertebrae[number - 1]
+        gap = _first(lambda points: self._in_body(above, points, right), centre, up)
+        if number > 1:
+            below = self.anatomy.vertebrae[number - 2]
+            gap += _first(lambda points: self._in_body(below, points, right), centre, -up)
+        else:
+            gap += _first(lambda points: self._in_disc(disc, points, right), centre, -up)
+        heights = [float((upper[0] - lower[0]) @ up), gap, float((upper[1] - lower[1]) @ up)]
+        beside = [self._body_heights(bone) for bone in self._beside(disc)]
+        slip = float((lower[1] - upper[1]) @ along)
+        length = float(np.linalg.norm(lower[1] - lower[0]))
+        top = self._plate(number, True)
+        values = {
+            **dict(zip((f"disc height {k}" for k in ("anterior", "middle", "posterior")), heights, strict=True)),
+            "disc height index": np.mean(heights) / np.mean(beside),
+            "disc depth": sum(_first(lambda points: self._in_disc(disc, points, right), centre, way) for way in (along, -along)),
+            "disc angle": _opening(upper, lower),
+            "segment angle": _opening(top, lower),
+            "slip": slip,
+            "slip grade": 0 if abs(slip) < _SLIP_MM else min(5, int(np.ceil(abs(slip) / (_QUARTER * length)))),
+            "herniated": disc.herniation > 0,
+            "overhang": self._overhang(disc),
+        }
+        place = self._axis_at(centre, along)
+        if place is not None:
+            values["canal diameter"] = self._sac_diameter(disc, place)
+            values["canal area"] = self._sac_area(disc, place)
+            values["canal diameter narrowest"] = self._narrowest(disc, upper[1], lower[1])
+        return values
+
+    def _body_heights(self, bone: Vertebra) -> list[float]:
+        upper, lower = self._plate(bone.number, True), self._plate(bone.number, False)
+        centre = sum((*upper, *lower)) / 4
+        along = _direction(upper) + _direction(lower)
+        up = np.array([-along[1], along[0]]) / np.linalg.norm(along)
+        middle = sum(_first(lambda points: self._in_body(bone, points, bone.frame.right), centre, way) for way in (up, -up))
+        return [float(np.linalg.norm(upper[0] - lower[0])), middle, float(np.linalg.norm(upper[1] - lower[1]))]
+
+    def body(self, number: int) -> dict[str, float]:
+        bone = self.anatomy.vertebrae[number - 1]
+        upper, lower = self._plate(bone.number, True), self._plate(bone.number, False)
+        heights = self._body_heights(bone)
+        values = {
+            **dict(zip((f"body height {k}" for k in ("anterior", "middle", "posterior")), heights, strict=True)),
+            "body depth": float(np.mean([np.linalg.norm(line[1] - line[0]) for line in (upper, lower)])),
+            "body wedge": _opening(upper, lower),
+        }
+        place = self._axis_at(sum((*upper, *lower)) / 4, _direction(upper) + _direction(lower))
+        if place is not None:
+            values["canal diameter at the body"] = self._sac_diameter(self.anatomy.discs[number - 1], place)
+            values["canal area at the body"] = self._sac_area(self.anatomy.discs[number - 1], place)
+        return values
+
+    def spine(self) -> dict[str, float]:
+        top = self._plate(5, True)
+        bottoms = self._plate(1, False), self._plates(1)[1]
+        return {f"lordosis L1 to {name}": _opening(top, line) for name, line in zip(("L5", "S1"), bottoms, strict=True)}
+
+    # ---- the sac
+
+    def _axis_at(self, origin: np.ndarray, along: np.ndarray) -> int | None:
+        """Row of the course where the plane through ``origin`` meets the sac's middle; None below its end."""
+        c = self.course
+        height = -(c.down - origin[0]) * along[1] + (c.back - origin[1]) * along[0]
+        at = int(np.abs(height).argmin())
+        return at if c.half_ap[at] > 1.0 else None
+
+    def _across(self, at: int) -> tuple[np.ndarray, np.ndarray]:
+        """The sac's middle in a row of the course, and the direction (2,) backwards at a right angle to its axis."""
+        c = self.course
+        span = slice(max(0, at - 14), at + 15)  # 7 mm either way
+        slope = np.polyfit(c.down[span], c.back[span], 1)[0]
+        return np.array([c.down[at], c.back[at]]), np.array([-slope, 1.0]) / np.hypot(slope, 1)
+
+    def _sac_diameter(self, disc: Disc, at: int) -> float:
+        centre, across = self._across(at)
+        steps = np.arange(-20, 20, _STEP_MM)
+        return float(self._in_sac(disc, centre + steps[:, None] * across, self.course.right[at]).sum() * _STEP_MM)
+
+    def _sac_area(self, disc: Disc, at: int) -> float:
+        centre, across = self._across(at)
+        right, steps = np.arange(-16, 16, 0.1), np.arange(-20, 20, 0.1)
+        points = np.broadcast_to(centre + steps[:, None, None] * across, (len(steps), len(right), 2))
+        return float(self._in_sac(disc, points, self.course.right[at] + right).sum() * 0.01)
+
+    def _narrowest(self, disc: Disc, top: np.ndarray, bottom: np.ndarray) -> float:
+        rows = sorted(
+            int(np.hypot(self.course.down - corner[0], self.course.back - corner[1]).argmin()) for corner in (top, bottom)
+        )
+        lengths = [self._sac_diameter(disc, at) for at in range(rows[0] - 6, rows[1] + 7)]  # rows are 0.5 mm apart
+        return float(np.convolve(lengths, np.full(4, 0.25), mode="valid").min())
+
+    # ---- what lies behind the line of the posterior corners
+
+    def _overhang(self, disc: Disc) -> float:
+        v, w = np.meshgrid(np.arange(0, 14, 0.15) + disc.depth / 2 - 4, np.arange(-12, 10, 0.15))
+        plates = self._plates(disc.number)
+        (_, upper), (_, lower) = plates
+        line = (lower - upper) / np.linalg.norm(lower - upper)
+        along = _direction(plates[0]) + _direction(plates[1])
+        along /= np.linalg.norm(along)
+        if abs((lower - upper) @ along) >= _SLIP_MM:
+            line, upper = np.array([along[1], -along[0]]), max((lower, upper), key=lambda corner: float(corner @ along))
+        best = -np.inf
+        for u in np.linspace(-1, 1, 13) * min(_SIDE_MM, disc.width / 4):
+            right, down, back = disc.frame.point(u, v, w)
+            points = np.stack([down, back], axis=-1)
+            behind = (points - upper) @ np.array([-line[1], line[0]])
+            best = max(best, float(behind[self._in_disc(disc, points, right)].max(initial=-np.inf)))
+        return best

@@ -1,0 +1,143 @@
+"""Disc spaces in the mid-sagittal plane: heights, index, depth, angle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spider_utils.measure.geometry import (
+    Block,
+    Endplate,
+    NotMeasurable,
+    bisectrix,
+    lower_face,
+    perpendicular,
+    signed_angle,
+    surface_at,
+)
+from spider_utils.measure.sheet import Part
+
+_FACING_MM = 6.0  # an endplate lies no further from its disc
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """What lies between two endplates.
+
+    Attributes:
+        upper, lower: the endplate above and the one below; of a bone without a label the disc's own face.
+        above, below: outlines (n, 2) in mm on which those endplates lie.
+        disc: the disc; None where it is missing.
+        own_faces: which of "upper", "lower" is the disc's own face.
+    """
+
+    upper: Endplate
+    lower: Endplate
+    above: np.ndarray
+    below: np.ndarray
+    disc: Part | None
+    own_faces: tuple[str, ...] = ()
+
+    @property
+    def along(self) -> np.ndarray:
+        """Unit vector (2,) of its middle plane, from front to back."""
+        return bisectrix(self.upper, self.lower)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """The mean (2,) of its four corners."""
+        return (self.upper.middle + self.lower.middle) / 2
+
+
+def space_between(above: Block | None, below: Block | None, disc: Part | None) -> Space:
+    """The disc space between two bodies.
+
+    SPIDER labels no sacrum: below L5 the disc's own lower face stands for the upper endplate of S1, and likewise wherever the
+    body above or below is missing, cut, or far from the disc.
+
+    Raises:
+        NotMeasurable: an endplate is missing, and so is the disc.
+    """
+    if disc is not None and (disc.cut_above or disc.cut_below or disc.cut_side):
+        raise NotMeasurable("the picture cuts the disc")
+    upper, lower = (
+        None if plate is None or (disc is not None and _stranger(plate, disc)) else plate
+        for plate in (above.lower if above else None, below.upper if below else None)
+    )
+    outlines = [above.outline if upper else None, below.outline if lower else None]
+    own = []
+    if upper is None or lower is None:
+        if disc is None:
+            raise NotMeasurable("an endplate and the disc are missing")
+        known = upper or lower
+        along = known.along if known else np.array([0.0, 1.0])
+        if upper is None:
+            upper, outlines[0] = lower_face(disc.outline, -along), disc.outline
+            own.append("upper")
+        if lower is None:
+            lower, outlines[1] = lower_face(disc.outline, along), disc.outline
+            own.append("lower")
+        if upper is None or lower is None:
+            raise NotMeasurable("the disc has no straight face")
+    return Space(upper, lower, *outlines, disc, tuple(own))
+
+
+def _stranger(plate: Endplate, disc: Part) -> bool:
+    """Whether an endplate is not the disc's own: a mask may skip a level."""
+    return float(np.linalg.norm(disc.outline - plate.middle, axis=1).min()) > _FACING_MM
+
+
+def disc_heights(space: Space) -> tuple[float, float, float]:
+    """Anterior, middle and posterior height in mm.
+
+    In front and behind the distance of the corners at a right angle to the bisectrix of both endplates (Frobin et al., Clin
+    Biomech 12 Suppl 1:S1, 1997), which a slipped vertebra does not upset; in the middle the distance of the endplates
+    themselves, hollows included.
+
+    Raises:
+        NotMeasurable: no surface above or below the middle of the space.
+    """
+    up = perpendicular(space.along)
+    ends = [float((a - b) @ up) for a, b in ((space.upper.front, space.lower.front), (space.upper.back, space.lower.back))]
+    halves = [surface_at(points, space.centre, towards) for points, towards in ((space.above, up), (space.below, -up))]
+    if None in halves:
+        raise NotMeasurable("there is no endplate above or below the middle of the space")
+    return ends[0], sum(halves), ends[1]
+
+
+def disc_height_index(disc: Sequence[float], *bodies: Sequence[float]) -> float:
+    """Mean of a disc's three heights over the mean of the heights of the bodies beside it (Masuda et al., Spine 30:5, 2005).
+
+    Args:
+        disc: anterior, middle and posterior height in mm.
+        *bodies: the same of the bodies above and below, or of the one of them that can be measured.
+    """
+    return float(np.mean(disc) / np.mean(bodies))
+
+
+def disc_depth(space: Space) -> float:
+    """Diameter of the disc itself from front to back along its middle plane, in mm (Farfan, Mechanical Disorders of the Low
+    Back, 1973): what bulges counts.
+
+    Raises:
+        NotMeasurable: the disc is missing.
+    """
+    if space.disc is None:
+        raise NotMeasurable("the disc is missing")
+    aside = np.abs((space.disc.outline - space.centre) @ perpendicular(space.along)) < 1.0
+    if aside.sum() < 2:
+        raise NotMeasurable("the disc does not lie in the middle of its space")
+    along = (space.disc.outline[aside] - space.centre) @ space.along
+    return float(_end(-along) + _end(along))
+
+
+def _end(along: np.ndarray) -> float:
+    """Mean of the outermost values: those within 1 mm of the largest."""
+    return float(along[along > along.max() - 1.0].mean())
+
+
+def disc_angle(space: Space) -> float:
+    """Angle between the endplates in degrees, positive where the space opens to the front (Been & Kalichman 2014)."""
+    return signed_angle(space.upper.along, space.lower.along)

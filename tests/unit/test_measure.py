@@ -1,0 +1,431 @@
+"""Measurements against shapes worked out by hand: trapezia, plates, ellipses, under anisotropic spacing and turned any way."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
+from spider_utils.measure.discs import disc_angle, disc_depth, disc_height_index, disc_heights, space_between
+from spider_utils.measure.geometry import Endplate, NotMeasurable, body_block, outline, signed_angle, surface_at, tangent_line
+from spider_utils.measure.herniation import Overhang, displacement
+from spider_utils.measure.report import COLUMNS, MEASURED, UNITS, measure
+from spider_utils.measure.vertebrae import body_depth, body_heights, body_wedge
+
+UP = np.array([-1.0, 0.0])
+
+
+def turned(points: np.ndarray, degrees: float) -> np.ndarray:
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return points @ np.array([[cos, -sin], [sin, cos]]).T
+
+
+def polygon(corners: list[tuple[float, float]], step: float = 0.25) -> np.ndarray:
+    """Points along the edges of a closed polygon."""
+    ends = np.array([*corners, corners[0]], float)
+    parts = []
+    for a, b in zip(ends, ends[1:], strict=False):
+        n = int(np.linalg.norm(b - a) / step)
+        parts.append(a + (np.arange(n) / n)[:, None] * (b - a))
+    return np.concatenate(parts)
+
+
+# ------------------------------------------------------------------------------------------------------ points in a plane
+
+
+def test_an_outline_lies_where_a_signed_distance_crosses_zero():
+    rows, columns = np.mgrid[0:40, 0:60]
+    radius = np.hypot(rows * 0.7 - 14, columns * 0.5 - 15) - 9.3
+    points = outline(radius, (0.7, 0.5), (2.0, -3.0))
+    assert np.abs(np.hypot(points[:, 0] - 16, points[:, 1] - 12) - 9.3).max() < 0.02
+    cut = outline(radius[25:], (0.7, 0.5))  # the edge of a picture is no outline
+    assert (cut[:, 0] == 0).sum() == 2 and len(cut) < len(points) / 2
+
+
+@pytest.mark.parametrize("degrees", [-40, -12, 0, 25, 44])
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [(0, 0), (0, 34), (26, 34), (26, 0)],
+        [(0, 0), (3, 34), (25, 33), (29, -1)],  # lordotic wedge, walls that lean
+        [(2, 0), (0, 30), (27, 33), (24, 2)],
+    ],
+)
+def test_endplates_of_a_quadrilateral_are_its_sides(corners, degrees):
+    body = body_block(turned(polygon(corners), degrees), turned(UP, degrees + 15))
+    true = [turned(np.array(corner, float), degrees) for corner in corners]
+    found = [body.upper.front, body.upper.back, body.lower.back, body.lower.front]
+    assert np.abs(np.array(found) - np.array(true)).max() < 0.05
+    sides = [np.linalg.norm(true[a] - true[b]) for a, b in ((0, 3), (1, 2))]
+    front, middle, back = body_heights(body)
+    assert (front, back) == pytest.approx(tuple(sides), abs=0.05) and min(sides) - 1 < middle < max(sides) + 1
+    assert body_depth(body) == pytest.approx(
+        np.mean([np.linalg.norm(true[0] - true[1]), np.linalg.norm(true[2] - true[3])]), abs=0.1
+    )
+    top, low = ((np.array(corners[b]) - corners[a]).astype(float) for a, b in ((0, 1), (3, 2)))
+    wedge = math.degrees(math.atan2(top[0], top[1]) - math.atan2(low[0], low[1]))
+    assert body_wedge(body) == pytest.approx(wedge, abs=0.15)
+
+
+def test_a_ruler_on_a_hollow_endplate_touches_its_rims():
+    x = np.arange(0, 30.01, 0.25)
+    hollow = 0.1 * x + 5 - np.where((x > 4) & (x < 26), 2.0 * np.sin((x - 4) / 22 * math.pi), 0)
+    slope, offset = tangent_line(x, hollow)
+    assert slope == pytest.approx(0.1, abs=0.004) and offset == pytest.approx(5, abs=0.1)
+    assert tangent_line(x, 0.2 * x - 3) == pytest.approx((0.2, -3), abs=1e-6)
+
+
+def test_angles_are_positive_where_a_space_opens_to_the_front():
+    plates = [Endplate(np.array(a, float), np.array(b, float)) for a, b in (((0, 0), (2, 30)), ((12, 0), (9, 30)))]
+    wide = math.degrees(math.atan2(2, 30) + math.atan2(3, 30))
+    assert signed_angle(plates[0].along, plates[1].along) == pytest.approx(wide)
+    assert lordosis(plates[0], plates[1]) == pytest.approx(wide) and lordosis(plates[1], plates[0]) == pytest.approx(-wide)
+    with pytest.raises(NotMeasurable, match="missing"):
+        lordosis(plates[0], None)
+
+
+def test_a_surface_is_the_first_one_ahead():
+    points = polygon([(0, 0), (0, 20), (10, 20), (10, 0)], 0.1)
+    assert surface_at(points, np.array([4.0, 10.0]), np.array([1.0, 0.0])) == pytest.approx(6, abs=0.01)
+    assert surface_at(points, np.array([-5.0, 10.0]), np.array([1.0, 0.0])) == pytest.approx(5, abs=0.01)
+    assert surface_at(points, np.array([40.0, 10.0]), np.array([1.0, 0.0])) is None
+
+
+def blocks(moved: float, degrees: float = 0.0):
+    """Two bodies 34 mm deep, 8 mm apart in front and 8 - 34 tan 5 behind; the upper one moved forwards along its endplate."""
+    drop = 34 * math.tan(math.radians(5))
+    upper = np.array([(0, 0), (0, 34), (26, 34), (26, 0)], float) - [0, moved]
+    lower = np.array([(34, 0), (34 - drop, 34), (60, 34), (60, 0)], float)
+    return [body_block(turned(polygon([tuple(c) for c in corners]), degrees), turned(UP, degrees)) for corners in (upper, lower)]
+
+
+@pytest.mark.parametrize("degrees", [-30, 0, 33])
+def test_heights_and_angle_of_a_disc_space(degrees):
+    space = space_between(*blocks(0, degrees), None)
+    half = math.radians(2.5)
+    behind = 8 - 34 * math.tan(math.radians(5))
+    # At a right angle to the bisectrix, which is turned by 2.5 degrees.
+    front, middle, back = disc_heights(space)
+    assert (front, back) == pytest.approx((8 * math.cos(half), behind * math.cos(half)), abs=0.05)
+    assert middle == pytest.approx((front + back) / 2, abs=0.06) and disc_angle(space) == pytest.approx(5, abs=0.1)
+    with pytest.raises(NotMeasurable, match="disc is missing"):
+        disc_depth(space)
+
+
+def test_slips_have_a_sign_and_a_grade():
+    still = slip(space_between(*blocks(0), None))
+    for moved in (6.0, -4.0):
+        found = slip(space_between(*blocks(moved), None)) - still
+        assert found == pytest.approx(moved * math.cos(math.radians(2.5)), abs=0.1)
+    grades = [meyerding_grade(mm, 36.0) for mm in (2.9, 3.1, -8.9, 9.1, 18.5, -27.5, 35.9, 36.5)]
+    assert grades == [0, 1, 1, 2, 3, 4, 4, 5]
+
+
+def test_disc_height_index_by_hand():
+    assert disc_height_index((10, 9, 8), (27, 26, 28)) == pytest.approx(9 / 27)
+    assert disc_height_index((10, 9, 8), (27, 26, 28), (30, 30, 30)) == pytest.approx(9 / 28.5)
+
+
+def planes(*heights: float) -> list[Overhang]:
+    return [Overhang(4.0 * k, height, np.zeros(2)) for k, height in enumerate(heights)]
+
+
+def test_a_herniation_is_high_and_focal():
+    focal = displacement(planes(0.2, 0.4, 5.0, 4.0, 0.5, 0.1, 0.0), 4.0, 50, 36)
+    assert focal.herniated and not focal.bulging and focal.top.aside == 8 and focal.width == 8
+    spread = displacement(planes(3.2, 3.4, 3.6, 3.5, 3.4, 3.0, 3.1), 4.0, 50, 36)
+    assert not spread.herniated and spread.bulging and spread.bulge == pytest.approx(3.15)
+    low = displacement(planes(-1, -1, 2.5, -1, -1), 4.0, 50, 36)
+    assert not low.herniated and not low.bulging
+    wide = displacement(planes(0.0, 0, 0, 5, 5, 5, 5, 5, 0, 0), 7.0, 50, 36)  # 35 mm of 135 mm
+    assert not wide.herniated
+    single = displacement(planes(2.0), 1.0, 1, 36), displacement(planes(3.5), 1.0, 1, 36)
+    assert [(d.bulging, d.herniated) for d in single] == [(True, False), (False, True)]
+    with pytest.raises(NotMeasurable):
+        displacement([], 4.0, 50, 36)
+
+
+# ------------------------------------------------------------------------------------------------------------- volumes
+
+DEPTH, BODY, DISC, WEDGE = 34.0, 26.0, 9.0, 6.0  # mm, degrees a segment, all of it in the discs
+SAC = (9.0, 7.0)  # half width and half depth of the canal
+HERNIA = (5.0, 4.0)  # of disc 203: height behind the line and half width from side to side
+
+
+def turns(degrees: tuple[float, float, float]) -> np.ndarray:
+    """Rotation about the (slice, row, column) axes."""
+    out = np.eye(3)
+    for axis, angle in enumerate(np.radians(degrees)):
+        i, j = [k for k in range(3) if k != axis]
+        step = np.eye(3)
+        step[i, i] = step[j, j] = math.cos(angle)
+        step[i, j], step[j, i] = -math.sin(angle), math.sin(angle)
+        out = out @ step
+    return out
+
+
+def spine_at(points: np.ndarray, levels: int = 5) -> np.ndarray:
+    """Labels at points (3, ...) in mm (right, down, back): bodies on an arc of WEDGE degrees a segment, their middles where the
+    centre of the third one is the origin; disc spaces DISC mm high in their middle; a canal of elliptic section along them."""
+    x, down, back = points
+    labels = np.zeros(x.shape, np.uint8)
+    pitch = BODY + DISC
+    radius = pitch / (2 * math.tan(math.radians(WEDGE / 2)))  # neighbouring middle planes meet behind, at this distance
+    # In polar coordinates around that point behind the spine every body is the same.
+    towards = radius - back
+    for number in range(1, levels + 1):
+        angle = math.radians((number - 3) * WEDGE)
+        v = -(towards * math.cos(angle) - down * math.sin(angle)) + radius
+        w = -(towards * math.sin(angle) + down * math.cos(angle))
+        body = (np.abs(v) < DEPTH / 2) & (np.abs(w) < BODY / 2) & (np.abs(x) < 22)
+        labels[body] = number
+        spine = (np.abs(x) < 2) & (v > 37) & (v < 52) & (w < 4) & (w > -14)  # its process
+        labels[spine] = number
+        mid = angle - math.radians(WEDGE / 2)
+        dv = -(towards * math.cos(mid) - down * math.sin(mid)) + radius / math.cos(math.radians(WEDGE / 2))
+        dw = -(towards * math.sin(mid) + down * math.cos(mid))
+        disc = (np.abs(dv) < DEPTH / 2) & (np.abs(dw) < DISC) & (np.abs(x) < 20)
+        if number == 3:
+            disc |= (dv > 10) & (dv < DEPTH / 2 + HERNIA[0]) & (np.abs(dw) < 3) & (np.abs(x - 4) < HERNIA[1])
+        labels[disc & (labels == 0)] = 200 + number
+    sac = -np.hypot(towards, down) + radius - (DEPTH / 2 + 3 + SAC[1])
+    labels[(labels == 0) & ((x / SAC[0]) ** 2 + (sac / SAC[1]) ** 2 < 1)] = 100
+    return labels
+
+
+def rasterised(spacing: tuple[float, float, float], degrees: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """A volume around the spine that lies turned in it; where the third body's centre is (mm from the first voxel)."""
+    extent = np.array([84.0, 230.0, 130.0])
+    shape = np.ceil(extent / spacing).astype(int)
+    axes = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij")
+    centre = np.array([42.0, 112.0, 55.0])
+    points = np.stack(axes) - centre.reshape(3, 1, 1, 1)
+    return spine_at(np.tensordot(turns(degrees).T, points, 1)), centre
+
+
+def looked_up(table: pd.DataFrame, label: int, quantity: str) -> float:
+    row = table[(table["label"] == label) & (table["quantity"] == quantity)]
+    assert len(row) == 1, (label, quantity)
+    assert row["status"].item() == MEASURED, row["status"].item()
+    return row["value"].item()
+
+
+GRIDS = [
+    ((3.3, 0.6, 0.6), (0, 0, 0)),
+    ((4.4, 0.5, 0.8), (14, 0, 0)),  # tilted in the sagittal plane
+    ((3.0, 0.9, 0.6), (-10, 5, 4)),  # turned about every axis
+    ((1.0, 1.0, 1.0), (0, -12, 8)),
+]
+
+
+@pytest.fixture(scope="module", params=GRIDS, ids=str)
+def measured(request):
+    spacing, degrees = request.param
+    mask, centre = rasterised(spacing, degrees)
+    return measure(mask, spacing), max(spacing[1:]), degrees, centre
+
+
+def test_bodies_of_a_volume(measured):
+    table, pixel, _, _ = measured
+    for number in (2, 3, 4):
+        for place in ("anterior", "middle", "posterior"):
+            assert looked_up(table, number, f"body height {place}") == pytest.approx(BODY, abs=0.9 * pixel)
+        assert looked_up(table, number, "body depth") == pytest.approx(DEPTH, abs=0.9 * pixel)
+        assert looked_up(table, number, "body wedge") == pytest.approx(0, abs=1.5)
+
+
+def test_discs_of_a_volume(measured):
+    table, pixel, _, _ = measured
+    half = math.radians(WEDGE / 2)
+    for number in (2, 3, 4):
+        # Endplates half a wedge either side of the middle plane, at BODY / 2 before and behind each body's middle.
+        pitch = (BODY + DISC) / (2 * math.tan(half))
+        front, back = (2 * ((pitch + way * DEPTH / 2) * math.sin(half) - BODY / 2 * math.cos(half)) for way in (1, -1))
+        middle = (front + back) / 2
+        for place, true in (("anterior", front), ("middle", middle), ("posterior", back)):
+            assert looked_up(table, 200 + number, f"disc height {place}") == pytest.approx(true, abs=0.9 * pixel)
+        assert looked_up(table, 200 + number, "disc angle") == pytest.approx(WEDGE, abs=1.5)
+        assert looked_up(table, 200 + number, "segment angle") == pytest.approx(WEDGE, abs=1.5)
+        assert looked_up(table, 200 + number, "slip") == pytest.approx(0, abs=0.9 * pixel)
+        assert looked_up(table, 200 + number, "slip grade") == 0
+        index = looked_up(table, 200 + number, "disc height index")
+        assert index == pytest.approx(middle / BODY, abs=0.02)
+
+
+def test_curvature_of_a_volume(measured):
+    table = measured[0]
+    assert looked_up(table, 0, "lordosis L1 to L5") == pytest.approx(4 * WEDGE, abs=1.5)
+
+
+def test_canal_of_a_volume(measured):
+    table, pixel, _, _ = measured
+    for number in (2, 4):
+        assert looked_up(table, 200 + number, "canal diameter") == pytest.approx(2 * SAC[1], abs=0.6 * pixel)
+        assert looked_up(table, 200 + number, "canal area") == pytest.approx(math.pi * SAC[0] * SAC[1], rel=0.06)
+        assert looked_up(table, number, "canal diameter at the body") == pytest.approx(2 * SAC[1], abs=0.6 * pixel)
+
+
+def test_the_hernia_of_a_volume(measured):
+    table, pixel, degrees, centre = measured
+    discs = table[table["quantity"] == "herniated"].set_index("label")["value"]
+    assert discs[203] == 1 and discs.drop(203).sum() == 0
+    assert looked_up(table, 203, "overhang") == pytest.approx(HERNIA[0], abs=1.1 * pixel)
+    top = np.array([looked_up(table, 203, f"hernia top {axis}") for axis in ("slice", "row", "column")])
+    right, down, back = turns(degrees).T @ (top - centre)
+    # The disc's middle plane lies half a pitch below the third body's middle, turned by half a wedge.
+    pitch = (BODY + DISC) / (2 * math.tan(math.radians(WEDGE / 2)))
+    mid = math.radians(-WEDGE / 2)
+    dw = -((pitch - back) * math.sin(mid) + down * math.cos(mid))
+    dv = -((pitch - back) * math.cos(mid) - down * math.sin(mid)) + pitch / math.cos(mid)
+    assert abs(right - 4) < HERNIA[1] + 1.5 and abs(dw) < 3.5 and dv == pytest.approx(DEPTH / 2 + HERNIA[0], abs=pixel)
+
+
+def test_a_single_slice_is_measured_like_its_volume():
+    spacing = (3.0, 0.5, 0.7)
+    mask, _ = rasterised(spacing, (8, 0, 0))
+    volume, flat = measure(mask, spacing), measure(mask[14], spacing[1:])  # 42 mm: the middle
+    both = flat.merge(volume, on=["label", "quantity"])
+    both = both[both["quantity"].str.contains("height|angle|wedge|canal diameter|lordosis") & (both["status_x"] == MEASURED)]
+    assert len(both) > 50 and (both["value_x"] - both["value_y"]).abs().max() < 0.6
+    why = flat[flat["quantity"].isin(["canal area", "disc width"])]["status"]
+    assert why.str.contains("single slice").all() and len(why) == 10
+
+
+# --------------------------------------------------------------------------------------------- what is cut, missing, odd
+
+
+@pytest.fixture(scope="module")
+def plain() -> np.ndarray:
+    return rasterised((3.0, 0.8, 0.8), (0, 0, 0))[0]
+
+
+SPACING = (3.0, 0.8, 0.8)
+
+
+def complete(table: pd.DataFrame) -> None:
+    """A table says a number or why not, in known quantities and units."""
+    assert list(table.columns) == list(COLUMNS)
+    assert (table["value"].isna() == table["status"].str.startswith("not measurable: ")).all()
+    assert (table["status"].str.startswith("not measurable: ") | (table["status"] == MEASURED)).all()
+    assert [UNITS[quantity] for quantity in table["quantity"]] == table["unit"].tolist()
+    assert not table.duplicated(["label", "quantity"]).any()
+
+
+def test_a_missing_disc_leaves_the_space_between_the_bodies(plain):
+    whole, table = measure(plain, SPACING), measure(np.where(plain == 203, 0, plain), SPACING)
+    complete(table)
+    for quantity in ("disc height middle", "disc angle", "slip"):
+        assert looked_up(table, 203, quantity) == pytest.approx(looked_up(whole, 203, quantity), abs=0.15)
+    gone = table[(table["label"] == 203) & table["quantity"].isin(["disc depth", "herniated", "overhang"])]
+    assert gone["status"].str.contains("disc is missing").all()
+
+
+def test_a_missing_vertebra_is_replaced_by_the_disc_faces(plain):
+    table = measure(np.where(plain == 3, 0, plain), SPACING)
+    complete(table)
+    assert not (table["level"] == "L3").any()
+    assert looked_up(table, 203, "disc height middle") == pytest.approx(DISC, abs=1.0)
+    assert table[(table["label"] == 203) & (table["quantity"] == "slip")]["status"].str.contains("missing or cut").all()
+    assert looked_up(table, 204, "slip") == pytest.approx(0, abs=2.0)
+
+
+def test_cut_vertebrae_keep_the_endplate_in_view(plain):
+    rows = np.flatnonzero((plain == 5).any(axis=(0, 2)))
+    cut = plain[:, rows[0] + 18 :]  # 14 mm of L1's body are gone
+    for mask in (cut, np.where(cut == 5, 105, cut)):
+        table = measure(mask, SPACING)
+        complete(table)
+        bodies = table[(table["label"] == 5) & table["quantity"].str.startswith("body")]
+        assert len(bodies) == 5 and bodies["status"].str.contains("cut").all()
+        assert looked_up(table, 205, "disc height middle") == pytest.approx(DISC, abs=0.7)
+        lordotic = table[table["quantity"] == "lordosis L1 to L5"]
+        assert lordotic["status"].str.contains("missing").all()
+
+
+def test_what_the_picture_cuts_in_front_has_no_depth(plain):
+    columns = np.flatnonzero((plain == 3).any(axis=(0, 1)))
+    table = measure(plain[..., columns[0] + 8 :], SPACING)
+    complete(table)
+    cut = table[table["label"].isin([3, 203]) & table["quantity"].isin(["body depth", "disc depth", "disc height anterior"])]
+    assert len(cut) == 3 and cut["status"].str.contains("the picture cuts").all()
+
+
+def test_crumbs_holes_and_noise_change_little(plain):
+    rng = np.random.default_rng(5)
+    damaged = plain.copy()
+    for label in (1, 3, 203, 100):  # crumbs far from the spine
+        place = rng.integers(0, 12, 2)
+        damaged[10:14, 5 + place[0] : 9 + place[0], 5 + place[1] : 9 + place[1]] = label
+    inside = np.argwhere(damaged == 3)
+    damaged[tuple(inside[rng.choice(len(inside), 40, replace=False)].T)] = 0
+    whole, table = measure(plain, SPACING), measure(damaged, SPACING)
+    complete(table)
+    both = whole.merge(table, on=["label", "quantity"])
+    both = both[(both["status_x"] == MEASURED) & both["quantity"].str.contains("height|angle|canal diameter|lordosis")]
+    assert (both["value_x"] - both["value_y"]).abs().median() < 0.05
+    assert (both["value_x"] - both["value_y"]).abs().quantile(0.95) < 1.0
+
+
+def test_masks_with_nothing_or_next_to_nothing(plain):
+    empty = measure(np.zeros((5, 20, 20), np.uint8), (3, 1, 1))
+    assert list(empty.columns) == list(COLUMNS) and not len(empty)
+    for label in (1, 201, 105, 100):
+        crumb = np.zeros((5, 30, 30), np.uint8)
+        crumb[2, 10:12, 10:13] = label
+        complete(measure(crumb, (3, 1, 1)))
+        complete(measure(crumb[2], (1, 1)))
+    complete(measure(np.full((4, 30, 30), 2, np.uint8), (3, 1, 1)))
+    discs = measure(np.where(plain > 200, plain, 0), SPACING)
+    complete(discs)
+    assert looked_up(discs, 203, "disc height middle") == pytest.approx(DISC, abs=1.0)
+    assert discs[discs["quantity"] == "canal diameter"]["status"].str.contains("no canal").all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_mask_gives_numbers_or_reasons(seed):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((6, 60, 50), np.uint8)
+    for _ in range(40):
+        low = rng.integers(0, (6, 55, 45))
+        high = low + rng.integers(1, (4, 22, 22))
+        mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = rng.choice(
+            [0, 1, 2, 3, 4, 103, 100, 201, 202, 203, 204]
+        )
+    image = rng.normal(100, 20, mask.shape).astype(np.float32)
+    for part, picture, spacing in (
+        (mask, image, (4.0, 1.3, 0.8)),
+        (mask[3], image[3], (1.3, 0.8)),
+        (mask[:1], image[:1], (4, 1, 1)),
+    ):
+        complete(measure(part, spacing, picture))
+
+
+def test_schemes_and_bad_input(plain):
+    nine = np.where(plain > 200, plain - 190, np.where(plain == 100, 10, plain))
+    pd.testing.assert_frame_equal(measure(nine, SPACING, scheme="levels20"), measure(plain, SPACING))
+    with pytest.raises(ValueError, match="without levels"):
+        measure(plain, SPACING, scheme="structures4")
+    with pytest.raises(ValueError, match="unknown"):
+        measure(plain, SPACING, scheme="colours")
+    with pytest.raises(ValueError, match="3 positive numbers"):
+        measure(plain, (1, 1))
+    with pytest.raises(ValueError, match="does not fit"):
+        measure(plain, SPACING, plain[0])
+    with pytest.raises(ValueError, match="shape"):
+        measure(np.zeros(7, np.uint8), (1,))
+
+
+def test_signal_of_discs_against_fluid_and_marrow(plain):
+    image = np.zeros(plain.shape, np.float32)
+    image[plain == 100], image[(plain > 0) & (plain < 100)] = 400, 100
+    for label, value in ((201, 40), (202, 80), (203, 120), (204, 160), (205, 200)):
+        image[plain == label] = value
+    table = measure(plain, SPACING, image)
+    complete(table)
+    for number in range(2, 6):
+        assert looked_up(table, 200 + number, "disc signal over fluid") == pytest.approx(number / 10, abs=0.01)
+        assert looked_up(table, 200 + number, "disc signal over marrow") == pytest.approx(number * 0.4, abs=0.02)
+    assert not measure(plain, SPACING)["quantity"].str.contains("signal").any()

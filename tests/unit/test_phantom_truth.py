@@ -1,0 +1,92 @@
+"""What painted shapes measure, against what was drawn; and measurements of a mask against it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spider_utils.data.phantom import make_anatomy
+from spider_utils.data.phantom.truth import truth_of
+from tests.measure_phantoms import compared, herniations, labelled, summary
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    return table.pivot(index="label", columns="quantity", values="value")
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    """A patient without findings that change shapes, so that closed forms hold."""
+    none = dict.fromkeys(range(1, 12), 0)
+    changes = {name: none for name in ("bulge", "herniation", "listhesis", "stenosis", "up_endplate", "low_endplate")}
+    return make_anatomy(21, age=30, scoliosis=0.0, n_lumbar=5, pfirrmann=dict.fromkeys(range(1, 12), 1), **changes)
+
+
+@pytest.fixture(scope="module")
+def drawn(healthy):
+    return wide(truth_of(healthy))
+
+
+def test_local_is_the_inverse_of_point(healthy):
+    for bone in healthy.vertebrae[::3]:
+        place = bone.frame.point(3.0, -5.0, 7.0)
+        assert np.allclose(bone.frame.local(*(np.array(value) for value in place)), (3, -5, 7), atol=0.02)
+
+
+def test_heights_follow_from_rims_and_hollows(healthy, drawn):
+    for number in range(2, 7):
+        disc, above, below = healthy.discs[number - 1], healthy.vertebrae[number - 1], healthy.vertebrae[number - 2]
+        truth = drawn.loc[200 + number]
+        # The middle lies between the hollows; edges are rounded, so that corners are up to a millimetre inside the rims' planes.
+        assert truth["disc height middle"] == pytest.approx(disc.height + above.cups[1] + below.cups[0], abs=0.35)
+        rims = (truth["disc height anterior"] + truth["disc height posterior"]) / 2
+        assert disc.height - 0.1 < rims < disc.height + 2.0
+        assert drawn.loc[number, "body height middle"] == pytest.approx(above.height - sum(above.cups), abs=0.35)
+        assert drawn.loc[number, "body depth"] == pytest.approx(above.depth - 1.1, abs=0.3)
+
+
+def test_below_disc_1_there_is_the_plane_in_which_it_ends(healthy, drawn):
+    disc, above = healthy.discs[0], healthy.vertebrae[0]
+    expected = disc.height + 4.5 + above.cups[1]
+    assert drawn.loc[201, "disc height middle"] == pytest.approx(expected, abs=0.5)
+
+
+def test_angles_add_up(drawn):
+    segments = sum(drawn.loc[200 + number, "segment angle"] for number in (2, 3, 4, 5))
+    assert drawn.loc[0, "lordosis L1 to L5"] == pytest.approx(segments + drawn.loc[1, "body wedge"], abs=1e-6)
+    assert drawn.loc[0, "lordosis L1 to S1"] == pytest.approx(segments + drawn.loc[201, "segment angle"], abs=1e-6)
+    for number in (2, 3, 4):
+        parts = drawn.loc[number, "body wedge"] + drawn.loc[200 + number, "disc angle"]
+        assert drawn.loc[200 + number, "segment angle"] == pytest.approx(parts, abs=1e-6)
+
+
+def test_a_free_sac_is_as_wide_as_drawn(healthy, drawn):
+    for number in range(2, 7):
+        disc = healthy.discs[number - 1]
+        assert drawn.loc[200 + number, "canal diameter"] == pytest.approx(disc.sac, abs=0.4)
+        width = healthy.sac_width(number)
+        area = np.pi / 4 * drawn.loc[200 + number, "canal diameter"] * width * 0.97
+        assert drawn.loc[200 + number, "canal area"] == pytest.approx(area, rel=0.08)
+
+
+def test_findings_change_what_they_should():
+    plain = {"bulge": {3: 0}, "herniation": {3: 0}, "listhesis": {2: 0}}
+    before = wide(truth_of(make_anatomy(5, **plain), [2, 3]))
+    after = wide(truth_of(make_anatomy(5, **(plain | {"herniation": {3: 6.0}, "listhesis": {2: 7.0}})), [2, 3]))
+    assert after.loc[202, "slip"] - before.loc[202, "slip"] == pytest.approx(7, abs=0.3) and after.loc[202, "slip grade"] == 1
+    assert before.loc[203, "herniated"] == 0 and after.loc[203, "herniated"] == 1
+    assert 5.5 < after.loc[203, "overhang"] < 7.6 and before.loc[203, "overhang"] < 3
+    assert after.loc[203, "canal area"] < 0.9 * before.loc[203, "canal area"]
+
+
+def test_measurements_of_masks_agree_with_painted_shapes():
+    # Seeds 11 (two hernias, wide pixels) and 0 (a hernia where L5 has slipped).
+    table = pd.concat([compared(make_anatomy(seed), labelled(make_anatomy(seed), seed), seed) for seed in (0, 11)])
+    errors = summary(table).set_index("quantity")["MAE"]
+    for place in ("anterior", "middle", "posterior"):
+        assert errors[f"disc height {place}"] < 0.8 and errors[f"body height {place}"] < 0.9
+    assert errors["canal diameter"] < 0.6 and errors["slip"] < 0.9 and errors["lordosis L1 to L5"] < 2
+    found = herniations(table)
+    assert found["discs with a hernia found"] == "3 of 3"
+    assert found["discs without one called herniated"] == "0 of 11"
