@@ -149,7 +149,9 @@ class VolumeStore(ArrayStore):
     def __repr__(self) -> str:
         size = (self.images.nbytes + self.masks.nbytes) / 1e6
         origin = f"{len(self)} series of {self.table['patient'].nunique()} patients"
-        grid = "x".join(map(str, self.size)) + ("" if self.voxel_mm is None else f" of {' x '.join(map(str, self.voxel_mm))} mm")
+        grid = "x".join(map(str, self.size)) + (
+            "" if self.voxel_mm is None else f" of {' x '.join(f'{mm:.3g}' for mm in self.voxel_mm)} mm"
+        )
         return f"VolumeStore('{self.kind}', {origin} as {grid}, scheme '{self.scheme}', {size:.0f} MB)"
 
 
