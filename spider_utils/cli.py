@@ -603,13 +603,15 @@ def predict(
     Example: spider-kit predict scan.mha --out masks --model quick-phantom-unet-structures4
     """
     start = time.monotonic()
-    from spider_utils.predict import find_inputs, load_predictor, predict_path
+    from spider_utils.predict import WholeVolumePredictor, find_inputs, load_predictor, predict_path
     from spider_utils.workflow import find_run
 
     find_inputs(source)  # a wrong path is said before a model is loaded
     folder = find_run(model)
     predictor = load_predictor(folder, device)
     print(f"model: {folder.name}, masks in scheme {predictor.scheme}", flush=True)
+    if isinstance(predictor, WholeVolumePredictor):
+        print(f"it labels {predictor.reach}", flush=True)
     masks = predict_path(source, out, predictor)
     print(*masks, sep="\n")
     images = "1 image" if len(masks) == 1 else f"{len(masks)} images"

@@ -225,6 +225,14 @@ class WholeVolumePredictor:
             ) from error
         return cls(model.eval(), (slices, rows, columns), scheme, chosen, preparation, voxel_mm)
 
+    @property
+    def reach(self) -> str:
+        """What of a series it labels, in words."""
+        if self.voxel_mm is None or self.slide:
+            return "the whole field of view"
+        box = " x ".join(f"{n * mm:.0f}" for n, mm in zip(self.grid, self.voxel_mm, strict=True))
+        return f"a box of {box} mm (slices, rows, columns) on the lower edge of the picture; the rest becomes background"
+
     @torch.inference_mode()
     def grid_probabilities(self, volume: Volume) -> torch.Tensor:
         """Class probabilities in the grid (see data.volume_store.fit_volume): float32 (classes, slices, rows, columns).

@@ -19,13 +19,16 @@ def _caption(title: str, what: str) -> str:
 
 
 @styled
-def printed_and_measured(table: pd.DataFrame, label: str, title: str = "") -> CourseFigure:
+def printed_and_measured(
+    table: pd.DataFrame, label: str, title: str = "", xlabel: str = "mean Dice over discs, then patients"
+) -> CourseFigure:
     """Printed Dice beside measured, a line a row of the source's table.
 
     Args:
         table: with ``label``, printed, mean, low, high, as triplanar.table1 and table2 give.
         label: column that names the lines.
         title: above the figure.
+        xlabel: what the means are of.
     """
     figure = new_figure(0.42 * len(table) + 1.6, title)
     ax = figure.subplots()
@@ -36,7 +39,7 @@ def printed_and_measured(table: pd.DataFrame, label: str, title: str = "") -> Co
     ax.set_yticks(places, table[label].astype(str))
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
-    ax.set(xlabel="mean Dice over discs, then patients", title=title)
+    ax.set(xlabel=xlabel, title=title)
     figure.legend(loc="outside lower center", ncols=2)
     figure.caption = _caption(title, "Dice measured with its 95 % interval over patients, and printed")
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -369,15 +370,17 @@ def test_the_box_stands_on_the_lower_edge_and_what_lies_beyond_is_background() -
     expected = np.zeros_like(array, np.uint8)  # the box is 32 x 80 x 48 mm: voxels whose centres lie in it
     expected[5:15, 10:, 8:32] = 1
     np.testing.assert_array_equal(predictor.predict_volume(volume).array, expected)
+    assert predictor.reach.startswith("a box of 32 x 80 x 48 mm (slices, rows, columns) on the lower edge")
+    assert replace(predictor, slide=True).reach == replace(predictor, voxel_mm=None).reach == "the whole field of view"
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 30), (5, 2, 30)])
 def test_a_single_slice_is_refused_by_a_network_of_volumes(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     predictor = WholeVolumePredictor(BrightVoxels(), (16, 32, 16), "structures4", "cpu", voxel_mm=(2.0, 2.5, 3.0))
     for name, size in (("thin", shape), ("whole", (5, 40, 30))):
-        sitk.WriteImage(
-            sitk.GetImageFromArray(np.arange(np.prod(size), dtype=np.int16).reshape(size)), str(tmp_path / f"{name}.mha")
-        )
+        image = sitk.GetImageFromArray(np.arange(np.prod(size), dtype=np.int16).reshape(size))
+        image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation("PIR"))  # the kit's axes
+        sitk.WriteImage(image, str(tmp_path / f"{name}.mha"))
     message = rf"thin.mha: {' x '.join(map(str, shape))} voxels are no volume for a network of volumes. Give a whole series"
     with pytest.raises(DataError, match=message):
         predict_path(tmp_path / "thin.mha", tmp_path / "masks", predictor)

@@ -153,7 +153,7 @@ def test_a_store_of_one_voxel_size_says_so(store: VolumeStore, spider_layout: Pa
     assert one.voxel_mm == one.spacing_mm(3) == voxel_mm and store.voxel_mm is None and one.key != store.key
     case = source.load(one.table["case"][5])
     np.testing.assert_array_equal(one.masks[5], fit_volume(case.mask, SIZE, True, voxel_mm).array)
-    assert "6x16x12 of 3.0 x 2.0 x 2.5 mm" in repr(one)
+    assert "6x16x12 of 3 x 2 x 2.5 mm" in repr(one)
 
 
 def test_mended_intensities_are_those_of_slices(store: VolumeStore, spider_layout: Path) -> None:

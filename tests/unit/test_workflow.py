@@ -346,8 +346,9 @@ def test_best_run_of_the_newest_kind_is_the_default_model(workspace: Workspace) 
     assert "levels20" in find_run(None).name, "networks of another scheme are no rivals"
     workspace.train(split=workspace.split("leaky-slices"), tag="leaky")
     assert "leaky" not in find_run(None).name
+    before = find_run(None)
     os.utime(workspace.train_volumes(preparation="as_printed").folder / "model.safetensors")
-    assert find_run(None).name == "smoke-phantom-unet-levels20-small2", "networks of volumes are for those who ask for them"
+    assert find_run(None) == before, "networks of volumes are for those who ask for them"
     assert find_run("smoke-phantom-unet-structures4-leaky").name.endswith("leaky")
     with pytest.raises(KitError, match="no trained model called 'nothing'.*smoke-phantom"):
         find_run("nothing")
