@@ -327,6 +327,8 @@ REQUIREMENTS = {  # distribution -> what the course uses it for
     "segmentation-models-pytorch": "U-Net and its relatives",
     "albumentations": "augmentation",
     "surface-distance": "surface metrics",
+    "scikit-learn": "grading from measurements",
+    "timm": "classifiers",
     "matplotlib": "figures",
     "monai": "networks of volumes",
     "einops": "the transformer of these",

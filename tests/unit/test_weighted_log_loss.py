@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import metrics
 
 from spider_utils.data.rsna_tables import CONDITIONS, LEVELS
 from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, weighted_log_loss
@@ -76,7 +77,6 @@ def random_case(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_against_scikit_learn(seed):
-    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
     labels, predictions = random_case(seed)
     found = weighted_log_loss(labels, predictions)
     both = labels.merge(predictions, on=KEYS).dropna()
