@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spider_utils.measure.alignment import SLIP_MM, slip
+from spider_utils.measure.alignment import SLIP_MM, steps
 from spider_utils.measure.discs import Space
 from spider_utils.measure.geometry import NotMeasurable, perpendicular
 from spider_utils.measure.sheet import Part
@@ -71,7 +71,7 @@ def overhang(space: Space, disc: Part, aside: float = 0.0) -> Overhang:
     length = float(np.linalg.norm(down))
     if length < 1e-6:
         raise NotMeasurable("the posterior corners coincide")
-    slipped = slip(space)
+    slipped = steps(space)[1]
     if abs(slipped) >= SLIP_MM:
         down = -perpendicular(space.along)
         length = float((space.lower.back - space.upper.back) @ down)

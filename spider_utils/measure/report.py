@@ -10,6 +10,7 @@ import pandas as pd
 from spider_utils.labels import SCHEMES, convert, disc_name, vertebra_name
 from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
 from spider_utils.measure.canal import CanalAxis, narrowest_diameter, sac_area, sac_diameter
+from spider_utils.measure.checks import checked_spacing, refuse_classes
 from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
 from spider_utils.measure.geometry import Block, Endplate, NotMeasurable, body_block
 from spider_utils.measure.herniation import Overhang, displacement, overhang
@@ -59,7 +60,8 @@ def measure(
         there for herniated discs alone.
 
     Raises:
-        ValueError: wrong shape or spacing, an image of another shape, a scheme without levels, values that it does not know.
+        ValueError: wrong shape or spacing, an image of another shape, a scheme without levels, values that it does not know,
+            classes that are said to be levels.
     """
     return _Report(*_checked(mask, spacing_mm, image, scheme)).table()
 
@@ -67,19 +69,15 @@ def measure(
 def _checked(
     mask: np.ndarray, spacing_mm: tuple[float, ...], image: np.ndarray | None, scheme: str
 ) -> tuple[Spine, np.ndarray | None]:
-    mask, spacing = np.asarray(mask), np.asarray(spacing_mm, dtype=float).reshape(-1)
-    if mask.ndim not in (2, 3) or 0 in mask.shape:
-        raise ValueError(f"mask of shape {mask.shape}: give (slice, row, column), or one sagittal slice (row, column)")
-    if len(spacing) != mask.ndim or not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise ValueError(
-            f"spacing_mm={tuple(spacing.tolist())}: give {mask.ndim} positive numbers, mm along the axes of the mask"
-        )
+    mask = np.asarray(mask)
+    spacing = checked_spacing(mask, spacing_mm)
     if scheme not in ("spider", "levels20"):
         known = "unknown" if scheme not in SCHEMES else "without levels"
         raise ValueError(f"scheme '{scheme}' is {known}: give spider or levels20, or number the levels first (name_levels)")
     if image is not None and np.shape(image) != mask.shape:
         raise ValueError(f"image of shape {np.shape(image)} does not fit a mask of shape {mask.shape}")
     labels = convert(mask, scheme, "spider")
+    refuse_classes(mask, spacing[-2], scheme)
     if mask.ndim == 2:
         labels, spacing = labels[None], np.array([1.0, *spacing])
     image = None if image is None else np.asarray(image, dtype=np.float32).reshape(labels.shape)

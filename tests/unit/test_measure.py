@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
-from spider_utils.measure.discs import disc_angle, disc_depth, disc_height_index, disc_heights, space_between
+from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
 from spider_utils.measure.geometry import Endplate, NotMeasurable, body_block, outline, signed_angle, surface_at, tangent_line
 from spider_utils.measure.herniation import Overhang, displacement
 from spider_utils.measure.report import COLUMNS, MEASURED, UNITS, measure
@@ -115,13 +115,44 @@ def test_heights_and_angle_of_a_disc_space(degrees):
         disc_depth(space)
 
 
-def test_slips_have_a_sign_and_a_grade():
-    still = slip(space_between(*blocks(0), None))
-    for moved in (6.0, -4.0):
-        found = slip(space_between(*blocks(moved), None)) - still
+@pytest.mark.parametrize("degrees", [-30, 0, 33])
+def test_slips_have_a_sign_and_a_grade(degrees):
+    still = slip(space_between(*blocks(0, degrees), None))
+    for moved in (1.0, 2.5, 3.5, 6.0, 8.0, 20.0, -2.0, -4.0, -8.0):
+        found = slip(space_between(*blocks(moved, degrees), None)) - still
         assert found == pytest.approx(moved * math.cos(math.radians(2.5)), abs=0.1)
+
+
+def test_grades_are_quarters_of_the_endplate_below():
     grades = [meyerding_grade(mm, 36.0) for mm in (2.9, 3.1, -8.9, 9.1, 18.5, -27.5, 35.9, 36.5)]
     assert grades == [0, 1, 1, 2, 3, 4, 4, 5]
+
+
+def plates(upper: tuple[float, float], lower: tuple[float, float]) -> Space:
+    """Two level endplates 9 mm apart, from front to back (mm)."""
+    ends = [[np.array([down, back]) for back in span] for down, span in ((0.0, upper), (9.0, lower))]
+    return Space(Endplate(*ends[0]), Endplate(*ends[1]), np.zeros((0, 2)), np.zeros((0, 2)), None)
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower", "expected"),
+    [
+        ((-6, 28), (0, 34), 6.0),  # slipped as a whole
+        ((-6, 29), (0, 32), 3.0),  # endplates of unlike length
+        ((0, 32), (2, 34.5), 2.5),
+        ((0, 31), (0, 33), 2.0),  # below 3 mm the anterior corners have no say
+        ((0, 29), (-1, 34), None),  # 5 mm at the back, and the anterior corners moved the other way
+        ((0, 36), (1, 30), None),
+        ((0, 34), (11, 37.5), 3.5),
+        ((0, 34), (14, 37.5), None),  # 14 and 3.5: a corner is wrong by a third of the endplate
+    ],
+)
+def test_a_slip_that_the_anterior_corners_contradict_is_refused(upper, lower, expected):
+    if expected is None:
+        with pytest.raises(NotMeasurable, match=r"posterior corners say [+-]\d"):
+            slip(plates(upper, lower))
+    else:
+        assert slip(plates(upper, lower)) == pytest.approx(expected)
 
 
 def test_disc_height_index_by_hand():
@@ -408,6 +439,12 @@ def test_schemes_and_bad_input(plain):
     pd.testing.assert_frame_equal(measure(nine, SPACING, scheme="levels20"), measure(plain, SPACING))
     with pytest.raises(ValueError, match="without levels"):
         measure(plain, SPACING, scheme="structures4")
+    classes = np.where(plain > 200, 3, np.where(plain == 100, 2, plain > 0)).astype(np.uint8)
+    with pytest.raises(ValueError, match="hold classes.*spider-kit levels"):
+        measure(classes, SPACING)
+    with pytest.raises(ValueError, match="hold classes"):
+        measure(classes[14], SPACING[1:], scheme="levels20")
+    complete(measure(np.where(plain <= 3, plain, 0), SPACING))  # three vertebrae alone are no classes
     with pytest.raises(ValueError, match="unknown"):
         measure(plain, SPACING, scheme="colours")
     with pytest.raises(ValueError, match="3 positive numbers"):
