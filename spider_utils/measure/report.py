@@ -63,12 +63,13 @@ def measure(
         ValueError: wrong shape or spacing, an image of another shape, a scheme without levels, values that it does not know,
             classes that are said to be levels.
     """
-    return _Report(*_checked(mask, spacing_mm, image, scheme)).table()
+    return Report(*checked(mask, spacing_mm, image, scheme)).table()
 
 
-def _checked(
+def checked(
     mask: np.ndarray, spacing_mm: tuple[float, ...], image: np.ndarray | None, scheme: str
 ) -> tuple[Spine, np.ndarray | None]:
+    """Arguments of ``measure`` as a volume in scheme "spider" and its image. Raises ValueError as there."""
     mask = np.asarray(mask)
     spacing = checked_spacing(mask, spacing_mm)
     if scheme not in ("spider", "levels20"):
@@ -84,7 +85,7 @@ def _checked(
     return Spine(labels, spacing, len(labels) == 1), image
 
 
-class _Report:
+class Report:
     """Parts of one spine on its sheet, and the rows of its table."""
 
     def __init__(self, spine: Spine, image: np.ndarray | None) -> None:
@@ -130,7 +131,8 @@ class _Report:
             above = not below
         return body_block(part.outline, self._hint(number), above, below)
 
-    def _space(self, number: int) -> Space:
+    def space(self, number: int) -> Space:
+        """The space of disc ``number``. Raises NotMeasurable as space_between."""
         return space_between(self.bodies.get(number), self.bodies.get(number - 1), self.spine.part(DISCS + number))
 
     # ---- rows
@@ -203,7 +205,7 @@ class _Report:
             return self._add(name, label, quantities, function)
 
         try:
-            space = self._space(number)
+            space = self.space(number)
         except NotMeasurable as reason:
             missing = reason
 
@@ -327,7 +329,7 @@ class _Report:
             if not sacrum:
                 return self.bodies[1].lower if self.bodies.get(1) else None
             try:
-                return self._space(1).lower
+                return self.space(1).lower
             except NotMeasurable:
                 return None
 

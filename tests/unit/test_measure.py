@@ -12,6 +12,7 @@ from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
 from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
 from spider_utils.measure.geometry import Endplate, NotMeasurable, body_block, outline, signed_angle, surface_at, tangent_line
 from spider_utils.measure.herniation import Overhang, displacement
+from spider_utils.measure.marks import marks
 from spider_utils.measure.report import COLUMNS, MEASURED, UNITS, measure
 from spider_utils.measure.vertebrae import body_depth, body_heights, body_wedge
 
@@ -432,6 +433,21 @@ def test_any_mask_gives_numbers_or_reasons(seed):
         (mask[:1], image[:1], (4, 1, 1)),
     ):
         complete(measure(part, spacing, picture))
+
+
+def test_marks_are_as_long_as_what_they_mark():
+    spacing, degrees = (3.0, 0.9, 0.6), (-10, 5, 4)
+    mask, _ = rasterised(spacing, degrees)
+    table, found = measure(mask, spacing), marks(mask, spacing)
+    levels = {"L3/L4": 203, "L4/L5": 202, "L2/L3": 204}
+    for level, label in levels.items():
+        lengths = {mark.quantity: np.linalg.norm(mark.ends[1] - mark.ends[0]) for mark in found if mark.level == level}
+        for quantity in ("disc height middle", "disc height anterior", "disc height posterior"):
+            assert lengths[quantity] == pytest.approx(looked_up(table, label, quantity), abs=0.15)
+        assert lengths["canal diameter"] == pytest.approx(looked_up(table, label, "canal diameter"), abs=0.6)
+    plates = [np.linalg.norm(np.diff(mark.ends, axis=0)) for mark in found if mark.quantity == "endplate" and mark.level == "L3"]
+    assert len(plates) == 2 and np.mean(plates) == pytest.approx(looked_up(table, 3, "body depth"), abs=0.1)
+    assert marks(np.zeros((5, 20, 20), np.uint8), (3, 1, 1)) == []
 
 
 def test_schemes_and_bad_input(plain):

@@ -317,9 +317,9 @@ class _Shapes:
 
     def _sac_area(self, disc: Disc, at: int) -> float:
         centre, across = self._across(at)
-        right, steps = np.arange(-16, 16, 0.1), np.arange(-20, 20, 0.1)
+        right, steps = np.arange(-16, 16, 0.2), np.arange(-20, 20, 0.2)
         points = np.broadcast_to(centre + steps[:, None, None] * across, (len(steps), len(right), 2))
-        return float(self._in_sac(disc, points, self.course.right[at] + right).sum() * 0.01)
+        return float(self._in_sac(disc, points, self.course.right[at] + right).sum() * 0.04)
 
     def _narrowest(self, disc: Disc, top: np.ndarray, bottom: np.ndarray) -> float:
         rows = sorted(
