@@ -114,18 +114,18 @@ def disc_heights(space: Space) -> tuple[float, float, float]:
 
 
 def height_lines(space: Space) -> dict[str, np.ndarray]:
-    """The lines (2, 2) in mm, from above, that the three heights are the lengths of, but for the slip of the corners.
+    """The three heights as lines (2, 2) in mm, from above: those in front and behind half way between the corners.
 
     Raises:
         NotMeasurable: as disc_heights.
     """
     above, below = _halves(space)
     up = perpendicular(space.along)
-    return {
-        "disc height anterior": np.array([space.upper.front, space.lower.front]),
-        "disc height middle": np.array([space.centre + above * up, space.centre - below * up]),
-        "disc height posterior": np.array([space.upper.back, space.lower.back]),
-    }
+    lines = {"disc height middle": np.array([space.centre + above * up, space.centre - below * up])}
+    for place, a, b in (("anterior", space.upper.front, space.lower.front), ("posterior", space.upper.back, space.lower.back)):
+        half = float((a - b) @ up) / 2 * up
+        lines[f"disc height {place}"] = np.array([(a + b) / 2 + half, (a + b) / 2 - half])
+    return lines
 
 
 def disc_height_index(disc: Sequence[float], *bodies: Sequence[float]) -> float:

@@ -47,6 +47,8 @@ def marks(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str = "spider
     for number in report.discs:
         try:
             space = report.space(number)
+            for plate in (getattr(space, side) for side in space.own_faces):
+                add(disc_name(number), "endplate", np.array([plate.front, plate.back]))
             for quantity, ends in height_lines(space).items():
                 add(disc_name(number), quantity, ends)
             if report.canal is not None:

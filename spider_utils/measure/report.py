@@ -44,8 +44,8 @@ def measure(
     In a volume all but areas, widths and hernias is measured on the mid-sagittal sheet (see measure.sheet), whatever the
     spine's curve and turn; a single slice is taken to be mid-sagittal. Each quantity's definition and source stand with its
     function in measure.vertebrae, discs, alignment, canal, herniation and signal. (Of the sources, Frobin 1997, Meyerding's
-    grades, Fardon 2014 and Steurer 2011 were looked up in abstracts and reviews; the others are cited from memory.) L1 is vertebra
-    5, as in a spine with five lumbar vertebrae.
+    grades, Fardon 2014 and Steurer 2011 were looked up in abstracts and reviews; the others are cited from memory.) L1 is
+    vertebra 5, as in a spine with five lumbar vertebrae.
 
     Args:
         mask: integers, (slice, row, column) = (left-right, superior-inferior, anterior-posterior), or one sagittal slice (row,

@@ -103,8 +103,8 @@ def bland_altman(table: pd.DataFrame, quantities: Mapping[str, str], title: str 
         part = table[table["quantity"] == quantity].dropna(subset=["value", "truth"])
         found = agreement(part["value"], part["truth"], part["patient"])
         means, differences = (part["value"] + part["truth"]) / 2, part["value"] - part["truth"]
-        shades = pd.factorize(part["patient"])[0] / max(found.patients - 1, 1)
-        ax.scatter(means, differences, c=shades, cmap="viridis", s=12, linewidths=0, alpha=0.8)
+        shades = 0.8 * pd.factorize(part["patient"])[0] / max(found.patients - 1, 1)  # the map's yellow end is hard to see
+        ax.scatter(means, differences, c=shades, cmap="viridis", vmin=0, vmax=1, s=12, linewidths=0, alpha=0.8)
         for value, style in ((found.bias, "-"), (found.low, "--"), (found.high, "--")):
             ax.axhline(value, color=PALETTE[5], linestyle=style, linewidth=1.4)
             ax.annotate(

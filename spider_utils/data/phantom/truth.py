@@ -29,6 +29,7 @@ from spider_utils.errors import DataError
 from spider_utils.files import read_json
 
 _STEP_MM, _FINE_MM = 0.02, 0.06
+_NEAR_MM = 2.0  # to a surface: texture moves it by less
 _HOLLOW_MM = 1.1  # of a body's back wall in the midline, see body_distance
 _SIDE_MM = 12.0  # to either side hernias are looked for
 _STRIP_MM = 2.0  # half width of the strip over which a height in the middle of an endplate is the mean
@@ -124,26 +125,37 @@ class _Shapes:
         ]
         return ndimage.map_coordinates(tile, index, order=1, mode="grid-wrap")
 
-    def _body_texture(self, bone: Vertebra, points: np.ndarray, right: np.ndarray | float) -> np.ndarray | float:
-        """What paint_vertebra adds to a body's distance (mm)."""
-        island = self._texture("island", bone.texture, points, right)
-        return (0.10 + 0.05 * sum(bone.lip)) * island + 0.25 * self._texture("cloud", bone.texture + 7, points, right)
+    def _roughened(
+        self, distance: np.ndarray, points: np.ndarray, right: np.ndarray | float, waves: Iterable[tuple[float, str, int]]
+    ) -> np.ndarray:
+        """A distance with textures (mm, kind, seed) added near its surface: further away they move nothing."""
+        near = np.abs(distance) < _NEAR_MM
+        beside = np.broadcast_to(right, distance.shape)[near]
+        added = sum(size * self._texture(kind, seed, points[near], beside) for size, kind, seed in waves)
+        distance = np.array(distance, float)
+        distance[near] += added
+        return distance
+
+    @staticmethod
+    def _body_waves(bone: Vertebra) -> tuple[tuple[float, str, int], ...]:
+        """Textures that paint_vertebra adds to a body's distance."""
+        return (0.10 + 0.05 * sum(bone.lip), "island", bone.texture), (0.25, "cloud", bone.texture + 7)
 
     def _in_body(self, bone: Vertebra, points: np.ndarray, right: np.ndarray | float) -> np.ndarray:
         u, v, w = bone.frame.local(right, points[..., 0], points[..., 1])
-        inside = body_distance(bone, u, v, w) + self._body_texture(bone, points, right) < 0
+        inside = self._roughened(body_distance(bone, u, v, w), points, right, self._body_waves(bone)) < 0
         for disc, up in ((self.anatomy.discs[bone.number - 1], -1.0), (self.anatomy.discs[min(bone.number, 10)], 1.0)):
             if (disc.up_defect if up < 0 else disc.low_defect) is not None:
                 node = defect_distance(bone, disc, up, u, v, w)
-                inside &= node + 0.35 * self._texture("island", disc.texture + 8, points, right) >= 0
+                inside &= self._roughened(node, points, right, [(0.35, "island", disc.texture + 8)]) >= 0
         return inside
 
     def _in_disc(self, disc: Disc, points: np.ndarray, right: np.ndarray | float) -> np.ndarray:
         u, v, w = disc.frame.local(right, points[..., 0], points[..., 1])
-        side = wall_distance(disc, u, v, w) + 0.25 * self._texture("island", disc.texture, points, right)
+        side = self._roughened(wall_distance(disc, u, v, w), points, right, [(0.25, "island", disc.texture)])
         distance = np.maximum(side, np.abs(w) - disc_reach(disc))
         if disc.herniation > 0:
-            hernia = hernia_distance(disc, u, v, w) + 0.2 * self._texture("island", disc.texture + 3, points, right)
+            hernia = self._roughened(hernia_distance(disc, u, v, w), points, right, [(0.2, "island", disc.texture + 3)])
             distance = smooth_min(distance, hernia, 2.0)
         inside = distance < 0
         for bone in self._beside(disc):
@@ -161,8 +173,8 @@ class _Shapes:
         )
         wide, deep = np.maximum(wide, 0.05), np.maximum(deep, 0.05)
         away = np.sqrt(((right - side) / wide) ** 2 + ((back - middle) / deep) ** 2) - 1
-        wave = 0.22 * self._texture("cloud", self.anatomy.texture + 70, points, right)
-        inside = away * np.minimum(wide, deep * slant) + wave < 0
+        distance = away * np.minimum(wide, deep * slant)
+        inside = self._roughened(distance, points, right, [(0.22, "cloud", self.anatomy.texture + 70)]) < 0
         inside &= ~self._in_disc(disc, points, right)
         for bone in self._beside(disc):
             inside &= ~self._in_body(bone, points, right)
@@ -202,7 +214,9 @@ class _Shapes:
         corners = []
         for end, out in ((-b, -1), (b - _HOLLOW_MM, 1)):
             right, down, back = bone.frame.point(0, end, way * np.linspace(0.2, 0.45, 9) * bone.height)
-            place = end - out * np.mean(self._body_texture(bone, np.stack([down, back], axis=-1), right))
+            points = np.stack([down, back], axis=-1)
+            rough = sum(size * self._texture(kind, seed, points, right) for size, kind, seed in self._body_waves(bone))
+            place = end - out * np.mean(rough)
             corners.append(np.array(bone.frame.point(0, place, way * (offset + slope * place))[1:]))
         return tuple(corners)
 
