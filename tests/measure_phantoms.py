@@ -1,7 +1,7 @@
 """Made-up patients measured from their masks, against what their painted shapes measure.
 
-Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (4 minutes on one core). What FILE holds already
-is not done again. With ``--masks FOLDER`` masks that a network made of the patients of a phantom set are measured instead:
+Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (about 5 minutes on one core). What FILE holds
+already is not done again. With ``--masks FOLDER`` masks that a network made of the patients of a phantom set are measured instead:
 ``python -m tests.measure_phantoms --masks predicted --data data/phantom-quick --out build/measured-predicted.csv``.
 """
 
@@ -23,6 +23,7 @@ from spider_utils.data.phantom.soft import paint_canal, trace
 from spider_utils.data.phantom.truth import truth_in_set, truth_of
 from spider_utils.data.volumes import Volume, read_mask
 from spider_utils.evaluation.agreement import agreement
+from spider_utils.evaluation.statistics import bootstrap_interval
 from spider_utils.measure.levels import name_levels
 from spider_utils.measure.report import MEASURED, measure
 
@@ -96,7 +97,8 @@ def predicted_masks(masks: Path, data: Path, scheme: str) -> Iterator[pd.DataFra
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a quantity: how many, how many could not be measured, bias, mean absolute error, 95 % limits of agreement."""
+    """A row a quantity: how many, how many could not be measured, mean absolute error with its 95 % interval over patients, bias,
+    95 % limits of agreement, largest error."""
     rows = []
     for quantity in SHOWN:
         part = table[table["quantity"] == quantity]
@@ -104,9 +106,11 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         if not len(seen):
             continue
         found = agreement(seen["value"], seen["truth"], seen["patient"])
+        mean = bootstrap_interval((seen["value"] - seen["truth"]).abs(), seen["patient"])
         rows.append(
             {"quantity": quantity, "n": len(seen), "missing": len(part) - len(seen), "MAE": found.mean_absolute,
-             "bias": found.bias, "low": found.low, "high": found.high, "worst": (seen["value"] - seen["truth"]).abs().max()}
+             "MAE from": mean.low, "MAE to": mean.high, "bias": found.bias, "low": found.low, "high": found.high,
+             "worst": (seen["value"] - seen["truth"]).abs().max()}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
