@@ -1,7 +1,7 @@
 """Made-up patients measured from their masks, against what their painted shapes measure.
 
-Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (about 5 minutes on one core). What FILE holds
-already is not done again. With ``--masks FOLDER`` masks that a network made of the patients of a phantom set are measured instead:
+Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (5 minutes on one core). What FILE holds
+already is not done again. With ``--masks FOLDER`` masks that a network made of a phantom set's patients are measured instead:
 ``python -m tests.measure_phantoms --masks predicted --data data/phantom-quick --out build/measured-predicted.csv``.
 """
 

@@ -346,6 +346,17 @@ def complete(table: pd.DataFrame) -> None:
     assert not table.duplicated(["label", "quantity"]).any()
 
 
+def test_what_lies_behind_the_canal_is_no_hernia(plain):
+    at = np.argwhere(plain == 202)
+    low, high = at.min(axis=0), at.max(axis=0)
+    damaged = plain.copy()
+    behind = damaged[low[0] : high[0], low[1] : low[1] + 8, high[2] + 24 : high[2] + 34]
+    behind[behind == 0] = 202  # a false piece 20 mm behind the disc, as wide and large enough to count
+    whole, table = measure(plain, SPACING), measure(damaged, SPACING)
+    assert looked_up(table, 202, "overhang") == pytest.approx(looked_up(whole, 202, "overhang"), abs=0.3)
+    assert looked_up(table, 202, "herniated") == 0
+
+
 def test_a_missing_disc_leaves_the_space_between_the_bodies(plain):
     whole, table = measure(plain, SPACING), measure(np.where(plain == 203, 0, plain), SPACING)
     complete(table)
