@@ -33,7 +33,8 @@ class VolumeSettings:
         box_mm: what such a grid covers along slices, rows and columns where it is not stretched over the field of view.
         options: of the architecture (see models.build_model), but for its image_size.
         epochs: each ends with a validation.
-        steps_per_epoch, batch_size, learning_rate, weight_decay, optimizer, schedule, loss: see training.config.TrainConfig.
+        steps_per_epoch, batch_size, learning_rate, weight_decay, optimizer, transformer_pace, schedule, loss: see
+            training.config.TrainConfig.
         augment: name of the augmentation pipeline.
         class_shares: whether the network begins with the frequencies of classes (see models.unetr.start_from_shares).
     """
@@ -51,6 +52,7 @@ class VolumeSettings:
     class_shares: bool
     optimizer: str = "adamw"
     weight_decay: float = 1e-5
+    transformer_pace: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ PROFILES: dict[str, Profile] = {
         volumes=VolumeSettings(
             size=(16, 128, 48),
             box_mm=(64.0, 340.0, 160.0),
-            options={"feature_size": 8, "hidden_size": 96, "mlp_dim": 384, "num_heads": 4, "transformer_pace": 0.2},
+            options={"feature_size": 8, "hidden_size": 96, "mlp_dim": 384, "num_heads": 4},
             epochs=10,
             steps_per_epoch=74,
             batch_size=2,
@@ -195,6 +197,7 @@ PROFILES: dict[str, Profile] = {
             loss="dice_ce",
             augment="light",
             weight_decay=0.05,
+            transformer_pace=0.2,
             class_shares=True,
         ),
         rsna_studies=24,

@@ -359,7 +359,7 @@ class Workspace:
         if augment in ("tissue", "triplanar"):
             raise KitError(f"augment '{augment}' deforms single slices: choose another for a network of volumes")
         steps = int(changes.pop("steps_per_epoch", settings.steps_per_epoch))  # type: ignore[call-overload]
-        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "loss")
+        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "transformer_pace", "schedule", "loss")
         config = TrainConfig(**{name: getattr(settings, name) for name in names} | changes)
         size = tuple(size or settings.size)
         seed_everything(seed)
