@@ -31,7 +31,7 @@ NOTEBOOKS = {
     "06_resunet": ["unet", "resunet"],
     "07_deeplabv3": ["unet", "deeplabv3"],
     "08_modified_unet": ["modified_unet_gamma4", "modified_unet_gamma0.4", "modified_unet_by_slice"],
-    "09_unetr_3d": ["unetr", "unetr_as_printed"],
+    "09_unetr_3d": ["unetr", "unetr_as_printed", "levels20"],
     "10_triplanar_ensemble": list(PLANE_TRAININGS),
     "11_ensemble_weight_search": ["unet", "unetplusplus", "resunet", "deeplabv3"],
     "12_evaluation": ["unet", "levels20"],
