@@ -132,7 +132,7 @@ class _Growing:
 
     def __init__(self, path: Path, size: tuple[int, ...], dtype: np.dtype):
         self.size, self.dtype, self.length = size, dtype, 0
-        self.file = open(path, "wb")  # noqa: SIM115 - closed by close
+        self.file = open(path, "wb")
         self._write_header()
         self.start = self.file.tell()
 
