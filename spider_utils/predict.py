@@ -298,9 +298,9 @@ def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | Whol
     card = read_card(folder)
     if "plane" in card:
         raise KitError(
-            f"{folder} holds the {card['plane']} network of a three-plane ensemble, which takes three contrasts of the same voxels "
-            "and means little alone: predict does not run it. Choose another model; notebook 10 and `spider-kit triplanar tables` "
-            "run the ensemble"
+            f"{folder} holds the {card['plane']} network of a three-plane ensemble, which takes three contrasts of the same "
+            "voxels and means little alone: predict does not run it. Choose another model; notebook 10 and "
+            "`spider-kit triplanar tables` run the ensemble"
         )
     is_of_volumes = card["architecture"] in VOLUME_ARCHITECTURES
     return (WholeVolumePredictor if is_of_volumes else Predictor).load(folder, device)
