@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from spider_utils.errors import DataError
 SAME_COSINES = 1e-3
 SAME_SPACING = 1e-3  # share of the spacing
 EVEN_STEPS = 0.1  # share of the usual distance by which slices of one block may lie nearer or further
+SEXES = ("F", "M", "O")  # PS3.3, table C.7-1
 DOUBLED_MM = 0.01  # slices nearer than this lie in one place
 
 # PS3.5 section 10 and PS3.6 table A-1; what GDCM decodes and what it does not.
@@ -83,6 +85,8 @@ class DicomSlice:
         spacing: mm between pixel centres along (rows, columns).
         shape: (rows, columns).
         gap_mm: distance to the next slice as the header states it, else the slice's thickness, else None.
+        age: of the patient in years, None when the header has none.
+        sex: "F", "M" or "O" (other), None when the header has none.
     """
 
     path: Path
@@ -93,6 +97,8 @@ class DicomSlice:
     spacing: tuple[float, float]
     shape: tuple[int, int]
     gap_mm: float | None
+    age: float | None = None
+    sex: str | None = None
 
     @property
     def normal(self) -> np.ndarray:
@@ -158,6 +164,12 @@ def _numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> np.ndarray |
     return numbers if len(numbers) == count else None
 
 
+def _age(text: str) -> float | None:
+    """Years of an age string such as 045Y or 018M (PS3.5, table 6.2-1), None when it is no such string."""
+    match = re.fullmatch(r"(\d{1,3})([DWMY])", text)
+    return int(match[1]) / {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}[match[2]] if match else None
+
+
 def read_header(path: Path) -> DicomSlice:
     """One slice's header.
 
@@ -182,6 +194,7 @@ def read_header(path: Path) -> DicomSlice:
         )
     gaps = [_numbers(reader, tag, 1) for tag in ("0018|0088", "0018|0050")]
     instance = _numbers(reader, "0020|0013", 1)
+    sex = _text(reader, "0010|0040").upper()
     columns, rows = reader.GetSize()[:2]
     return DicomSlice(
         path=path,
@@ -192,6 +205,8 @@ def read_header(path: Path) -> DicomSlice:
         spacing=tuple(spacing.tolist()),
         shape=(rows, columns),
         gap_mm=next((float(gap[0]) for gap in gaps if gap is not None and gap[0] > 0), None),
+        age=_age(_text(reader, "0010|1010")),
+        sex=sex if sex in SEXES else None,
     )
 
 

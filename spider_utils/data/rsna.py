@@ -131,6 +131,30 @@ class RsnaSet:
         table["side"] = table["condition"].map({name: side_of(name) for name in CONDITIONS})
         return table[list(SAMPLE_COLUMNS)].sort_values([*keys, "series"], ignore_index=True)
 
+    @cached_property
+    def patients(self) -> pd.DataFrame:
+        """One row a study of the tables or the tree: study, age (years), sex ("F", "M", "O").
+
+        From train_patients.csv where it says so, else from the study's DICOM headers. What neither says is missing (NaN), as in
+        the challenge's own files, which have neither.
+        """
+        studies = np.unique(np.concatenate([t["study"] for t in (self.tables.labels, self.tables.series, self.files)]))
+        told = self.tables.patients.set_index("study")[["age", "sex"]].reindex(studies)
+        silent = told.index[told.isna().any(axis=1)]
+        first = self.files[self.files["study"].isin(silent)].drop_duplicates(["study", "series"])
+        for study, paths in first.groupby("study")["path"]:
+            for path in paths:
+                try:
+                    one = read_header(Path(path))
+                except DataError:
+                    continue  # the other series may be whole; check() lists the damaged one
+                for name, value in (("age", one.age), ("sex", one.sex)):
+                    if value is not None and pd.isna(told.at[study, name]):
+                        told.at[study, name] = value
+                if told.loc[study].notna().all():
+                    break
+        return told.rename_axis("study").reset_index()
+
     def series_of(self, study: int, description: str | None = None) -> pd.DataFrame:
         """The described series of a study: study, series, description."""
         table = self.tables.series[self.tables.series["study"] == study]

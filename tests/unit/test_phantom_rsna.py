@@ -27,7 +27,7 @@ from spider_utils.data.phantom.narrowing import (
 from spider_utils.data.phantom.rsna import generate_rsna_set, scan_study, set_facts, study_numbers
 from spider_utils.data.phantom.signal import TISSUE
 from spider_utils.data.rsna import PHANTOM_FILE, open_rsna
-from spider_utils.data.rsna_tables import CONDITIONS, LEVELS
+from spider_utils.data.rsna_tables import CONDITIONS, LEVELS, PATIENT_TABLE
 from spider_utils.data.volumes import Volume
 from spider_utils.errors import DataError
 from spider_utils.files import read_json, sha256_of
@@ -208,7 +208,7 @@ def test_axial_slices_follow_the_discs():
 def test_the_set_on_disk(made):
     assert sorted(p.name for p in made.iterdir()) == [
         "phantom_truth.csv", PHANTOM_FILE, "train.csv", "train_images", "train_label_coordinates.csv",
-        "train_series_descriptions.csv",
+        "train_patients.csv", "train_series_descriptions.csv",
     ]  # fmt: skip
     assert read_json(made / PHANTOM_FILE) == set_facts(2, 5, "small")
     data = open_rsna(made)
@@ -217,6 +217,11 @@ def test_the_set_on_disk(made):
     assert set(data.samples["condition"]) == set(CONDITIONS) and set(data.samples["level"]) == set(LEVELS)
     points = pd.read_csv(made / "train_label_coordinates.csv")
     assert "Spinal Canal Stenosis" in set(points["condition"]) and "L5/S1" in set(points["level"])
+    patients = data.patients.set_index("study")
+    assert patients["age"].between(18, 90).all() and patients["sex"].isin(["F", "M"]).all() and len(patients) == 2
+    (made / PATIENT_TABLE).rename(made / "aside.csv")
+    pd.testing.assert_frame_equal(open_rsna(made).patients.set_index("study"), patients, obj="from the headers alone")
+    (made / "aside.csv").rename(made / PATIENT_TABLE)
     truth = pd.read_csv(made / "phantom_truth.csv").set_index(["study_id", "level"])
     for row in data.tables.labels.itertuples():
         if row.condition.endswith("foraminal_narrowing"):

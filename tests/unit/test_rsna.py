@@ -9,9 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spider_utils.data.dicom import read_header
 from spider_utils.data.dicom_write import SliceGeometry, write_slice
 from spider_utils.data.rsna import HEALTHY, SAMPLE_COLUMNS, is_rsna, open_rsna
-from spider_utils.data.rsna_tables import CONDITIONS, LEVELS, POINT_TABLE, REPORT_COLUMNS, SERIES_TABLE, SEVERITY_TABLE, side_of
+from spider_utils.data.rsna_tables import (
+    CONDITIONS,
+    LEVELS,
+    PATIENT_TABLE,
+    POINT_TABLE,
+    REPORT_COLUMNS,
+    SERIES_TABLE,
+    SEVERITY_TABLE,
+    side_of,
+)
 from spider_utils.data.verify import detect_kind, verify
 from spider_utils.errors import DataError
 
@@ -135,6 +145,27 @@ def test_only_what_has_an_image_is_a_sample(root):
     assert len(open_rsna(root).tables.points) == 50
 
 
+def test_age_and_sex_stay_missing_where_nobody_says_them(whole):
+    patients = open_rsna(whole).patients
+    assert patients["study"].tolist() == [1, 2] and patients[["age", "sex"]].isna().all(axis=None)
+    assert patients["age"].dtype == np.float64
+
+
+def test_age_and_sex_from_the_table_first_then_from_the_headers(root):
+    """Study 1: the table knows the sex, the headers both. Study 2: the table knows nothing, one series' headers the age."""
+    (root / PATIENT_TABLE).write_text("study_id,age,sex\n1,,m\n2,,\n")
+    path = root / "train_images/1/21/1.dcm"
+    one = read_header(path)
+    geometry = SliceGeometry(np.array(one.position), np.array(one.cosines[:3]), np.array(one.cosines[3:]), one.spacing, 4.0, 10.0)
+    pixels = np.zeros(one.shape, np.uint16)
+    write_slice(path, pixels, geometry, {"0020|0013": "1", "0010|1010": "054Y", "0010|0040": "F"})
+    write_slice(root / "train_images/2/33/1.dcm", pixels, geometry, {"0020|0013": "1", "0010|1010": "018M", "0010|0040": "?"})
+    (root / "train_images/2/31/1.dcm").write_text("damaged")
+    patients = open_rsna(root).patients.set_index("study")
+    assert (patients.at[1, "age"], patients.at[1, "sex"]) == (54.0, "M")
+    assert patients.at[2, "age"] == 1.5 and pd.isna(patients.at[2, "sex"])
+
+
 def spoil_copy(root: Path) -> None:
     """A copy of the points that was put right in line 2, moved in line 3, lacks line 4, and adds nothing."""
     table = pd.read_csv(root / POINT_TABLE)
@@ -219,6 +250,18 @@ MISTAKES = {
     "severity without point": (
         lambda root: pd.read_csv(root / POINT_TABLE).drop(index=0).to_csv(root / POINT_TABLE, index=False),
         ("warning", SEVERITY_TABLE, 2, "left_neural_foraminal_narrowing at l1_l2 of study 1"),
+    ),
+    "patient twice": (
+        lambda root: (root / PATIENT_TABLE).write_text("study_id,age,sex\n1,50,F\n1,51,F\n"),
+        ("error", PATIENT_TABLE, 3, "contradicts an earlier row of 1"),
+    ),
+    "unknown age": (
+        lambda root: (root / PATIENT_TABLE).write_text("study_id,age,sex\n1,50,F\n2,500,\n"),
+        ("error", PATIENT_TABLE, 3, "'500' is no age"),
+    ),
+    "unknown sex": (
+        lambda root: (root / PATIENT_TABLE).write_text("study_id,age,sex\n1,50,woman\n"),
+        ("error", PATIENT_TABLE, 2, "'woman' is no sex"),
     ),
     "missing study": (
         lambda root: shutil.rmtree(root / "train_images" / "2"),

@@ -33,14 +33,14 @@ from spider_utils.data.phantom.narrowing import (
 )
 from spider_utils.data.phantom.scanner import SIZES, body_box, draw_protocols, render
 from spider_utils.data.rsna import IMAGE_FOLDER, PHANTOM_FILE
-from spider_utils.data.rsna_tables import LEVELS, POINT_TABLE, SERIES_OF, SERIES_TABLE, SEVERITIES, SEVERITY_TABLE
+from spider_utils.data.rsna_tables import LEVELS, PATIENT_TABLE, POINT_TABLE, SERIES_OF, SERIES_TABLE, SEVERITIES, SEVERITY_TABLE
 from spider_utils.data.volumes import Volume
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, fingerprint, require_free_space, write_csv, write_json
 from spider_utils.processes import map_in_processes
 from spider_utils.runtime import cpu_count, progress
 
-RSNA_GENERATOR_VERSION = 1  # raise it whenever the same seed gives other numbers here; GENERATOR_VERSION counts as well
+RSNA_GENERATOR_VERSION = 2  # raise it whenever the same seed gives other numbers here; GENERATOR_VERSION counts as well
 RSNA_STUDIES = 24
 TRUTH_TABLE = "phantom_truth.csv"
 
@@ -239,6 +239,7 @@ def _write_study(task: tuple[str, int, int, str]) -> dict[str, list[dict]]:
         SEVERITY_TABLE: [{"study_id": study, **severities}],
         SERIES_TABLE: [{"study_id": study, "series_id": n, "series_description": text} for text, n in ids.items()],
         POINT_TABLE: points,
+        PATIENT_TABLE: [{"study_id": study, "age": scan.anatomy.age, "sex": scan.anatomy.sex}],
         TRUTH_TABLE: [_truth(study, scan, found) for found in scan.levels],
     }
 
@@ -277,7 +278,7 @@ def generate_rsna_set(
 ) -> Path:
     """Write made-up studies in the challenge's layout.
 
-    ``train.csv``, ``train_series_descriptions.csv``, ``train_label_coordinates.csv``,
+    ``train.csv``, ``train_series_descriptions.csv``, ``train_label_coordinates.csv``, ``train_patients.csv`` (age and sex),
     ``train_images/<study>/<series>/<instance>.dcm``, ``phantom_truth.csv`` (what was drawn, a row a level) and
     ``rsna-phantom.json``. The same seed gives the same files with one version of SimpleITK, however many processes work; study k
     is the same whatever ``n_studies``. The folder appears when it is complete.
@@ -309,7 +310,7 @@ def generate_rsna_set(
         advice = "Close other programs, or take fewer: spider-kit data phantom --kind rsna --jobs 1"
         results = map_in_processes(_write_study, tasks, jobs, advice)
         done = list(progress(results, "making studies", n_studies) if show_progress else results)
-        for name in (SEVERITY_TABLE, SERIES_TABLE, POINT_TABLE, TRUTH_TABLE):
+        for name in (SEVERITY_TABLE, SERIES_TABLE, POINT_TABLE, PATIENT_TABLE, TRUTH_TABLE):
             table = pd.DataFrame([row for one in done for row in one[name]])
             write_csv(folder / name, table.sort_values("study_id", kind="stable"), lineterminator="\n")
         write_json(folder / PHANTOM_FILE, set_facts(n_studies, seed, size))
