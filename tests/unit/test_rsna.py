@@ -281,7 +281,7 @@ MISTAKES = {
     ),
     "unreadable slice": (
         lambda root: (root / "train_images/1/22/3.dcm").write_text("text"),
-        ("error", "train_images/1/22/3.dcm", 0, "cannot be read as DICOM"),
+        ("error", "train_images/1/22/3.dcm", 0, "cannot be read as DICOM (the mark DICM is not at its place)"),
     ),
     "outside the image": (
         lambda root: change(root / POINT_TABLE, 2, "x", "29.5"),
