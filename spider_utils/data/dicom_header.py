@@ -168,23 +168,19 @@ def _outermost(path: Path, stream: BinaryIO, start: int, size: int, syntax: str)
     order, explicit = ">" if syntax == _BIG_ENDIAN else "<", syntax != _IMPLICIT
     values: dict[int, bytes] = {}
     pixels: tuple[int, bool, bytes] | None = None
-    try:
-        for tag, value, length in _elements(stream, start, size, order, explicit):
-            if tag in values or (tag == _PIXELS and pixels):
-                raise _RefusedError(f"it holds the data element {_name(tag)} twice")
-            stream.seek(value)
-            if tag == _PIXELS and length == _UNDEFINED:
-                parts = _fragments(stream, value, size, order)[1:]  # the first item is the table of offsets
-                stream.seek(parts[0][0] if parts else value)
-                first = stream.read(min(parts[0][1], _FIRST_PIXELS)) if parts else b""
-                pixels = sum(length for _, length in parts), True, first
-            elif tag == _PIXELS:
-                pixels = length, False, stream.read(min(length, _FIRST_PIXELS))
-            elif length <= _LONGEST_TEXT:
-                values[tag] = stream.read(length)
-    except _BrokenError:
-        if pixels is None:  # some programs leave a few bytes behind the pixels
-            raise
+    for tag, value, length in _elements(stream, start, size, order, explicit):
+        if tag in values or (tag == _PIXELS and pixels):
+            raise _RefusedError(f"it holds the data element {_name(tag)} twice")
+        stream.seek(value)
+        if tag == _PIXELS and length == _UNDEFINED:
+            parts = _fragments(stream, value, size, order)[1:]  # the first item is the table of offsets
+            stream.seek(parts[0][0] if parts else value)
+            first = stream.read(min(parts[0][1], _FIRST_PIXELS)) if parts else b""
+            pixels = sum(length for _, length in parts), True, first
+        elif tag == _PIXELS:
+            pixels = length, False, stream.read(min(length, _FIRST_PIXELS))
+        elif length <= _LONGEST_TEXT:
+            values[tag] = stream.read(length)
     return DicomHeader(path, syntax, order, values, *(pixels or (0, False, b"")))
 
 
