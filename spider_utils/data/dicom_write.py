@@ -15,6 +15,7 @@ from spider_utils.errors import DataError
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
 _UIDS = {"0020|000d": "study", "0020|000e": "series", "0020|0052": "frame"}
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "spider kit")
+SMALLEST_PACKED = 16  # pixels; GDCM's JPEG 2000 encoder ends the process on pictures of 5 x 6
 PACKINGS = (None, "JPEG2000", "JPEG")  # as SimpleITK calls them; both are lossless
 
 
@@ -88,7 +89,7 @@ def write_slice(
         geometry: where it lies.
         tags: more tags, "gggg|eeee" -> text. Those of a study, such as UIDs, patient, instance number, echo and repetition time.
             What an MR image must have and is left out here is written empty, or made up from the file's name where it is a UID.
-        packing: one of PACKINGS; None leaves the pixels plain.
+        packing: one of PACKINGS; None leaves the pixels plain, as they are in pictures with a side under SMALLEST_PACKED.
 
     Raises:
         ValueError: pixels of another type.
@@ -109,7 +110,7 @@ def write_slice(
     writer = sitk.ImageFileWriter()
     writer.SetFileName(str(path))
     writer.KeepOriginalImageUIDOn()
-    if packing is not None:
+    if packing is not None and min(pixels.shape) >= SMALLEST_PACKED:
         writer.SetCompressor(packing)
         writer.UseCompressionOn()
     try:
