@@ -320,6 +320,16 @@ def test_every_mistake_is_a_row_of_the_report(name, root):
     assert any(what in line and wanted[3] in line for line in lines)
 
 
+def test_two_processes_find_what_one_finds(root, monkeypatch, capsys):
+    (root / "train_images/1/22/3.dcm").write_text("text")
+    change(root / POINT_TABLE, 2, "x", "29.5")
+    alone = open_rsna(root).check(show_progress=True, jobs=1)
+    assert "reading headers" in capsys.readouterr().out
+    monkeypatch.setattr("spider_utils.data.rsna._AT_ONCE", 4)
+    pd.testing.assert_frame_equal(open_rsna(root).check(jobs=2), alone)
+    assert {"unreadable slice", "outside the image"} <= set(alone["what"])
+
+
 def test_left_and_right_on_sagittal_slices_are_known_from_the_header(root):
     """Points of the left side on the slice at the patient's right."""
     table = pd.read_csv(root / POINT_TABLE)
