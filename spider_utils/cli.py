@@ -596,7 +596,7 @@ def gradings_table(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="radiological_gradings.csv, or the folder that holds it.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the tables; nothing is written when left out.")] = None,
 ) -> None:
-    """What a table of gradings says by itself: its mistakes, how frequent findings are, by level and together, what predicts them.
+    """What a table of gradings says by itself: its mistakes, how frequent findings are, which come together, what predicts them.
 
     Example: spider-kit gradings table data/spider --out build/gradings
     """

@@ -1,8 +1,8 @@
 """Herniation measured on masks of made-up patients, against what was painted, in the form of `triplanar`'s Tables 5 and 6.
 
 The source counts axial slices; here a slice is a sagittal one through a disc, as the series are sagittal. A hernia is in a slice,
-painted or measured, where the disc stands out by more than half as much as at its worst. Sizes and places are in mm first: the
-source's pixels have no size.
+painted or measured, whose middle lies where the disc stands out by more than half as much as at its worst, and in the slice of
+its top. Sizes and places are in mm first: the source's pixels have no size.
 """
 
 from __future__ import annotations
@@ -72,19 +72,23 @@ def compare_discs(measured: pd.DataFrame, anatomy: Anatomy, mask: Volume) -> pd.
         shown = {int(k) for k in at}
         row |= {"all_slices": shown, "slices": set(), "true_slices": set()}
         if row["found"]:
-            top, reach = one["hernia top slice"], one["hernia width"] / 2
-            # At least the slice of the top point itself.
-            row["slices"] = {k for k in shown if abs(k * spacing[0] - top) <= max(reach, spacing[0] / 2)}
+            top, reach = one["hernia top slice"] / spacing[0], one["hernia width"] / spacing[0] / 2
+            row["slices"] = _between(shown, top - reach, top + reach, top)
         if row["truth"]:
             hernia = painted.loc[disc.number]
             ends = voxel_of([(hernia[side], 0, 0) for side in ("first_right", "last_right")], mask)[:, 0]
-            row["true_slices"] = {k for k in shown if min(ends) - 0.5 <= k <= max(ends) + 0.5}
+            top = voxel_of([hernia[["right", "down", "back"]]], mask)[0]
+            row["true_slices"] = _between(shown, ends.min(), ends.max(), top[0])
             if row["found"]:
-                place = voxel_of([hernia[["right", "down", "back"]]], mask)[0] * spacing
-                for axis, where in zip(("slice", "row", "column"), place, strict=True):
+                for axis, where in zip(("slice", "row", "column"), top * spacing, strict=True):
                     row[f"{axis}_mm"] = one[f"hernia top {axis}"] - where
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _between(slices: set[int], first: float, last: float, top: float) -> set[int]:
+    """Those of ``slices`` from ``first`` to ``last``, and the one nearest to ``top``."""
+    return {k for k in slices if first <= k <= last} | {min(slices, key=lambda k: abs(k - top))}
 
 
 def compare_set(source: Source, measured: pd.DataFrame) -> pd.DataFrame:

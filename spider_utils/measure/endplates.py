@@ -24,6 +24,7 @@ _ASIDE_MM = 13.0  # planes are looked at so far to either side, but not beyond 0
 _ASIDE_SHARE = 0.3
 _RAY_MM, _STEP_MM = 26.0, 0.25  # how far a ray looks for bone
 _NEAR_MM, _CORE_MM = (1.5, 6.0), (9.0, 14.0)  # behind the endplate: marrow beside it, and in the vertebra's middle
+_GAP_MM = 2.5  # between disc and bone at most: further off a ray has passed its vertebra (one that slipped) and met another part
 _FEWEST = 12  # rays that a surface needs
 _TILT_DEG = 30.0  # a disc's long axis leans so far at most
 UNITS = {
@@ -38,7 +39,7 @@ class Surface:
     """One side of a disc space.
 
     Attributes:
-        distance: (planes, places) mm from the disc's middle line to the bone along each ray, NaN where it meets none.
+        distance: (planes, places) mm from the disc's middle line to the bone along each ray, NaN where none is beside the disc.
         aside: (planes,) mm beside the mid-sagittal plane; along: (planes, places) mm from the disc's middle backwards.
         marrow: (planes, places) mean signal beside the endplate over that of the vertebra's middle; NaN without image or bone.
     """
@@ -107,6 +108,8 @@ def surfaces(spine: Spine, number: int, image: np.ndarray | None = None) -> dict
             bone = spine.part(bone_number, float(aside)) if bone_number >= 1 else None
             signed = (-disc.at(rays.reshape(-1, 2)) if bone is None else bone.at(rays.reshape(-1, 2))).reshape(len(starts), -1)
             distance = _first_inside(signed)
+            hits = starts + np.nan_to_num(distance)[:, None] * up
+            distance[disc.at(hits) > _GAP_MM] = np.nan
             marrow = np.full(len(starts), np.nan)
             if image is not None:
                 places = starts[:, None] + (np.nan_to_num(distance)[:, None] + depths)[..., None] * up

@@ -1,6 +1,7 @@
 """Where a made-up patient's hernias are, in millimetres and in the voxels of any of the patient's series.
 
-The axes of a phantom's volumes are the patient's own (see data.phantom.anatomy), whatever orientation a file is stored in: a place is turned into voxels by origin and spacing alone. Nothing of ``spider_utils.measure`` is used here.
+The axes of a phantom's volumes are the patient's own (see data.phantom.anatomy), whatever orientation a file is stored in: origin
+and spacing alone turn a place into voxels. Nothing of ``spider_utils.measure`` is used here.
 """
 
 from __future__ import annotations
