@@ -52,13 +52,13 @@ class Finding:
     @property
     def present_name(self) -> str:
         """What "present" means, in words."""
-        return self.name if len(self.grades) == 2 else f"{self.name} {self.present_from} to {self.grades[-1]}"
+        return self.name if self.target_grades == (0, 1) else f"{self.name} {self.present_from} to {self.grades[-1]}"
 
 
 FINDINGS = {
     finding.column: finding
     for finding in (
-        Finding("Modic", "Modic type", (0, 1, 2, 3), ordered=False),
+        Finding("Modic", "Modic change", (0, 1, 2, 3), ordered=False),
         Finding("UP endplate", "upper endplate defect"),
         Finding("LOW endplate", "lower endplate defect"),
         Finding("Spondylolisthesis", "spondylolisthesis"),

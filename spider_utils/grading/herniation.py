@@ -15,7 +15,7 @@ import pandas as pd
 from spider_utils.data.phantom.anatomy import Anatomy, make_anatomy
 from spider_utils.data.phantom.dataset import PHANTOM_FILE, patient_seeds
 from spider_utils.data.phantom.hernias import hernias_of, voxel_of
-from spider_utils.data.phantom.truth import truth_of
+from spider_utils.data.phantom.truth import overhang_of
 from spider_utils.data.sources import Source
 from spider_utils.data.volumes import Volume, read_mask
 from spider_utils.errors import DataError
@@ -55,14 +55,13 @@ def compare_discs(measured: pd.DataFrame, anatomy: Anatomy, mask: Volume) -> pd.
         the sagittal slices with the hernia, as sets), ``all_slices`` (those that show the disc).
     """
     found = measured[measured["status"] == MEASURED].pivot(index="label", columns="quantity", values="value")
-    true = truth_of(anatomy)
-    heights = true[true["quantity"] == "overhang"].set_index("label")["value"]
+    heights = overhang_of(anatomy)
     painted = hernias_of(anatomy).set_index("disc")
     spacing, rows = np.asarray(mask.spacing), []
     for disc in anatomy.discs:
         label = 200 + disc.number
         at = np.flatnonzero((mask.array == label).any(axis=(1, 2)))
-        if not len(at) or label not in found.index or label not in heights.index or "herniated" not in found:
+        if not len(at) or label not in found.index or label not in heights or "herniated" not in found:
             continue
         one = found.loc[label]
         if pd.isna(one["herniated"]):
