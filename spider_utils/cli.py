@@ -20,6 +20,7 @@ from spider_utils.models import available_models
 if TYPE_CHECKING:
     import pandas as pd
 
+    from spider_utils.data.sources import Source
     from spider_utils.training.runs import RunResult
     from spider_utils.workflow import Workspace
 
@@ -43,6 +44,10 @@ triplanar_app = typer.Typer(
     help="The source triplanar: one network a plane, fused by a small 3D network.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(triplanar_app, name="triplanar")
+gradings_app = typer.Typer(
+    help="What radiologists grade: their table, models of it, herniation.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(gradings_app, name="gradings")
 
 
 class ProfileName(StrEnum):
@@ -584,6 +589,115 @@ def triplanar_tables(
     print("the part of the volumes in which every disc is labelled; lowest and named: under these rules, which need no truth.")
     print(f"Masks in which nothing could be named, kept as 'lowest' instead: {fallbacks(by_rule[NAMED]).sum()}")
     print(folder)
+
+
+@gradings_app.command("table")
+def gradings_table(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="radiological_gradings.csv, or the folder that holds it.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables; nothing is written when left out.")] = None,
+) -> None:
+    """What a table of gradings says by itself: its mistakes, how frequent findings are, which come together, what predicts them.
+
+    Example: spider-kit gradings table data/spider --out build/gradings
+    """
+    from spider_utils.data.gradings import read_gradings
+    from spider_utils.evaluation.prevalence import co_occurrence, prevalence
+    from spider_utils.grading.models import compact, grade_table
+
+    found = read_gradings(table)
+    if len(found.mistakes):
+        print(f"mistakes in the table:\n{found.mistakes.to_string(index=False)}\n")
+    tables = {
+        "prevalence": prevalence(found.table),
+        "grades": prevalence(found.table, every_grade=True),
+        "prevalence-by-level": prevalence(found.table, by_level=True),
+        "co-occurrence": co_occurrence(found.table),
+        "predicted-from-the-table": grade_table(found.table)[0],
+    }
+    for name in ("prevalence", "grades"):
+        print(f"{name}:\n{_as_text(tables[name], 3)}\n")
+    shown = {"AUC": "AUC", "balanced accuracy": "balanced accuracy", "kappa": "kappa", "mean absolute error": "grades off"}
+    print("predicted from the table alone, on patients that a model does not know:")
+    print(compact(tables["predicted-from-the-table"], shown).to_string(index=False))
+    print("low, high, [ ]: 95 % interval, bootstrap over patients; Modic: any change; kappa: quadratic weights.")
+    _write_gradings(out, tables)
+
+
+@gradings_app.command("models")
+def gradings_models(
+    profile: Profile = ProfileName.quick,
+    data: Data = DataKind.phantom,
+    root: Annotated[
+        Path | None, typer.Option(help="Any folder in SPIDER's layout, a phantom set too; the course's when left out.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Masks of the same names, such as a network's, measured instead.")] = None,
+    scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
+    out: Annotated[Path | None, typer.Option(help="Folder for measurements and scores; build/... when left out.")] = None,
+) -> None:
+    """Grade every disc from measurements and image, tested on patients that the models do not know.
+
+    Example: spider-kit gradings models --root data/mine --out build/mine
+    """
+    from spider_utils.data.gradings import read_gradings
+    from spider_utils.grading.models import compact, grade_table
+    from spider_utils.grading.series import measure_source
+
+    source, folder = _gradings_place(profile, data, root, out, masks)
+    found = measure_source(source, folder, masks, scheme, show_progress=True)
+    scores, predictions = grade_table(read_gradings(source.root).table, found.features())
+    shown = {"AUC": "AUC", "balanced accuracy": "balanced accuracy", "kappa": "kappa", "mean absolute error": "grades off"}
+    print(compact(scores, shown).to_string(index=False))
+    print("[ ]: 95 % interval, bootstrap over patients; Modic: any change; kappa: quadratic weights.")
+    _write_gradings(folder, {"scores": scores, "predictions": predictions})
+
+
+@gradings_app.command("herniation")
+def gradings_herniation(
+    profile: Profile = ProfileName.quick,
+    root: Annotated[Path | None, typer.Option(help="A phantom set; the course's when left out.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Masks of the same names, such as a network's, measured instead.")] = None,
+    scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
+    out: Annotated[Path | None, typer.Option(help="Folder for measurements and tables; build/... when left out.")] = None,
+) -> None:
+    """The source triplanar's Tables 5 and 6, printed beside measured: are hernias found, and how far off are they?
+
+    Example: spider-kit gradings herniation --root data/mine --out build/mine
+    """
+    from spider_utils.grading.herniation import compare_set, summary_lines, table5, table6
+    from spider_utils.grading.series import measure_source
+
+    source, folder = _gradings_place(profile, DataKind.phantom, root, out, masks)
+    found = measure_source(source, folder, masks, scheme, show_progress=True)
+    discs = compare_set(source, found.measured)
+    tables = {"table5": table5(discs), "table6": table6(discs)}
+    for name, one in tables.items():
+        print(f"{name}:\n{_as_text(one, 3)}\n")
+    print(*(f"{what}: {text}" for what, text in summary_lines(discs).items()), sep="\n")
+    print("low, high: 95 % over patients. The source's slices are axial, of other patients, and its pixels have no size.")
+    _write_gradings(folder, tables)
+
+
+def _gradings_place(
+    profile: ProfileName, data: DataKind, root: Path | None, out: Path | None, masks: Path | None
+) -> tuple[Source, Path]:
+    """The series to measure, and the folder for what comes of it."""
+    from spider_utils.data.sources import open_source
+    from spider_utils.workflow import Workspace
+
+    workspace = None if root is not None and out is not None else Workspace.open(profile.value, data.value, root and str(root))
+    if root is None:
+        source = workspace.source
+    else:
+        source = open_source("phantom" if (root / "phantom.json").is_file() else "spider", root)
+    return source, out or workspace.build / ("gradings" if masks is None else "gradings-of-given-masks")
+
+
+def _write_gradings(folder: Path | None, tables: dict[str, pd.DataFrame]) -> None:
+    from spider_utils.files import write_csv
+
+    for name, table in tables.items() if folder is not None else ():
+        write_csv(folder / f"{name}.csv", table)
+        print(folder / f"{name}.csv")
 
 
 @app.command("predict")
