@@ -86,7 +86,7 @@ def co_occurrence_map(table: pd.DataFrame, title: str = "") -> CourseFigure:
     return _with_title(
         figure,
         title,
-        "difference in frequency of each finding between discs with and without another one; in brackets where the interval holds zero",
+        "how much more frequent a finding is in discs with another one; in brackets: the interval holds zero",
     )
 
 
