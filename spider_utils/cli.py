@@ -644,7 +644,7 @@ def gradings_models(
 
     source, folder = _gradings_place(profile, data, root, out, masks)
     found = measure_source(source, folder, masks, scheme, show_progress=True)
-    scores, predictions = grade_table(read_gradings(source.root).table, found.features())
+    scores, predictions = grade_table(read_gradings(source.gradings_file or source.root).table, found.features())
     shown = {"AUC": "AUC", "balanced accuracy": "balanced accuracy", "kappa": "kappa", "mean absolute error": "grades off"}
     print(compact(scores, shown).to_string(index=False))
     print("[ ]: 95 % interval, bootstrap over patients; Modic: any change; kappa: quadratic weights.")

@@ -61,7 +61,7 @@ def co_occurrence_map(table: pd.DataFrame, title: str = "") -> CourseFigure:
     """By how many percentage points each finding (row) is more frequent where another one (column) is there.
 
     Args:
-        table: of evaluation.prevalence.co_occurrence. Differences whose interval holds zero are written in gray.
+        table: of evaluation.prevalence.co_occurrence. Differences whose interval holds zero stand in brackets.
         title: above the figure.
     """
     names = list(dict.fromkeys(table["finding"]))
@@ -75,14 +75,19 @@ def co_occurrence_map(table: pd.DataFrame, title: str = "") -> CourseFigure:
     shown = ax.imshow(values, cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            color = "#777777" if unsure[row, column] else "white" if abs(value) > 0.65 * most else "black"
-            ax.text(column, row, f"{value:+.0f}", ha="center", va="center", fontsize=9, color=color)
-    ax.set_xticks(range(len(names)), [textwrap.fill(name, 11) for name in names], fontsize=8)
+            text = f"({value:+.0f})" if unsure[row, column] else f"{value:+.0f}"
+            color = "white" if abs(value) > 0.65 * most else "black"
+            ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
+    ax.set_xticks(range(len(names)), [textwrap.fill(name.replace("dylol", "dylo- l"), 11) for name in names], fontsize=8)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="where this is there ...", ylabel="... this is more frequent by")
     ax.grid(visible=False)
     figure.colorbar(shown, ax=ax, label="percentage points")
-    return _with_title(figure, title, "difference in frequency of each finding between discs with and without another one")
+    return _with_title(
+        figure,
+        title,
+        "how much more frequent a finding is in discs with another one; in brackets: the interval holds zero",
+    )
 
 
 @styled
@@ -198,7 +203,7 @@ def hernia_pictures(pictures: Sequence[HerniaPicture], title: str = "") -> Cours
         pictures: at most four; each has one point at least.
         title: above all.
     """
-    figure = new_figure(9.0 / max(len(pictures), 3) + 0.9, title)
+    figure = new_figure(9.0 / max(len(pictures), 3) + 1.5, title)
     axes = figure.subplots(1, max(len(pictures), 3), squeeze=False)[0]
     for ax in axes[len(pictures) :]:
         ax.set_visible(False)

@@ -9,6 +9,7 @@ import pytest
 
 from spider_utils.data.phantom import make_anatomy
 from spider_utils.data.phantom.hernias import hernias_of, voxel_of
+from spider_utils.data.phantom.truth import overhang_of, truth_of
 from spider_utils.data.volumes import Volume, kit_direction
 from spider_utils.measure.endplates import UNITS, endplate_features
 
@@ -103,6 +104,13 @@ def test_hernias_lie_where_they_were_asked_for():
     assert table.loc[2, "last_right"] - table.loc[2, "first_right"] < 16
     without = dataclasses.replace(anatomy, discs=tuple(dataclasses.replace(d, herniation=0.0) for d in anatomy.discs))
     assert not len(hernias_of(without))
+
+
+def test_true_overhangs_are_those_of_the_whole_truth():
+    anatomy = make_anatomy(5, herniation={2: 6.0})
+    table = truth_of(anatomy, [1, 2]).query("quantity == 'overhang'").set_index("label")["value"]
+    found = overhang_of(anatomy)
+    assert {label: found[label] for label in (201, 202)} == table.to_dict() and len(found) == 7
 
 
 def test_places_become_voxels():
