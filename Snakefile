@@ -35,6 +35,7 @@ NOTEBOOKS = {
     "10_triplanar_ensemble": list(PLANE_TRAININGS),
     "11_ensemble_weight_search": ["unet", "unetplusplus", "resunet", "deeplabv3"],
     "12_evaluation": ["unet", "levels20"],
+    "13_measurements": ["unet"],
 }
 # Where cores are few these go first, in this order: others wait for them, or they take long. A training gets half of the cores,
 # as two side by side get more done than one after the other; what mostly reads and draws fills up what is left.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from spider_utils.data.sources import Source
+    from spider_utils.data.volumes import Volume
     from spider_utils.training.runs import RunResult
     from spider_utils.workflow import Workspace
 
@@ -757,6 +758,18 @@ def evaluate(
     print(f"{out}\n{summary_path(out)}")
 
 
+def _read_mask(path: Path, spacing_mm: tuple[float, float] | None) -> Volume:
+    """A mask; a picture's pixel size as it is given, or with a warning that none is."""
+    from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, suffix_of, with_pixel_size
+
+    volume = read_mask(path)
+    if spacing_mm:  # left out, it arrives as an empty tuple or None, depending on typer's version
+        return with_pixel_size(volume, spacing_mm)
+    if suffix_of(path) in PICTURE_SUFFIXES:
+        warnings.warn(f"{path} stores no pixel size: 1 x 1 mm is taken; give it by --spacing-mm ROW COLUMN", stacklevel=1)
+    return volume
+
+
 @app.command("levels")
 def levels(
     mask: Annotated[Path, typer.Argument(dir_okay=False, help="Mask of classes: a volume, or one sagittal slice as PNG.")],
@@ -776,15 +789,11 @@ def levels(
 
     Example: spider-kit levels masks/scan.mha --out levels/scan.mha
     """
-    from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, stem_of, suffix_of, with_pixel_size, write_volume
+    from spider_utils.data.volumes import stem_of, write_volume
     from spider_utils.files import write_csv
     from spider_utils.measure.levels import name_levels
 
-    volume = read_mask(mask)
-    if spacing_mm:  # left out, it arrives as an empty tuple or None, depending on typer's version
-        volume = with_pixel_size(volume, spacing_mm)
-    elif suffix_of(mask) in PICTURE_SUFFIXES:
-        warnings.warn(f"{mask} stores no pixel size: 1 x 1 mm is taken; give it by --spacing-mm ROW COLUMN", stacklevel=1)
+    volume = _read_mask(mask, spacing_mm)
     flat = len(volume.array) == 1
     result = name_levels(volume.array[0] if flat else volume.array, volume.spacing[1:] if flat else volume.spacing, scheme)
     written = write_volume(volume.with_array(result.mask.reshape(volume.array.shape)), out)
@@ -802,24 +811,27 @@ def measure(
         str, typer.Option(help="spider or levels20; of classes alone `spider-kit levels` makes spider.")
     ] = "spider",
     spacing_mm: Annotated[
-        tuple[float, float] | None, typer.Option(help="Row and column pixel size of a PNG mask; 1 1 when left out.")
+        tuple[float, float] | None,
+        typer.Option(help="Row and column pixel size of a .png or .jpg mask, which stores none; 1 1 when left out."),
     ] = None,
 ) -> None:
     """Measure discs, vertebrae, canal, slips, curvature and hernias in mm and degrees.
 
     Example: spider-kit measure masks/scan.mha --image images/scan.mha --out measurements/scan.csv
     """
-    from spider_utils.data.volumes import check_same_geometry, read_mask, read_volume
+    from spider_utils.data.volumes import check_same_geometry, read_volume, with_pixel_size
     from spider_utils.files import write_csv
     from spider_utils.measure import report
 
-    volume = read_mask(mask)
+    volume = _read_mask(mask, spacing_mm)
     picture = None if image is None else read_volume(image)
+    if picture is not None and spacing_mm:
+        picture = with_pixel_size(picture, spacing_mm)
     if picture is not None:
         check_same_geometry(picture, volume)
     flat = len(volume.array) == 1
     at = 0 if flat else slice(None)
-    spacing = (*(() if flat else volume.spacing[:1]), *(spacing_mm or volume.spacing[1:]))
+    spacing = volume.spacing[1:] if flat else volume.spacing
     table = report.measure(volume.array[at], spacing, None if picture is None else picture.array[at], scheme)
     print(report.format_measurements(table))
     if out is not None:
