@@ -1,8 +1,8 @@
 """Axial slices angled along discs, with their tissues outlined: blocks of parallel slices as files.
 
-Layout (what data.phantom.axial_set writes): ``images/<case>.mha`` and ``masks/<case>.mha``, a block of slices a disc with its true
-oblique geometry, masks in the scheme "axial8"; ``slices.csv``, a row a slice counted from above, with at least case, patient,
-disc, level and slice. A file's own order of slices is kept: planes tilted by 45 degrees have no nearest anatomical one.
+Layout (what data.phantom.axial_set writes): ``images/<case>.mha`` and ``masks/<case>.mha``, a block of slices a disc with its
+true oblique geometry, masks in the scheme "axial8"; ``slices.csv``, a row a slice counted from above, with at least case,
+patient, disc, level and slice. A file's own order of slices is kept: planes tilted by 45 degrees have no nearest anatomical one.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class AxialSet:
         """Read one block.
 
         Raises:
-            DataError: a file is missing or cannot be read; image and mask differ in their grid; the mask holds unknown labels; the
-                table counts other slices.
+            DataError: a file is missing or cannot be read; image and mask differ in their grid; the mask holds unknown labels;
+                the table counts other slices.
             KeyError: no such case.
         """
         row = self.cases.set_index("case").loc[case]

@@ -1,9 +1,9 @@
 """IoU of correctly found objects, as `triplanar` scores the tissues of its axial slices (Table 7).
 
-The source says "IoU of mask for correctly detected objects" and no more. Chosen here: an object is a connected piece of one tissue
-on one slice (corners connect); truth and prediction are paired one to one so that the IoUs add up to the most; a pair whose IoU reaches a
-threshold is a found object. True objects without partner are missed, predicted ones false. IoU is averaged over found objects
-alone: it says nothing of what was missed, so both counts stand beside it.
+The source says "IoU of mask for correctly detected objects" and no more. Chosen here: an object is a connected piece of one
+tissue on one slice (corners connect); truth and prediction are paired one to one so that the IoUs add up to the most; a pair
+whose IoU reaches a threshold is a found object. True objects without partner are missed, predicted ones false. IoU is averaged
+over found objects alone: it says nothing of what was missed, so both counts stand beside it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def object_scores(
         values: labels that make up the tissue together.
         pixel_mm: edge of a pixel.
         found_iou: least IoU of a found object, above 0.
-        smallest_mm2: smaller objects are left out: true ones with what is predicted on them, predicted ones unless they are paired.
+        smallest_mm2: smaller objects are left out: true ones with what is predicted on them, predicted ones unless paired.
 
     Returns:
         A row an object: status ("found", "missed", "false"), iou (NaN but for found ones), area_mm2 (of the true one; of the

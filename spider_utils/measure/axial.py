@@ -38,7 +38,7 @@ class SacLine:
 
 @dataclass(frozen=True, eq=False)
 class HerniaLine:
-    """A hernia on one slice: its ``base``, (2, 2) mm from end to end, and its height from ``foot`` on the base's line to ``top``."""
+    """A hernia on one slice: its ``base``, (2, 2) mm from end to end; its height from ``foot`` on the base's line to ``top``."""
 
     base: np.ndarray
     foot: np.ndarray
@@ -53,7 +53,7 @@ class HerniaLine:
 def sac_line(mask: np.ndarray, spacing_mm: Sequence[float]) -> SacLine:
     """Front-to-back line and area of the dural sac.
 
-    The line runs through the sac's centroid in the direction away from the centroid of disc, hernia and vertebral body, so that it
+    The line runs through the sac's centroid in the direction away from the centroid of disc, hernia and vertebra, so that it
     turns with a turned patient; it ends at the sac's outline. Diameter and area at disc level as in Hamanishi et al. (J Spinal
     Disord 7:388, 1994) and Steurer et al. (BMC Musculoskelet Disord 12:175, 2011), who leave the line's place to the reader.
 

@@ -144,7 +144,7 @@ class AxialStudy:
         return fit(model, train_set, val_set, self.folder / f"fold{fold}", config, card, device=self.device, overwrite=True)
 
     def predicted(self, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """(rows of the store, masks) of a fold's test slices: uint8 (slices, rows, columns); computed once and kept in the run."""
+        """(rows of the store, masks) of a fold's test slices: uint8 (slices, rows, columns); computed once, kept in the run."""
         run, rows = self.train(fold), self.rows(fold, "test")
         path = Path(run.folder) / "masks.npy"  # a run that is trained anew replaces its whole folder
 
@@ -258,8 +258,8 @@ def errors(measurements: pd.DataFrame) -> pd.DataFrame:
         measurements: of AxialStudy.measurements.
 
     Returns:
-        quantity, unit, n (values that both know), patients, mae (mean absolute error), bias, low, high (95 % limits of agreement);
-        NaN with fewer than two values.
+        quantity, unit, n (values that both know), patients, mae (mean absolute error), bias, low, high (95 % limits of
+        agreement); NaN with fewer than two values.
     """
     rows = []
     for quantity, unit in MEASURED.items():

@@ -16,7 +16,7 @@ CENTRE = np.array([40.13, 45.21])  # mm, of the sac: no pixel lies just on an ed
 
 
 def drawn(shapes, spacing, turn_deg=0.0, size_mm=(80, 90)):
-    """Labels of shapes given as label -> test of (back, left) mm from the sac's centre in the patient's frame, later ones on top."""
+    """Labels of shapes: label -> test of (back, left) mm from the sac's centre in the patient's frame; later ones on top."""
     rows, columns = (round(mm / step) for mm, step in zip(size_mm, spacing, strict=True))
     y, x = np.meshgrid(np.arange(rows) * spacing[0], np.arange(columns) * spacing[1], indexing="ij")
     y, x, turn = y - CENTRE[0], x - CENTRE[1], math.radians(turn_deg)

@@ -1,6 +1,6 @@
 """Made-up axial T2 slices angled along the lowest discs, with the tissues that `triplanar` outlines on them.
 
-Its 64 discs, 24 of them herniated, were seen on 362 slices (Table 5: 44 + 318, and 19 + 45), of 3.5 to 10 mm: here each of the three
+Of the source's 64 discs 24 were herniated, and of its 362 axial slices 74 showed it (Table 5, TP + FN): here each of the three
 lowest discs has five slices of 4 mm, and about as large a share of them is herniated.
 """
 
