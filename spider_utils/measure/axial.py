@@ -18,6 +18,7 @@ from spider_utils.measure.geometry import NotMeasurable, outline
 _NUMBER = {name: value for value, name in get_scheme("axial8").names.items()}
 DISC, HERNIA, SAC, VERTEBRA = (_NUMBER[name] for name in ("disc", "hernia", "dural sac", "vertebra"))
 _STEP_MM = 0.02
+_STRIP_MM = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)  # beside the line
 _LEAST_BASE_MM = 2.0  # a shorter base has no direction of its own
 _LEAST_MM2 = 4.0  # of a structure: less is a crumb
 _MARGIN = 2  # pixels around a structure
@@ -53,9 +54,10 @@ class HerniaLine:
 def sac_line(mask: np.ndarray, spacing_mm: Sequence[float]) -> SacLine:
     """Front-to-back line and area of the dural sac.
 
-    The line runs through the sac's centroid in the direction away from the centroid of disc, hernia and vertebra, so that it
-    turns with a turned patient; it ends at the sac's outline. Diameter and area at disc level as in Hamanishi et al. (J Spinal
-    Disord 7:388, 1994) and Steurer et al. (BMC Musculoskelet Disord 12:175, 2011), who leave the line's place to the reader.
+    The line runs through the sac's centroid, away from the middle of disc, hernia and vertebral body, so that it turns with a
+    turned patient; it ends at the sac's outline, of which a strip 3 mm wide is averaged. Diameter and area at the disc's level
+    as in Hamanishi et al. (J Spinal Disord 7:388, 1994) and Steurer et al. (BMC Musculoskelet Disord 12:175, 2011), who leave
+    the line's place to the reader.
 
     Args:
         mask: (rows, columns), values of "axial8", front above.
@@ -68,20 +70,24 @@ def sac_line(mask: np.ndarray, spacing_mm: Sequence[float]) -> SacLine:
     sac = _largest(mask == SAC, step, "dural sac")
     centre = _centroid(sac, step)
     ahead = _largest(np.isin(mask, (DISC, HERNIA, VERTEBRA)), step, "disc or vertebra")
-    way = centre - _centroid(ahead, step)
+    # Processes and what the slice cuts of the sacrum's sides would draw the middle aside: they are thin.
+    depth = ndimage.distance_transform_edt(np.pad(ahead, 1), step)[1:-1, 1:-1]
+    way = centre - _centroid(depth > depth.max() / 2, step)
     way /= np.linalg.norm(way)
     box, signed = _signed(sac, step)
     reach = float(np.hypot(*(np.array(signed.shape) * step)))
-    along = np.arange(-reach, reach, _STEP_MM)
-    at = ((centre + along[:, None] * way) / step - [part.start for part in box]).T
-    inside = ndimage.map_coordinates(signed, at, order=1, mode="nearest") < 0
-    if not inside.any():
+    along, found = np.arange(-reach, reach, _STEP_MM), []
+    for aside in _STRIP_MM:
+        places = centre + along[:, None] * way + aside * np.array([-way[1], way[0]])
+        inside = ndimage.map_coordinates(signed, (places / step - [part.start for part in box]).T, order=1, mode="nearest") < 0
+        runs, n = ndimage.label(inside)
+        if n:  # the stretch that holds the centroid, or the one next to it where a hernia dents the sac so far
+            nearest = min(range(1, n + 1), key=lambda run: float(np.abs(along[runs == run]).min()))
+            found.append(along[runs == nearest][[0, -1]] + [-_STEP_MM / 2, _STEP_MM / 2])
+    if not found:
         raise NotMeasurable("the line through the dural sac's centroid misses it")
-    # The stretch that holds the centroid, or the one next to it where a hernia dents the sac so far.
-    runs, n = ndimage.label(inside)
-    nearest = min(range(1, n + 1), key=lambda run: float(np.abs(along[runs == run]).min()))
-    ends = along[runs == nearest][[0, -1]] + [-_STEP_MM / 2, _STEP_MM / 2]
-    return SacLine(centre + ends[0] * way, centre + ends[1] * way, float(sac.sum() * step.prod()))
+    front, back = np.mean(found, axis=0)
+    return SacLine(centre + front * way, centre + back * way, float(sac.sum() * step.prod()))
 
 
 def hernia_line(mask: np.ndarray, spacing_mm: Sequence[float]) -> HerniaLine:

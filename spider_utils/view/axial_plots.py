@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -68,18 +68,17 @@ def axial_slices(
     """
     if not pictures:
         raise ValueError("a figure of axial slices needs at least one picture")
+    pictures = [_cropped(one, crop_mm) for one in pictures] if crop_mm else list(pictures)
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     shape = crop_mm or (1.0, 1.0)
-    figure = new_figure(rows * (WIDTH_IN / columns * shape[0] / shape[1] + 0.32) + 0.8, title)
+    figure = new_figure(rows * (WIDTH_IN / columns * shape[0] / shape[1] + 0.3) + 0.8, title)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax, one in zip(axes.flat, pictures, strict=False):
         step = (one.pixel_mm, one.pixel_mm)
         show_slice(ax, one.image, one.mask, AXIAL_SCHEME, step, title=one.title, letters=LETTERS, **look)
         ax.title.set_fontsize(10)
         draw_lines(ax, one)
-        if crop_mm:
-            _crop(ax, one, crop_mm)
     for ax in axes.flat[len(pictures) :]:
         ax.remove()
     values = sorted({int(v) for one in pictures if one.mask is not None for v in np.unique(one.mask)} - {0})
@@ -120,14 +119,22 @@ def _number(ax: Axes, at: np.ndarray, text: str, pixel: float, color: str, shift
     )  # fmt: skip
 
 
-def _crop(ax: Axes, picture: AxialPicture, crop_mm: tuple[float, float]) -> None:
-    rows, columns = np.shape(picture.image)
-    middle = (
-        np.array([rows, columns]) / 2 if picture.sac is None else (picture.sac.front + picture.sac.back) / 2 / picture.pixel_mm
-    )
-    half = np.array(crop_mm) / 2 / picture.pixel_mm
-    ax.set_xlim(middle[1] - half[1], middle[1] + half[1])
-    ax.set_ylim(middle[0] + half[0], middle[0] - half[0])
+def _cropped(picture: AxialPicture, crop_mm: tuple[float, float]) -> AxialPicture:
+    """The middle of a picture; lines keep their places in it."""
+    pixel, shape = picture.pixel_mm, np.array(np.shape(picture.image))
+    middle = shape / 2 if picture.sac is None else (picture.sac.front + picture.sac.back) / 2 / pixel
+    size = np.minimum(np.rint(np.array(crop_mm) / pixel).astype(int), shape)
+    start = np.clip(np.rint(middle - size / 2).astype(int), 0, shape - size)
+    part = tuple(slice(first, first + n) for first, n in zip(start, size, strict=True))
+    moved = {
+        name: None if line is None else replace(line, **{at: getattr(line, at) - start * pixel for at in ends})
+        for name, line, ends in (
+            ("sac", picture.sac, ("front", "back")),
+            ("hernia", picture.hernia, ("base", "foot", "top")),
+        )
+    }
+    mask = None if picture.mask is None else picture.mask[part]
+    return replace(picture, image=picture.image[part], mask=mask, **moved)
 
 
 @styled

@@ -23,7 +23,7 @@ COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
     ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",), ("levels",), ("measure",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
-    ("triplanar", "train"), ("triplanar", "tables"),
+    ("triplanar", "train"), ("triplanar", "tables"), ("triplanar", "axial", "train"), ("triplanar", "axial", "tables"),
 ]  # fmt: skip
 
 

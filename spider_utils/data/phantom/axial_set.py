@@ -1,7 +1,7 @@
 """Made-up axial T2 slices angled along the lowest discs, with the tissues that `triplanar` outlines on them.
 
-Of the source's 64 discs 24 were herniated, and of its 362 axial slices 74 showed it (Table 5, TP + FN): here each of the three
-lowest discs has five slices of 4 mm, and about as large a share of them is herniated.
+Of the source's 362 axial slices of 64 discs, a fifth showed a hernia (Table 5, TP + FN). Here each of the three lowest discs has
+five slices of 4 mm, and hernias are drawn so often that about as large a share of the slices shows one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spider_utils.runtime import cpu_count, progress
 
 AXIAL_GENERATOR_VERSION = 1  # raise it whenever the same seed gives other numbers here; GENERATOR_VERSION counts as well
 AXIAL_PATIENTS = 24
-HERNIATED_SHARE = {1: 0.42, 2: 0.50, 3: 0.20}  # of discs L5/S1, L4/L5, L3/L4; `triplanar` had 24 of 64
+HERNIATED_SHARE = {1: 0.60, 2: 0.70, 3: 0.45}  # of discs L5/S1, L4/L5, L3/L4
 HERNIA_MM = (3.5, 8.0)
 
 
@@ -56,7 +56,7 @@ _MEMBER = re.compile(r"^((images|masks)(/\d{2,}_\w+-\w+\.mha)?|slices\.csv|axial
 
 
 def draw_patient(seed: int) -> Anatomy:
-    """A patient whose three lowest discs are herniated about as often as those of `triplanar`; the same seed, the same one."""
+    """A patient whose three lowest discs are often herniated; the same seed gives the same patient on every machine."""
     rng = np.random.default_rng([int(seed), AXIAL_GENERATOR_VERSION, 87])
     plain, sizes, grades = make_anatomy(seed), {}, {}
     for number, share in HERNIATED_SHARE.items():
