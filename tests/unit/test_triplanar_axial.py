@@ -75,7 +75,7 @@ def test_a_run_is_trained_once_and_its_masks_are_kept(study):
     rows, masks = study.predicted()
     assert masks.shape == (len(rows), 64, 64) and masks.dtype == np.uint8 and masks.max() < 8
     assert (study.train().folder / "run.json").stat().st_mtime_ns == stamp
-    assert run.card["scheme"] == "axial8" and run.card["model"] == "dilated_unet"
+    assert run.card["scheme"] == "axial8" and run.card["architecture"] == "dilated_unet"
     np.testing.assert_array_equal(study.predicted()[1], masks)
     assert len(list(study.tested())) == len(rows)
 
