@@ -630,7 +630,7 @@ def triplanar_axial_tables(
     workspace = Workspace.open(profile.value)
     study, folder = AxialStudy.open(workspace), out or workspace.build / "triplanar-axial"
     found, true = (study.measurements(masks) for masks in ("predicted", "true"))
-    tables = {"table7": table7(study.objects()), "herniated-slices": herniated_slices(found)}
+    tables = {"table7": table7(study.objects()), "herniated-slices": herniated_slices(found, true)}
     tables |= {"errors-predicted": errors(found), "errors-true": errors(true)}
     for name, table in tables.items():
         print(f"{name}:\n{_as_text(table)}")

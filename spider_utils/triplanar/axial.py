@@ -57,7 +57,7 @@ AXIAL_SETTINGS: dict[str, AxialSettings] = {
     "smoke": AxialSettings(
         size=(64, 64),
         options={"encoder": "tu-test_resnet", "decoder_channels": [16, 16, 12, 8]},
-        epochs=4,
+        epochs=3,
         batch_size=6,
         learning_rate=1e-2,
         optimizer="adamw",
@@ -232,20 +232,22 @@ def table7(objects: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def herniated_slices(measurements: pd.DataFrame) -> pd.DataFrame:
-    """The source's Table 5, upper row: which slices show a hernia, from masks (of any size) against the truth.
+def herniated_slices(found: pd.DataFrame, true: pd.DataFrame) -> pd.DataFrame:
+    """The source's Table 5, upper row: which slices show a hernia whose height can be measured, predicted against true masks.
 
     Args:
-        measurements: of AxialStudy.measurements.
+        found, true: of AxialStudy.measurements, from predicted and from true masks of the same slices.
 
     Returns:
         One row: accuracy, sensitivity, specificity, precision, tp, tn, fp, fn; NaN where there is nothing to divide by.
     """
-    part = measurements[measurements["quantity"] == "hernia_height_mm"]
-    said, true = part["value"].notna(), part["truth"].notna()
-    tp, tn = int((said & true).sum()), int((~said & ~true).sum())
-    fp, fn = int((said & ~true).sum()), int((~said & true).sum())
-    shares = {"accuracy": (tp + tn, len(part)), "sensitivity": (tp, tp + fn)}
+    said, is_so = (
+        table[table["quantity"] == "hernia_height_mm"].set_index(["case", "slice"])["value"].notna() for table in (found, true)
+    )
+    is_so = is_so.reindex(said.index)
+    tp, tn = int((said & is_so).sum()), int((~said & ~is_so).sum())
+    fp, fn = int((said & ~is_so).sum()), int((~said & is_so).sum())
+    shares = {"accuracy": (tp + tn, len(said)), "sensitivity": (tp, tp + fn)}
     shares |= {"specificity": (tn, tn + fp), "precision": (tp, tp + fp)}
     row = {name: top / bottom if bottom else np.nan for name, (top, bottom) in shares.items()}
     return pd.DataFrame([row | {"tp": tp, "tn": tn, "fp": fp, "fn": fn}])

@@ -155,7 +155,8 @@ def found_objects(table: pd.DataFrame, title: str = "") -> CourseFigure:
     )
     left.set_yticks(places, table["tissue"])
     left.set_ylim(len(table) - 0.5, -0.5)
-    left.set(xlabel="mean IoU of found objects")
+    lowest = table[["printed", "low", "iou"]].min(axis=None)
+    left.set(xlabel="mean IoU of found objects", xlim=(np.floor(10 * lowest) / 10, 1.0))
     start = np.zeros(len(table))
     looks = {"found": (PALETTE[0], ""), "missed": (PALETTE[4], "//"), "false": (PALETTE[5], "..")}
     for status, (color, hatch) in looks.items():
