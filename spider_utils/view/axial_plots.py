@@ -71,8 +71,8 @@ def axial_slices(
     pictures = [_cropped(one, crop_mm) for one in pictures] if crop_mm else list(pictures)
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    shape = crop_mm or (1.0, 1.0)
-    figure = new_figure(rows * (WIDTH_IN / columns * shape[0] / shape[1] + 0.3) + 0.8, title)
+    shape, with_legend = crop_mm or (1.0, 1.0), any(one.mask is not None for one in pictures)
+    figure = new_figure(rows * (WIDTH_IN / columns * shape[0] / shape[1] + 0.3) + (0.8 if with_legend else 0.4), title)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax, one in zip(axes.flat, pictures, strict=False):
         step = (one.pixel_mm, one.pixel_mm)
