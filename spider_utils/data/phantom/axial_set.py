@@ -1,7 +1,7 @@
 """Made-up axial T2 slices angled along the lowest discs, with the tissues that `triplanar` outlines on them.
 
 Of the source's 362 axial slices of 64 discs, a fifth showed a hernia (Table 5, TP + FN). Here each of the three lowest discs has
-five slices of 4 mm, and hernias are drawn so often that about as large a share of the slices shows one.
+five slices of 4 mm, and hernias are drawn so often that about a sixth of the slices shows one.
 """
 
 from __future__ import annotations
