@@ -49,6 +49,8 @@ gradings_app = typer.Typer(
     help="What radiologists grade: their table, models of it, herniation.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(gradings_app, name="gradings")
+axial_app = typer.Typer(help="Its network for the tissues of axial slices.", no_args_is_help=True, rich_markup_mode=None)
+triplanar_app.add_typer(axial_app, name="axial")
 
 
 class ProfileName(StrEnum):
@@ -79,6 +81,7 @@ class PhantomKind(StrEnum):
 
     spider = "spider"
     ivd = "ivd"
+    axial = "axial"
     rsna = "rsna"
 
 
@@ -111,8 +114,8 @@ def data_phantom(
     kind: Annotated[
         PhantomKind,
         typer.Option(
-            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout) or rsna (DICOM studies "
-            "with tables of severities, as in the RSNA 2024 challenge)."
+            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout), axial (T2 slices along "
+            "discs with masks of their tissues) or rsna (DICOM studies with tables of severities, as in the RSNA 2024 challenge)."
         ),
     ] = PhantomKind.spider,
 ) -> None:
@@ -124,6 +127,11 @@ def data_phantom(
         from spider_utils.data.phantom.isotropic import IVDM3SEG_PATIENTS, VOXEL_MM, generate_disc_set
 
         print(generate_disc_set(out, patients or IVDM3SEG_PATIENTS, seed, jobs, VOXEL_MM[size.value], show_progress=True))
+        return
+    if kind == PhantomKind.axial:
+        from spider_utils.data.phantom.axial_set import AXIAL_PATIENTS, generate_axial_set
+
+        print(generate_axial_set(out, patients or AXIAL_PATIENTS, seed, jobs, size.value, show_progress=True))
         return
     if kind == PhantomKind.rsna:
         from spider_utils.data.phantom.rsna import RSNA_STUDIES, generate_rsna_set
@@ -699,6 +707,54 @@ def _write_gradings(folder: Path | None, tables: dict[str, pd.DataFrame]) -> Non
     for name, table in tables.items() if folder is not None else ():
         write_csv(folder / f"{name}.csv", table)
         print(folder / f"{name}.csv")
+
+
+@axial_app.command("train")
+def triplanar_axial_train(
+    profile: Profile = ProfileName.quick,
+    fold: Annotated[int | None, typer.Option(min=0, max=4, help="One fold of five; all of the profile's when left out.")] = None,
+) -> None:
+    """Train the network for disc, hernia, dural sac, joints, ligament, spinous process and vertebra on the axial phantom.
+
+    Example: spider-kit triplanar axial train --profile smoke
+    """
+    from spider_utils.triplanar.axial import AxialStudy
+    from spider_utils.workflow import Workspace
+
+    study = AxialStudy.open(Workspace.open(profile.value))
+    for number in range(study.settings.folds) if fold is None else [fold]:
+        print(study.train(number).folder)
+
+
+@axial_app.command("tables")
+def triplanar_axial_tables(
+    profile: Profile = ProfileName.quick,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the tables; build/<profile>-phantom/triplanar-axial when left out.")
+    ] = None,
+) -> None:
+    """The source's Table 7, printed beside measured; which slices show a hernia; errors of what is measured on the slices.
+
+    Example: spider-kit triplanar axial tables --profile smoke
+    """
+    from spider_utils.evaluation.objects import FOUND_IOU
+    from spider_utils.files import write_csv
+    from spider_utils.triplanar.axial import AxialStudy, errors, herniated_slices, table7
+    from spider_utils.workflow import Workspace
+
+    workspace = Workspace.open(profile.value)
+    study, folder = AxialStudy.open(workspace), out or workspace.build / "triplanar-axial"
+    found, true = (study.measurements(masks) for masks in ("predicted", "true"))
+    tables = {"table7": table7(study.objects()), "herniated-slices": herniated_slices(found, true)}
+    tables |= {"errors-predicted": errors(found), "errors-true": errors(true)}
+    for name, table in tables.items():
+        print(f"{name}:\n{_as_text(table)}")
+        write_csv(folder / f"{name}.csv", table)
+    print(
+        f"table7: mean IoU over found objects (IoU of {FOUND_IOU:g} or more), 95 % over patients; missed and false ones counted."
+    )
+    print("errors: measured on predicted and on true masks against the painted shapes, in mm and mm2.")
+    print(folder)
 
 
 @app.command("predict")

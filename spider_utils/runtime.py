@@ -77,6 +77,7 @@ class Profile:
             None trains on whole slices.
         disc_patients, disc_voxel_mm: of the isotropic disc phantom (see data.phantom.isotropic).
         volumes: how networks of volumes are trained.
+        axial_patients, axial_size: of the phantom of axial slices (see data.phantom.axial_set).
         rsna_studies, rsna_size: of the phantom studies for classification (see data.phantom.rsna).
     """
 
@@ -102,6 +103,8 @@ class Profile:
     crop_columns: int | None
     disc_patients: int
     disc_voxel_mm: float
+    axial_patients: int
+    axial_size: str
     volumes: VolumeSettings
     rsna_studies: int
     rsna_size: str
@@ -138,6 +141,8 @@ PROFILES: dict[str, Profile] = {
         crop_columns=None,
         disc_patients=6,
         disc_voxel_mm=2.5,
+        axial_patients=6,
+        axial_size="tiny",
         volumes=VolumeSettings(
             size=(16, 48, 48),
             box_mm=(64.0, 320.0, 240.0),
@@ -185,6 +190,8 @@ PROFILES: dict[str, Profile] = {
         crop_columns=64,
         disc_patients=16,
         disc_voxel_mm=2.5,
+        axial_patients=24,
+        axial_size="small",
         volumes=VolumeSettings(
             size=(16, 128, 48),
             box_mm=(64.0, 340.0, 160.0),
@@ -235,6 +242,8 @@ PROFILES: dict[str, Profile] = {
         crop_columns=None,
         disc_patients=16,
         disc_voxel_mm=1.25,
+        axial_patients=60,
+        axial_size="full",
         # `unetr`: 21,000 steps of 18 volumes with a validation each 1,000. Its augmentation is not said: none is named.
         volumes=VolumeSettings(
             size=(32, 128, 128),

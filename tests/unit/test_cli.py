@@ -23,7 +23,8 @@ COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
     ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",), ("levels",), ("measure",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
-    ("triplanar", "train"), ("triplanar", "tables"), ("gradings", "table"), ("gradings", "models"), ("gradings", "herniation"),
+    ("triplanar", "train"), ("triplanar", "tables"), ("triplanar", "axial", "train"), ("triplanar", "axial", "tables"),
+    ("gradings", "table"), ("gradings", "models"), ("gradings", "herniation"),
 ]  # fmt: skip
 
 
