@@ -64,7 +64,7 @@ def truth_of(anatomy: Anatomy, discs: Iterable[int] | None = None, grid: TissueG
 
 def overhang_of(anatomy: Anatomy) -> dict[int, float]:
     """The quantity "overhang" of ``truth_of`` alone, which is quickly worked out: mm by mask value of the lowest seven discs."""
-    shapes = _Shapes(anatomy, None)
+    shapes = _Shapes(anatomy)
     return {200 + disc.number: shapes._overhang(disc) for disc in anatomy.discs[:7]}
 
 
@@ -114,7 +114,7 @@ def _first(inside: Callable[[np.ndarray], np.ndarray], origin: np.ndarray, way: 
 
 
 class _Shapes:
-    def __init__(self, anatomy: Anatomy, grid: TissueGrid | None) -> None:
+    def __init__(self, anatomy: Anatomy, grid: TissueGrid | None = None) -> None:
         self.anatomy, self.grid = anatomy, grid
         self.course: Course = trace(TissueGrid.empty((-1, -340, -1), (1, 300, 1), (2, 0.5, 2)), anatomy)
 
