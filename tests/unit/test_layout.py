@@ -37,6 +37,7 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "medfusion": 6,
     "ahmed": 6,
     "triplanar": 6,
+    "grading": 6,
     "view": 6,
     "cli": 7,
 }

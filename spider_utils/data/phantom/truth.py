@@ -10,7 +10,7 @@ other; quantities have its names and definitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, Anatomy, Disc, Vertebra
+from spider_utils.data.phantom.axial_tissues import in_hernia
 from spider_utils.data.phantom.bones import body_distance, defect_distance, disc_reach, hernia_distance, wall_distance
 from spider_utils.data.phantom.dataset import draw_patient
 from spider_utils.data.phantom.raster import TissueGrid, noise_tile, smooth_min
@@ -34,6 +35,8 @@ _HOLLOW_MM = 1.1  # of a body's back wall in the midline, see body_distance
 _SIDE_MM = 12.0  # to either side hernias are looked for
 _STRIP_MM = 2.0  # half width of the strip over which a height in the middle of an endplate is the mean
 _SLIP_MM, _QUARTER = 3.0, 0.25
+_SLICE_MM = 0.15  # places on an axial slice lie so far apart
+_SEEN_MM2 = 4.0  # of a hernia on a slice: less is not seen
 
 Line = tuple[np.ndarray, np.ndarray]  # front and back corner (down, back) in mm
 
@@ -57,6 +60,12 @@ def truth_of(anatomy: Anatomy, discs: Iterable[int] | None = None, grid: TissueG
             rows += [{"label": label, "quantity": name, "value": float(value)} for name, value in values.items()]
     rows += [{"label": 0, "quantity": name, "value": value} for name, value in shapes.spine().items()]
     return pd.DataFrame(rows)
+
+
+def overhang_of(anatomy: Anatomy) -> dict[int, float]:
+    """The quantity "overhang" of ``truth_of`` alone, which is quickly worked out: mm by mask value of the lowest seven discs."""
+    shapes = _Shapes(anatomy)
+    return {200 + disc.number: shapes._overhang(disc) for disc in anatomy.discs[:7]}
 
 
 def truth_in_set(folder: str | Path, patient: int) -> pd.DataFrame:
@@ -105,7 +114,7 @@ def _first(inside: Callable[[np.ndarray], np.ndarray], origin: np.ndarray, way: 
 
 
 class _Shapes:
-    def __init__(self, anatomy: Anatomy, grid: TissueGrid | None) -> None:
+    def __init__(self, anatomy: Anatomy, grid: TissueGrid | None = None) -> None:
         self.anatomy, self.grid = anatomy, grid
         self.course: Course = trace(TissueGrid.empty((-1, -340, -1), (1, 300, 1), (2, 0.5, 2)), anatomy)
 
@@ -360,3 +369,55 @@ class _Shapes:
             behind = (points - upper) @ np.array([-line[1], line[0]])
             best = max(best, float(behind[self._in_disc(disc, points, right)].max(initial=-np.inf)))
         return best
+
+    # ---- axial slices
+
+    def in_slice(self, disc: Disc, corner: np.ndarray, axes: np.ndarray) -> dict[str, float]:
+        """See slice_truth; ``corner`` (3,) mm."""
+        # Places of the plane around the disc's back wall, told by mm backwards and to the left of a point on the midline there.
+        wall = np.array(disc.frame.point(0.0, disc.depth / 2, 0.0))
+        middle = corner + ((wall - corner) @ axes[1]) * axes[1] + ((wall - corner) @ axes[2]) * axes[2]
+        back, left = np.arange(-8, 34, _SLICE_MM), np.arange(-16, 16, _SLICE_MM)
+        right, down, behind = (middle + back[:, None, None] * axes[1] + left[None, :, None] * axes[2]).transpose(2, 0, 1)
+        points = np.stack([down, behind], axis=-1)
+        out = dict.fromkeys(("sac_ap_mm", "sac_area_mm2", "hernia_height_mm"), np.nan)
+        sac = self._in_sac(disc, points, right)
+        if sac.any():
+            aside = float(left[0] + np.argwhere(sac)[:, 1].mean() * _SLICE_MM)
+            line = middle + np.arange(-8, 34, _STEP_MM)[:, None] * axes[1] + aside * axes[2]
+            out["sac_ap_mm"] = round(float(self._in_sac(disc, line[:, 1:], line[:, 0]).sum() * _STEP_MM), 2)
+            out["sac_area_mm2"] = round(float(sac.sum() * _SLICE_MM**2), 1)
+        if disc.herniation > 0:
+            u, v, w = disc.frame.local(right, down, behind)
+            hernia = self._in_disc(disc, points, right) & in_hernia(disc, u, v, w)
+            if hernia.sum() * _SLICE_MM**2 >= _SEEN_MM2:
+                out["hernia_height_mm"] = round(_height_over_base(hernia), 2)
+        return out
+
+
+def _height_over_base(hernia: np.ndarray) -> float:
+    """mm from the line between the front ends of a hernia's outermost columns to its farthest point; (back, left), bool."""
+    columns = np.flatnonzero(hernia.any(axis=0))
+    fronts = hernia.argmax(axis=0)[columns[[0, -1]]]
+    ends = np.stack([fronts, columns[[0, -1]]], axis=1).astype(float)
+    along = (ends[1] - ends[0]) / max(float(np.linalg.norm(ends[1] - ends[0])), 1e-9)
+    behind = (np.argwhere(hernia) - ends[0]) @ np.array([along[1], -along[0]])
+    return float(behind.max() * _SLICE_MM)
+
+
+def slice_truth(anatomy: Anatomy, disc: int, corners: Sequence[np.ndarray], axes: np.ndarray) -> list[dict[str, float]]:
+    """What there is to measure on axial slices along a disc, in the middle plane of each.
+
+    Args:
+        anatomy: the patient.
+        disc: number of the disc that the slices lie along.
+        corners: (right, down, back) in mm of the first pixel of each slice.
+        axes: (3, 3) unit vectors from slice to slice, row to row (backwards), column to column (to the left).
+
+    Returns:
+        A dict a slice: ``sac_ap_mm``, the dural sac on the line that runs straight backwards through its centroid;
+        ``sac_area_mm2``; ``hernia_height_mm``, how far the hernia reaches over the straight line between the two ends of its
+        base on disc or bone. NaN where there is none, or where less than 4 mm2 of a hernia is cut.
+    """
+    shapes = _Shapes(anatomy)
+    return [shapes.in_slice(anatomy.discs[disc - 1], np.asarray(corner), axes) for corner in corners]
