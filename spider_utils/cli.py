@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from spider_utils.data.sources import Source
+    from spider_utils.data.volumes import Volume
     from spider_utils.training.runs import RunResult
     from spider_utils.workflow import Workspace
 
@@ -48,6 +49,8 @@ gradings_app = typer.Typer(
     help="What radiologists grade: their table, models of it, herniation.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(gradings_app, name="gradings")
+axial_app = typer.Typer(help="Its network for the tissues of axial slices.", no_args_is_help=True, rich_markup_mode=None)
+triplanar_app.add_typer(axial_app, name="axial")
 
 
 class ProfileName(StrEnum):
@@ -78,6 +81,7 @@ class PhantomKind(StrEnum):
 
     spider = "spider"
     ivd = "ivd"
+    axial = "axial"
     rsna = "rsna"
 
 
@@ -110,8 +114,8 @@ def data_phantom(
     kind: Annotated[
         PhantomKind,
         typer.Option(
-            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout) or rsna (DICOM studies "
-            "with tables of severities, as in the RSNA 2024 challenge)."
+            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout), axial (T2 slices along "
+            "discs with masks of their tissues) or rsna (DICOM studies with tables of severities, as in the RSNA 2024 challenge)."
         ),
     ] = PhantomKind.spider,
 ) -> None:
@@ -123,6 +127,11 @@ def data_phantom(
         from spider_utils.data.phantom.isotropic import IVDM3SEG_PATIENTS, VOXEL_MM, generate_disc_set
 
         print(generate_disc_set(out, patients or IVDM3SEG_PATIENTS, seed, jobs, VOXEL_MM[size.value], show_progress=True))
+        return
+    if kind == PhantomKind.axial:
+        from spider_utils.data.phantom.axial_set import AXIAL_PATIENTS, generate_axial_set
+
+        print(generate_axial_set(out, patients or AXIAL_PATIENTS, seed, jobs, size.value, show_progress=True))
         return
     if kind == PhantomKind.rsna:
         from spider_utils.data.phantom.rsna import RSNA_STUDIES, generate_rsna_set
@@ -700,6 +709,54 @@ def _write_gradings(folder: Path | None, tables: dict[str, pd.DataFrame]) -> Non
         print(folder / f"{name}.csv")
 
 
+@axial_app.command("train")
+def triplanar_axial_train(
+    profile: Profile = ProfileName.quick,
+    fold: Annotated[int | None, typer.Option(min=0, max=4, help="One fold of five; all of the profile's when left out.")] = None,
+) -> None:
+    """Train the network for disc, hernia, dural sac, joints, ligament, spinous process and vertebra on the axial phantom.
+
+    Example: spider-kit triplanar axial train --profile smoke
+    """
+    from spider_utils.triplanar.axial import AxialStudy
+    from spider_utils.workflow import Workspace
+
+    study = AxialStudy.open(Workspace.open(profile.value))
+    for number in range(study.settings.folds) if fold is None else [fold]:
+        print(study.train(number).folder)
+
+
+@axial_app.command("tables")
+def triplanar_axial_tables(
+    profile: Profile = ProfileName.quick,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the tables; build/<profile>-phantom/triplanar-axial when left out.")
+    ] = None,
+) -> None:
+    """The source's Table 7, printed beside measured; which slices show a hernia; errors of what is measured on the slices.
+
+    Example: spider-kit triplanar axial tables --profile smoke
+    """
+    from spider_utils.evaluation.objects import FOUND_IOU
+    from spider_utils.files import write_csv
+    from spider_utils.triplanar.axial import AxialStudy, errors, herniated_slices, table7
+    from spider_utils.workflow import Workspace
+
+    workspace = Workspace.open(profile.value)
+    study, folder = AxialStudy.open(workspace), out or workspace.build / "triplanar-axial"
+    found, true = (study.measurements(masks) for masks in ("predicted", "true"))
+    tables = {"table7": table7(study.objects()), "herniated-slices": herniated_slices(found, true)}
+    tables |= {"errors-predicted": errors(found), "errors-true": errors(true)}
+    for name, table in tables.items():
+        print(f"{name}:\n{_as_text(table)}")
+        write_csv(folder / f"{name}.csv", table)
+    print(
+        f"table7: mean IoU over found objects (IoU of {FOUND_IOU:g} or more), 95 % over patients; missed and false ones counted."
+    )
+    print("errors: measured on predicted and on true masks against the painted shapes, in mm and mm2.")
+    print(folder)
+
+
 @app.command("predict")
 def predict(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image file, folder of images, or folder of one DICOM series.")],
@@ -757,6 +814,18 @@ def evaluate(
     print(f"{out}\n{summary_path(out)}")
 
 
+def _read_mask(path: Path, spacing_mm: tuple[float, float] | None) -> Volume:
+    """A mask; a picture's pixel size as it is given, or with a warning that none is."""
+    from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, suffix_of, with_pixel_size
+
+    volume = read_mask(path)
+    if spacing_mm:  # left out, it arrives as an empty tuple or None, depending on typer's version
+        return with_pixel_size(volume, spacing_mm)
+    if suffix_of(path) in PICTURE_SUFFIXES:
+        warnings.warn(f"{path} stores no pixel size: 1 x 1 mm is taken; give it by --spacing-mm ROW COLUMN", stacklevel=1)
+    return volume
+
+
 @app.command("levels")
 def levels(
     mask: Annotated[Path, typer.Argument(dir_okay=False, help="Mask of classes: a volume, or one sagittal slice as PNG.")],
@@ -776,15 +845,11 @@ def levels(
 
     Example: spider-kit levels masks/scan.mha --out levels/scan.mha
     """
-    from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, stem_of, suffix_of, with_pixel_size, write_volume
+    from spider_utils.data.volumes import stem_of, write_volume
     from spider_utils.files import write_csv
     from spider_utils.measure.levels import name_levels
 
-    volume = read_mask(mask)
-    if spacing_mm:  # left out, it arrives as an empty tuple or None, depending on typer's version
-        volume = with_pixel_size(volume, spacing_mm)
-    elif suffix_of(mask) in PICTURE_SUFFIXES:
-        warnings.warn(f"{mask} stores no pixel size: 1 x 1 mm is taken; give it by --spacing-mm ROW COLUMN", stacklevel=1)
+    volume = _read_mask(mask, spacing_mm)
     flat = len(volume.array) == 1
     result = name_levels(volume.array[0] if flat else volume.array, volume.spacing[1:] if flat else volume.spacing, scheme)
     written = write_volume(volume.with_array(result.mask.reshape(volume.array.shape)), out)
@@ -802,24 +867,27 @@ def measure(
         str, typer.Option(help="spider or levels20; of classes alone `spider-kit levels` makes spider.")
     ] = "spider",
     spacing_mm: Annotated[
-        tuple[float, float] | None, typer.Option(help="Row and column pixel size of a PNG mask; 1 1 when left out.")
+        tuple[float, float] | None,
+        typer.Option(help="Row and column pixel size of a .png or .jpg mask, which stores none; 1 1 when left out."),
     ] = None,
 ) -> None:
     """Measure discs, vertebrae, canal, slips, curvature and hernias in mm and degrees.
 
     Example: spider-kit measure masks/scan.mha --image images/scan.mha --out measurements/scan.csv
     """
-    from spider_utils.data.volumes import check_same_geometry, read_mask, read_volume
+    from spider_utils.data.volumes import check_same_geometry, read_volume, with_pixel_size
     from spider_utils.files import write_csv
     from spider_utils.measure import report
 
-    volume = read_mask(mask)
+    volume = _read_mask(mask, spacing_mm)
     picture = None if image is None else read_volume(image)
+    if picture is not None and spacing_mm:
+        picture = with_pixel_size(picture, spacing_mm)
     if picture is not None:
         check_same_geometry(picture, volume)
     flat = len(volume.array) == 1
     at = 0 if flat else slice(None)
-    spacing = (*(() if flat else volume.spacing[:1]), *(spacing_mm or volume.spacing[1:]))
+    spacing = volume.spacing[1:] if flat else volume.spacing
     table = report.measure(volume.array[at], spacing, None if picture is None else picture.array[at], scheme)
     print(report.format_measurements(table))
     if out is not None:

@@ -6,6 +6,7 @@
                                    challenge's file writes "Spinal Canal Stenosis" and "L1/L2"; copies that participants have put
                                    right write spinal_canal_stenosis and l1_l2, and mark what they changed in a column ``fix``.
                                    Such a copy (train_label_coordinates.<name>.csv) is preferred to an original beside it.
+``train_patients.csv``             not of the challenge, may be absent: study_id, age (years), sex (F, M, O); empty where unknown.
 
 A mistake is reported, never mended in silence: the row in question is left out of what the tables give, or kept with a warning.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from spider_utils.data.dicom import SEXES
 from spider_utils.errors import DataError
 
 # In the order in which `misan` numbers its classes 0 to 4.
@@ -43,6 +45,8 @@ SERIES_OF = {  # series in which the radiologists of the challenge marked a cond
 SEVERITY_TABLE = "train.csv"
 SERIES_TABLE = "train_series_descriptions.csv"
 POINT_TABLE = "train_label_coordinates.csv"
+PATIENT_TABLE = "train_patients.csv"
+OLDEST = 120  # years
 SAME_POINT_PIXELS = 1e-3  # copies are written with fewer digits
 REPORT_COLUMNS = ("level", "what", "file", "row", "problem", "fix")
 _POINT_COLUMNS = ("study_id", "series_id", "instance_number", "condition", "level", "x", "y")
@@ -91,6 +95,7 @@ class RsnaTables:
         series: study, series, description, row.
         points: study, series, instance, condition, level, x, y, fixed (bool: changed by the makers of the copy), row.
         point_file: name of the table that the points come from.
+        patients: study, age (years), sex ("F", "M", "O"), row; NaN where unknown; no rows when there is no such table.
         mistakes: see Report.table.
     """
 
@@ -98,6 +103,7 @@ class RsnaTables:
     series: pd.DataFrame
     points: pd.DataFrame
     point_file: str
+    patients: pd.DataFrame
     mistakes: pd.DataFrame
 
 
@@ -152,7 +158,7 @@ def _drop_twins(table: pd.DataFrame, keys: list[str], what: str, file: str, repo
 
 
 def read_tables(root: str | Path) -> RsnaTables:
-    """Read the three tables of a folder and list every mistake in them and between them.
+    """Read the tables of a folder and list every mistake in them and between them.
 
     Raises:
         DataError: a table is missing, cannot be read, or lacks a column.
@@ -161,11 +167,13 @@ def read_tables(root: str | Path) -> RsnaTables:
     labels, studies = _labels(root, report)
     series = _series(root, report)
     points, point_file = _points(root, report)
+    patients = _patients(root, report)
     for table, name, other, where in (
         (studies, SEVERITY_TABLE, series, SERIES_TABLE),
         (series, SERIES_TABLE, studies, SEVERITY_TABLE),
         (points, point_file, studies, SEVERITY_TABLE),
         (studies, SEVERITY_TABLE, points, point_file),
+        (patients, PATIENT_TABLE, studies, SEVERITY_TABLE),
     ):
         first = table.drop_duplicates("study")
         alone = first[~first["study"].isin(other["study"])]
@@ -173,7 +181,7 @@ def read_tables(root: str | Path) -> RsnaTables:
         report.add("warning", "study in one table only", name, alone["row"], text, f"Add it to {where}, or take it out here.")
     points = _match_series(points, series, point_file, report)
     _match_severities(points, labels, studies, point_file, report)
-    return RsnaTables(labels, series, points, point_file, report.table())
+    return RsnaTables(labels, series, points, point_file, patients, report.table())
 
 
 def _labels(root: Path, report: Report) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -224,6 +232,27 @@ def _series(root: Path, report: Report) -> pd.DataFrame:
     text = "'" + table.loc[odd, "description"].fillna("") + "' is no known description"
     report.add("warning", "unknown description", SERIES_TABLE, table.loc[odd, "row"], text, f"Known: {', '.join(DESCRIPTIONS)}.")
     return table[["study", "series", "description", "row"]].sort_values(["study", "series"], ignore_index=True)
+
+
+def _patients(root: Path, report: Report) -> pd.DataFrame:
+    """Age and sex by study; what is no age or no sex is reported and missing."""
+    if not (root / PATIENT_TABLE).is_file():
+        empty = {"study": "int64", "age": "float64", "sex": "str", "row": "int64"}
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in empty.items()})
+    table = _read(root / PATIENT_TABLE, ("study_id", "age", "sex"))
+    table = _drop_bad_numbers(table, {"study_id": "study"}, PATIENT_TABLE, report)
+    table = _drop_twins(table[["study", "age", "sex", "row"]], ["study"], "patient twice", PATIENT_TABLE, report).copy()
+    age, sex = pd.to_numeric(table["age"], errors="coerce"), table["sex"].str.strip().str.upper()
+    age, sex = age.where(age.between(0, OLDEST)), sex.where(sex.isin(SEXES))
+    for column, found, fix in (
+        ("age", age, f"Write years from 0 to {OLDEST}, or nothing."),
+        ("sex", sex, f"Known are {', '.join(SEXES)}, or nothing."),
+    ):
+        odd = found.isna() & (table[column].fillna("").str.strip() != "")
+        text = "'" + table.loc[odd, column] + f"' is no {column}"
+        report.add("error", f"unknown {column}", PATIENT_TABLE, table.loc[odd, "row"], text, fix)
+    table["age"], table["sex"] = age.astype("float64"), sex.astype("str")
+    return table.sort_values("study", ignore_index=True)
 
 
 def _point_paths(root: Path) -> tuple[Path, Path | None]:

@@ -52,9 +52,10 @@ class SegmentationNetwork(nn.Module):
         self._check(images)
         return self.body(images.expand(-1, self.in_channels, *(-1 for _ in self.axes)))
 
-    def paces(self) -> list[tuple[list[nn.Parameter], float]]:
-        """Its weights in groups, each with the share of the learning rate at which it learns; one group, at the whole rate."""
-        return [(list(self.parameters()), 1.0)]
+    @property
+    def transformer(self) -> nn.Module | None:
+        """Its transformer, which a training may give a learning rate of its own; None where there is none."""
+        return None
 
     def _check(self, images: torch.Tensor) -> None:
         if images.ndim != 2 + len(self.axes) or images.shape[1] not in (1, self.in_channels):

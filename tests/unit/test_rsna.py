@@ -9,9 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spider_utils.data.dicom import read_header
 from spider_utils.data.dicom_write import SliceGeometry, write_slice
 from spider_utils.data.rsna import HEALTHY, SAMPLE_COLUMNS, is_rsna, open_rsna
-from spider_utils.data.rsna_tables import CONDITIONS, LEVELS, POINT_TABLE, REPORT_COLUMNS, SERIES_TABLE, SEVERITY_TABLE, side_of
+from spider_utils.data.rsna_tables import (
+    CONDITIONS,
+    LEVELS,
+    PATIENT_TABLE,
+    POINT_TABLE,
+    REPORT_COLUMNS,
+    SERIES_TABLE,
+    SEVERITY_TABLE,
+    side_of,
+)
 from spider_utils.data.verify import detect_kind, verify
 from spider_utils.errors import DataError
 
@@ -135,6 +145,27 @@ def test_only_what_has_an_image_is_a_sample(root):
     assert len(open_rsna(root).tables.points) == 50
 
 
+def test_age_and_sex_stay_missing_where_nobody_says_them(whole):
+    patients = open_rsna(whole).patients
+    assert patients["study"].tolist() == [1, 2] and patients[["age", "sex"]].isna().all(axis=None)
+    assert patients["age"].dtype == np.float64
+
+
+def test_age_and_sex_from_the_table_first_then_from_the_headers(root):
+    """Study 1: the table knows the sex, the headers both. Study 2: the table knows nothing, one series' headers the age."""
+    (root / PATIENT_TABLE).write_text("study_id,age,sex\n1,,m\n2,,\n")
+    path = root / "train_images/1/21/1.dcm"
+    one = read_header(path)
+    geometry = SliceGeometry(np.array(one.position), np.array(one.cosines[:3]), np.array(one.cosines[3:]), one.spacing, 4.0, 10.0)
+    pixels = np.zeros(one.shape, np.uint16)
+    write_slice(path, pixels, geometry, {"0020|0013": "1", "0010|1010": "054Y", "0010|0040": "F"})
+    write_slice(root / "train_images/2/33/1.dcm", pixels, geometry, {"0020|0013": "1", "0010|1010": "018M", "0010|0040": "?"})
+    (root / "train_images/2/31/1.dcm").write_text("damaged")
+    patients = open_rsna(root).patients.set_index("study")
+    assert (patients.at[1, "age"], patients.at[1, "sex"]) == (54.0, "M")
+    assert patients.at[2, "age"] == 1.5 and pd.isna(patients.at[2, "sex"])
+
+
 def spoil_copy(root: Path) -> None:
     """A copy of the points that was put right in line 2, moved in line 3, lacks line 4, and adds nothing."""
     table = pd.read_csv(root / POINT_TABLE)
@@ -220,6 +251,18 @@ MISTAKES = {
         lambda root: pd.read_csv(root / POINT_TABLE).drop(index=0).to_csv(root / POINT_TABLE, index=False),
         ("warning", SEVERITY_TABLE, 2, "left_neural_foraminal_narrowing at l1_l2 of study 1"),
     ),
+    "patient twice": (
+        lambda root: (root / PATIENT_TABLE).write_text("study_id,age,sex\n1,50,F\n1,51,F\n"),
+        ("error", PATIENT_TABLE, 3, "contradicts an earlier row of 1"),
+    ),
+    "unknown age": (
+        lambda root: (root / PATIENT_TABLE).write_text("study_id,age,sex\n1,50,F\n2,500,\n"),
+        ("error", PATIENT_TABLE, 3, "'500' is no age"),
+    ),
+    "unknown sex": (
+        lambda root: (root / PATIENT_TABLE).write_text("study_id,age,sex\n1,50,woman\n"),
+        ("error", PATIENT_TABLE, 2, "'woman' is no sex"),
+    ),
     "missing study": (
         lambda root: shutil.rmtree(root / "train_images" / "2"),
         ("error", SERIES_TABLE, 5, "train_images/2 is not there"),
@@ -238,7 +281,7 @@ MISTAKES = {
     ),
     "unreadable slice": (
         lambda root: (root / "train_images/1/22/3.dcm").write_text("text"),
-        ("error", "train_images/1/22/3.dcm", 0, "cannot be read as DICOM"),
+        ("error", "train_images/1/22/3.dcm", 0, "cannot be read as DICOM (the mark DICM is not at its place)"),
     ),
     "outside the image": (
         lambda root: change(root / POINT_TABLE, 2, "x", "29.5"),
@@ -275,6 +318,16 @@ def test_every_mistake_is_a_row_of_the_report(name, root):
     assert (report["fix"].str.len() > 0).all()
     lines = [str(finding) for finding in verify("rsna", root)]
     assert any(what in line and wanted[3] in line for line in lines)
+
+
+def test_two_processes_find_what_one_finds(root, monkeypatch, capsys):
+    (root / "train_images/1/22/3.dcm").write_text("text")
+    change(root / POINT_TABLE, 2, "x", "29.5")
+    alone = open_rsna(root).check(show_progress=True, jobs=1)
+    assert "reading headers" in capsys.readouterr().out
+    monkeypatch.setattr("spider_utils.data.rsna._AT_ONCE", 4)
+    pd.testing.assert_frame_equal(open_rsna(root).check(jobs=2), alone)
+    assert {"unreadable slice", "outside the image"} <= set(alone["what"])
 
 
 def test_left_and_right_on_sagittal_slices_are_known_from_the_header(root):

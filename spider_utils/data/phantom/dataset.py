@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, make_anatomy
+from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, Anatomy, make_anatomy
 from spider_utils.data.phantom.body import build_body
 from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, body_spacing, draw_protocols, render
 from spider_utils.data.volumes import write_volume
@@ -109,13 +109,19 @@ def patient_seeds(seed: int, patient: int) -> tuple[int, int]:
     return int(anatomy), int(scan)
 
 
+def draw_patient(patient: int, seed: int, size: str) -> tuple[Anatomy, list[Protocol]]:
+    """A patient of a set: anatomy, and how each of its series is made."""
+    anatomy_seed, scan_seed = patient_seeds(seed, patient)
+    hospital, sequences, _ = patient_plan(patient, seed)
+    anatomy = make_anatomy(anatomy_seed)
+    return anatomy, draw_protocols(anatomy, hospital, sequences, scan_seed, size=size)
+
+
 def _make_patient(task: tuple[str, int, int, str]) -> tuple[list[dict], list[dict], list[dict]]:
     """Draw, scan and write one patient; returns its rows of overview, gradings and truth. Runs in a worker process."""
     folder, patient, seed, size = task
-    anatomy_seed, scan_seed = patient_seeds(seed, patient)
-    hospital, sequences, subset = patient_plan(patient, seed)
-    anatomy = make_anatomy(anatomy_seed)
-    protocols = draw_protocols(anatomy, hospital, sequences, scan_seed, size=size)
+    hospital, _, subset = patient_plan(patient, seed)
+    anatomy, protocols = draw_patient(patient, seed, size)
     body = build_body(anatomy, *body_box(protocols), body_spacing(protocols, size))
     overview, discs_seen = [], set()
     for protocol in protocols:
