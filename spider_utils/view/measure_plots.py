@@ -45,7 +45,7 @@ def marked_slice(
     )
     shown = image.array[number, rows, columns]
     tall = shown.shape[0] * row_mm / (shown.shape[1] * column_mm)
-    figure = new_figure(min(11.0, 4.3 * tall) + 0.7, title)
+    figure = new_figure(min(7.5, 4.3 * tall) + 0.7, title)
     axes = figure.subplots(1, 2)
     for ax in axes:
         show_slice(ax, shown, spacing_mm=image.spacing[1:])
