@@ -76,7 +76,7 @@ def _group_index(groups: Sequence[Hashable] | None, n: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _times_drawn(groups: int, n_boot: int, seed: int) -> np.ndarray:
+def times_drawn(groups: int, n_boot: int, seed: int) -> np.ndarray:
     """How often each group is taken in each resample: (n_boot, groups) float64, rows sum to ``groups``.
 
     That is the same as drawing ``groups`` of them with replacement. Kept, because every class and metric needs it again.
@@ -124,7 +124,7 @@ def ratio_draws(numerators: np.ndarray, denominators: np.ndarray, n_boot: int = 
         n_boot: number of resamples.
         seed: of the draws.
     """
-    times = _times_drawn(len(numerators), n_boot, seed)
+    times = times_drawn(len(numerators), n_boot, seed)
     tops, bottoms = times @ numerators, times @ denominators
     held = bottoms > 0
     return np.divide(tops, bottoms, out=np.zeros_like(tops), where=held).sum(axis=1) / held.sum(axis=1)
