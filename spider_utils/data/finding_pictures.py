@@ -1,6 +1,6 @@
 """Pictures of labelled points for classifiers: the whole slice as `misan` prepares it, or a crop around the point.
 
-As printed (sections 3.3 and 3.9.3): resize, ``astype(uint8)``, histogram equalisation, Gaussian smoothing, three channels, 0 to 1.
+As printed (sections 3.3 and 3.9.3): resize, ``astype(uint8)``, histogram equalisation, Gaussian smoothing, values from 0 to 1.
 Mended: all grey levels equalised, and a square of so many millimetres around the labelled point, so that the five levels that
 share a sagittal slice become five different pictures.
 """

@@ -164,8 +164,9 @@ class ClassificationTask:
         inputs, truth = batch
         limits = torch.tensor(list(self.heads.values()))
         if truth.ndim != 2 or truth.shape[1] != len(limits) or bool(((truth < 0) | (truth >= limits)).any()):
+            columns = ", ".join(f"{name} (0 to {n - 1})" for name, n in self.heads.items())
             raise KitError(
-                f"the truth must have a column for each of {', '.join(f'{name} (0 to {n - 1})' for name, n in self.heads.items())}; "
+                f"the truth must have a column for each of {columns}; "
                 f"given: {tuple(truth.shape)} with {int(truth.min())} to {int(truth.max())}. Check the labels of the samples"
             )
         return tuple(inputs), truth
