@@ -135,23 +135,20 @@ def crop(image: np.ndarray, spacing: tuple[float, float], x: float, y: float, mm
     return ndimage.map_coordinates(image, where, order=1, mode="constant", output=np.float32)
 
 
-def prepare(image: np.ndarray, spacing: tuple[float, float], x: float, y: float, settings: PictureSettings) -> np.ndarray:
-    """One picture as the settings say: uint8 (side, side).
+def grey_levels(image: np.ndarray, settings: PictureSettings) -> np.ndarray:
+    """A slice with its grey levels equalised and smoothed: float32 from 0 to 1; whole slices are stretched to a square first.
 
     Args:
         image: the slice as stored.
-        spacing, x, y: as for ``crop``.
         settings: see PictureSettings.
     """
-    if settings.wrapped:  # in the source's order: stretched first, then wrapped
-        stretched = image if settings.crop_mm else np.rint(resize(image, settings.side))
-        grey = equalise_wrapped(stretched).astype(np.float32) / 255
+    if settings.crop_mm is None:
+        image = resize(image, settings.side)
+    if settings.wrapped:
+        grey = equalise_wrapped(np.rint(image)).astype(np.float32) / 255
     else:
-        grey = equalise(image if settings.crop_mm else resize(image, settings.side))
-    grey = ndimage.gaussian_filter(grey, DENOISE_PIXELS)
-    if settings.crop_mm:
-        grey = crop(grey, spacing, x, y, settings.crop_mm, settings.side)
-    return np.rint(grey * 255).clip(0, 255).astype(np.uint8)
+        grey = equalise(image)
+    return ndimage.gaussian_filter(grey, DENOISE_PIXELS)
 
 
 def mirror(image: np.ndarray, condition: int, axial: bool) -> tuple[np.ndarray, int]:
@@ -255,9 +252,16 @@ def _write(rsna: RsnaSet, folder: Path, settings: PictureSettings, key: str) -> 
         shape = (len(table), settings.side, settings.side)
         out = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, shape)
         for path, rows in progress(list(samples.groupby("path")), desc="preparing slices", lines=2):
-            spacing = read_header(Path(path)).spacing
+            one, image = read_header(Path(path)), rsna.picture(path)
+            grey = grey_levels(image, settings)
             for row in rows.itertuples():
-                out[row.Index] = prepare(rsna.picture(path, row.x, row.y), spacing, row.x, row.y, settings)
+                if not (-0.5 <= row.x < one.shape[1] - 0.5 and -0.5 <= row.y < one.shape[0] - 0.5):
+                    rsna.picture(path, row.x, row.y)  # raises, and says which point
+                if settings.crop_mm is None:
+                    made = grey
+                else:
+                    made = crop(grey, one.spacing, row.x, row.y, settings.crop_mm, settings.side)
+                out[row.Index] = np.rint(made * 255).clip(0, 255)
         out.flush()
         write_csv(partial / "table.csv", table)
         write_json(partial / "store.json", {"key": key, "settings": asdict(settings), "kind": rsna.kind})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spider_utils.data import finding_pictures as fp
 from spider_utils.data.finding_pictures import FindingPictures, PictureSettings, PictureStore, build_picture_store
-from spider_utils.data.rsna_tables import CONDITIONS
+from spider_utils.data.rsna_tables import CONDITIONS, POINT_TABLE
 from spider_utils.data.splits import make_split
 from spider_utils.errors import DataError
 from tests.finding_studies import make_studies
@@ -132,7 +132,7 @@ def test_whole_slices_of_five_levels_are_one_picture(small_rsna, tmp_path):
 
 
 def test_found_again_and_made_anew_with_other_settings(small_rsna, store, monkeypatch):
-    monkeypatch.setattr(fp, "prepare", None)
+    monkeypatch.setattr(fp, "grey_levels", None)
     assert build_picture_store(small_rsna, store.folder, MENDED).fingerprint == store.fingerprint
     with pytest.raises(TypeError):
         build_picture_store(small_rsna, store.folder, PRINTED)
@@ -184,6 +184,17 @@ def test_splits_part_studies_and_the_leaky_one_does_not(store):
     assert not train & test
     train, test = (set(many["patient"].iloc[by_image.rows(subset, many)]) for subset in ("train", "test"))
     assert train & test
+
+
+def test_a_point_outside_its_slice_is_named(tmp_path):
+    rsna = make_studies(tmp_path / "set", 1)
+    path = rsna.root / POINT_TABLE
+    table = pd.read_csv(path)
+    table.loc[3, "x"] = 500
+    table.to_csv(path, index=False)
+    with pytest.raises(DataError, match="the point x 500"):
+        build_picture_store(rsna, tmp_path / "store", MENDED)
+    assert not (tmp_path / "store").exists()
 
 
 def test_refusals(store, small_rsna, tmp_path):
