@@ -88,12 +88,9 @@ class Classifier(Network):
         mean, std = (config["mean"], config["std"]) if normalise else ((0.0,) * 3, (1.0,) * 3)
         for key, values in (("mean", mean), ("std", std)):
             self.register_buffer(f"image_{key}", torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
-        with torch.no_grad():  # some networks of timm end in more channels than num_features says
-            side = self.smallest_side
-            width = self.backbone.eval().forward_features(torch.zeros(1, 3, side, side)).shape[1]
+        width = self.backbone.num_features
         self.dense = nn.Sequential(nn.Linear(width + metadata, dense), nn.ReLU(), nn.Dropout(dropout))
         self.outputs = nn.ModuleDict({name: nn.Linear(dense, classes) for name, classes in self.heads.items()})
-        self.train()
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The last convolutional features, ``(batch, channels, rows, columns)`` at about 1/32 of the picture's size.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from spider_utils.evaluation.classification import class_auc, confusion_counts, reliability, roc_curve
-from spider_utils.view.plots import LINE_STYLES, PALETTE, CourseFigure, new_figure, styled
+from spider_utils.view.plots import LINE_STYLES, PALETTE, WIDTH_IN, CourseFigure, new_figure, styled
 
 _HEAT = "cividis"  # even in brightness, and the same to people with a colour vision deficiency
 
@@ -28,7 +28,7 @@ def confusion_matrices(
         names: of the classes.
         title: above all panels.
     """
-    figure = new_figure(4.6 if len(results) > 1 else 5.2, title)
+    figure = new_figure(5.4, title)
     axes = figure.subplots(1, len(results), squeeze=False)[0]
     said = []
     for place, (ax, (name, (truth, given))) in enumerate(zip(axes, results.items(), strict=True)):
@@ -39,10 +39,10 @@ def confusion_matrices(
             ax.text(j, i, counts[i, j], ha="center", va="center", fontsize=9, color="white" if shares[i, j] > 0.55 else "black")
         ax.set_xticks(range(len(names)), _short(names), rotation=90, fontsize=8)
         ax.set_yticks(range(len(names)), _short(names, 18) if place == 0 else [""] * len(names), fontsize=8)
-        ax.set(title=name, xlabel="predicted")
+        ax.set(title=name, xlabel="predicted class")
         ax.grid(visible=False)
         said.append(f"{name} {np.trace(counts)} of {counts.sum()} right")
-    axes[0].set_ylabel("true")
+    axes[0].set_ylabel("true class")
     figure.colorbar(shown, ax=axes, label="share of the true class", shrink=0.7)
     if title:
         figure.suptitle(title)
@@ -57,7 +57,7 @@ def roc_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequ
     Args:
         results, names, title: as for ``confusion_matrices``.
     """
-    figure = new_figure(4.4, title)
+    figure = new_figure(5.9, title)
     axes = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
     for ax, (name, (truth, given)) in zip(axes, results.items(), strict=True):
         for k, label in enumerate(names):
@@ -69,7 +69,7 @@ def roc_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequ
                 )  # fmt: skip
         ax.plot([0, 1], [0, 1], color="black", linewidth=0.8)
         ax.set(title=name, xlabel="share of the others called so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        ax.legend(fontsize=7.5, loc="lower right", title="class (AUC)", title_fontsize=8)
+        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), title="class (AUC)", title_fontsize=8)
     axes[0].set_ylabel("share of the class found")
     if title:
         figure.suptitle(title)
@@ -117,17 +117,19 @@ def picture_row(
         heat: a map for each picture, same size, 0 or more (Grad-CAM); each is scaled to its own highest value.
     """
     lines = -(-len(pictures) // columns)
-    figure = new_figure(2.7 * lines + 0.5, title)
+    texts = [textwrap.fill(text, 120 // columns) for _, text in pictures]
+    ratio = max(picture.shape[0] / picture.shape[1] for picture, _ in pictures)
+    height = min(WIDTH_IN / columns * ratio, 3.2) + 0.16 * (1 + max(text.count("\n") + 1 for text in texts))
+    figure = new_figure(height * lines + (0.4 if title else 0), title)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
-    for k, (ax, (picture, text)) in enumerate(zip(axes, pictures, strict=False)):
+    for k, (ax, (picture, _), text) in enumerate(zip(axes, pictures, texts, strict=False)):
         ax.imshow(picture, cmap="gray", interpolation="nearest")
         if heat is not None and heat[k].max() > 0:
             share = heat[k] / heat[k].max()
-            shown = ax.imshow(share, cmap=_HEAT, alpha=0.65 * share, vmin=0, vmax=1, interpolation="bilinear")
-            shown.set_alpha(np.clip(0.75 * share, 0, 1))
-        ax.set_title(textwrap.fill(text, 30), fontsize=9)
+            ax.imshow(share, cmap=_HEAT, alpha=0.6 * share, vmin=0, vmax=1)
+        ax.set_title(text, fontsize=9)
     if title:
         figure.suptitle(title)
     figure.caption = f"{title}: {'; '.join(text for _, text in pictures)}.".removeprefix(": ").replace("\n", " ")
