@@ -90,9 +90,8 @@ def build_from_card(card: Mapping[str, Any]) -> Network:
     """
     options = dict(card["options"])
     if card["architecture"] in CLASSIFIERS:
-        from spider_utils.models.classifiers import build_classifier
-
-        return build_classifier(card["architecture"], **{**options, "weights": None})
+        classifiers = importlib.import_module("spider_utils.models.classifiers")
+        return classifiers.build_classifier(card["architecture"], **{**options, "weights": None})
     if "encoder_weights" in options:
         options["encoder_weights"] = None  # nothing to fetch
     return build_model(card["architecture"], card["in_channels"], card["n_classes"], **options)
