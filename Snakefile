@@ -15,8 +15,9 @@ TRAININGS = {
     "unetr": ("--model unetr", []),
     "unetr_as_printed": ("--model unetr --preparation as_printed", []),
 }
-# The same for `spider-kit triplanar train`, which has its own phantom. In `smoke` its notebook trains the one fold itself.
-PLANE_TRAININGS = {f"triplanar_fold{k}": f"--fold {k}" for k in range(4)} | {"triplanar_lessons": "--lessons"}
+# The same for `spider-kit triplanar`, which has its own phantoms. In `smoke` notebooks train the one fold themselves.
+PLANE_TRAININGS = {f"triplanar_fold{k}": f"train --fold {k}" for k in range(4)} | {"triplanar_lessons": "train --lessons"}
+PLANE_TRAININGS["triplanar_axial"] = "axial train"
 if config["profile"] == "smoke":
     PLANE_TRAININGS = {}
 if config["data"] == "spider-2d":  # its masks hold no levels
@@ -31,10 +32,11 @@ NOTEBOOKS = {
     "06_resunet": ["unet", "resunet"],
     "07_deeplabv3": ["unet", "deeplabv3"],
     "08_modified_unet": ["modified_unet_gamma4", "modified_unet_gamma0.4", "modified_unet_by_slice"],
-    "09_unetr_3d": ["unetr", "unetr_as_printed"],
-    "10_triplanar_ensemble": list(PLANE_TRAININGS),
+    "09_unetr_3d": ["unetr", "unetr_as_printed", "levels20"],
+    "10_triplanar_ensemble": [name for name in PLANE_TRAININGS if name != "triplanar_axial"],
     "11_ensemble_weight_search": ["unet", "unetplusplus", "resunet", "deeplabv3"],
     "12_evaluation": ["unet", "levels20"],
+    "13_measurements": ["unet", *(name for name in PLANE_TRAININGS if name == "triplanar_axial")],
 }
 # Where cores are few these go first, in this order: others wait for them, or they take long. A training gets half of the cores,
 # as two side by side get more done than one after the other; what mostly reads and draws fills up what is left.
@@ -97,7 +99,7 @@ for name, options in PLANE_TRAININGS.items():
             options=options,
             profile=config["profile"],
         shell:
-            "echo '> training {params.training} ...' && spider-kit triplanar train {params.options} --profile {params.profile} "
+            "echo '> training {params.training} ...' && spider-kit triplanar {params.options} --profile {params.profile} "
             "> {output:q}"
 
 

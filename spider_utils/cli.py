@@ -20,6 +20,8 @@ from spider_utils.models import CLASSIFIERS, available_models
 if TYPE_CHECKING:
     import pandas as pd
 
+    from spider_utils.data.sources import Source
+    from spider_utils.data.volumes import Volume
     from spider_utils.training.runs import RunResult
     from spider_utils.workflow import Workspace
 
@@ -49,6 +51,12 @@ classify_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(classify_app, name="classify")
+gradings_app = typer.Typer(
+    help="What radiologists grade: their table, models of it, herniation.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(gradings_app, name="gradings")
+axial_app = typer.Typer(help="Its network for the tissues of axial slices.", no_args_is_help=True, rich_markup_mode=None)
+triplanar_app.add_typer(axial_app, name="axial")
 
 
 class ProfileName(StrEnum):
@@ -79,6 +87,7 @@ class PhantomKind(StrEnum):
 
     spider = "spider"
     ivd = "ivd"
+    axial = "axial"
     rsna = "rsna"
 
 
@@ -111,8 +120,8 @@ def data_phantom(
     kind: Annotated[
         PhantomKind,
         typer.Option(
-            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout) or rsna (DICOM studies "
-            "with tables of severities, as in the RSNA 2024 challenge)."
+            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout), axial (T2 slices along "
+            "discs with masks of their tissues) or rsna (DICOM studies with tables of severities, as in the RSNA 2024 challenge)."
         ),
     ] = PhantomKind.spider,
 ) -> None:
@@ -124,6 +133,11 @@ def data_phantom(
         from spider_utils.data.phantom.isotropic import IVDM3SEG_PATIENTS, VOXEL_MM, generate_disc_set
 
         print(generate_disc_set(out, patients or IVDM3SEG_PATIENTS, seed, jobs, VOXEL_MM[size.value], show_progress=True))
+        return
+    if kind == PhantomKind.axial:
+        from spider_utils.data.phantom.axial_set import AXIAL_PATIENTS, generate_axial_set
+
+        print(generate_axial_set(out, patients or AXIAL_PATIENTS, seed, jobs, size.value, show_progress=True))
         return
     if kind == PhantomKind.rsna:
         from spider_utils.data.phantom.rsna import RSNA_STUDIES, generate_rsna_set
@@ -680,6 +694,163 @@ def classify_score(
     print(path)
 
 
+@gradings_app.command("table")
+def gradings_table(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="radiological_gradings.csv, or the folder that holds it.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables; nothing is written when left out.")] = None,
+) -> None:
+    """What a table of gradings says by itself: its mistakes, how frequent findings are, which come together, what predicts them.
+
+    Example: spider-kit gradings table data/spider --out build/gradings
+    """
+    from spider_utils.data.gradings import read_gradings
+    from spider_utils.evaluation.prevalence import co_occurrence, prevalence
+    from spider_utils.grading.models import compact, grade_table
+
+    found = read_gradings(table)
+    if len(found.mistakes):
+        print(f"mistakes in the table:\n{found.mistakes.to_string(index=False)}\n")
+    tables = {
+        "prevalence": prevalence(found.table),
+        "grades": prevalence(found.table, every_grade=True),
+        "prevalence-by-level": prevalence(found.table, by_level=True),
+        "co-occurrence": co_occurrence(found.table),
+        "predicted-from-the-table": grade_table(found.table)[0],
+    }
+    for name in ("prevalence", "grades"):
+        print(f"{name}:\n{_as_text(tables[name], 3)}\n")
+    shown = {"AUC": "AUC", "balanced accuracy": "balanced accuracy", "kappa": "kappa", "mean absolute error": "grades off"}
+    print("predicted from the table alone, on patients that a model does not know:")
+    print(compact(tables["predicted-from-the-table"], shown).to_string(index=False))
+    print("low, high, [ ]: 95 % interval, bootstrap over patients; Modic: any change; kappa: quadratic weights.")
+    _write_gradings(out, tables)
+
+
+@gradings_app.command("models")
+def gradings_models(
+    profile: Profile = ProfileName.quick,
+    data: Data = DataKind.phantom,
+    root: Annotated[
+        Path | None, typer.Option(help="Any folder in SPIDER's layout, a phantom set too; the course's when left out.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Masks of the same names, such as a network's, measured instead.")] = None,
+    scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
+    out: Annotated[Path | None, typer.Option(help="Folder for measurements and scores; build/... when left out.")] = None,
+) -> None:
+    """Grade every disc from measurements and image, tested on patients that the models do not know.
+
+    Example: spider-kit gradings models --root data/mine --out build/mine
+    """
+    from spider_utils.data.gradings import read_gradings
+    from spider_utils.grading.models import compact, grade_table
+    from spider_utils.grading.series import measure_source
+
+    source, folder = _gradings_place(profile, data, root, out, masks)
+    found = measure_source(source, folder, masks, scheme, show_progress=True)
+    scores, predictions = grade_table(read_gradings(source.gradings_file or source.root).table, found.features())
+    shown = {"AUC": "AUC", "balanced accuracy": "balanced accuracy", "kappa": "kappa", "mean absolute error": "grades off"}
+    print(compact(scores, shown).to_string(index=False))
+    print("[ ]: 95 % interval, bootstrap over patients; Modic: any change; kappa: quadratic weights.")
+    _write_gradings(folder, {"scores": scores, "predictions": predictions})
+
+
+@gradings_app.command("herniation")
+def gradings_herniation(
+    profile: Profile = ProfileName.quick,
+    root: Annotated[Path | None, typer.Option(help="A phantom set; the course's when left out.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Masks of the same names, such as a network's, measured instead.")] = None,
+    scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
+    out: Annotated[Path | None, typer.Option(help="Folder for measurements and tables; build/... when left out.")] = None,
+) -> None:
+    """The source triplanar's Tables 5 and 6, printed beside measured: are hernias found, and how far off are they?
+
+    Example: spider-kit gradings herniation --root data/mine --out build/mine
+    """
+    from spider_utils.grading.herniation import compare_set, summary_lines, table5, table6
+    from spider_utils.grading.series import measure_source
+
+    source, folder = _gradings_place(profile, DataKind.phantom, root, out, masks)
+    found = measure_source(source, folder, masks, scheme, show_progress=True)
+    discs = compare_set(source, found.measured)
+    tables = {"table5": table5(discs), "table6": table6(discs)}
+    for name, one in tables.items():
+        print(f"{name}:\n{_as_text(one, 3)}\n")
+    print(*(f"{what}: {text}" for what, text in summary_lines(discs).items()), sep="\n")
+    print("low, high: 95 % over patients. The source's slices are axial, of other patients, and its pixels have no size.")
+    _write_gradings(folder, tables)
+
+
+def _gradings_place(
+    profile: ProfileName, data: DataKind, root: Path | None, out: Path | None, masks: Path | None
+) -> tuple[Source, Path]:
+    """The series to measure, and the folder for what comes of it."""
+    from spider_utils.data.sources import open_source
+    from spider_utils.workflow import Workspace
+
+    workspace = None if root is not None and out is not None else Workspace.open(profile.value, data.value, root and str(root))
+    if root is None:
+        source = workspace.source
+    else:
+        source = open_source("phantom" if (root / "phantom.json").is_file() else "spider", root)
+    return source, out or workspace.build / ("gradings" if masks is None else "gradings-of-given-masks")
+
+
+def _write_gradings(folder: Path | None, tables: dict[str, pd.DataFrame]) -> None:
+    from spider_utils.files import write_csv
+
+    for name, table in tables.items() if folder is not None else ():
+        write_csv(folder / f"{name}.csv", table)
+        print(folder / f"{name}.csv")
+
+
+@axial_app.command("train")
+def triplanar_axial_train(
+    profile: Profile = ProfileName.quick,
+    fold: Annotated[int | None, typer.Option(min=0, max=4, help="One fold of five; all of the profile's when left out.")] = None,
+) -> None:
+    """Train the network for disc, hernia, dural sac, joints, ligament, spinous process and vertebra on the axial phantom.
+
+    Example: spider-kit triplanar axial train --profile smoke
+    """
+    from spider_utils.triplanar.axial import AxialStudy
+    from spider_utils.workflow import Workspace
+
+    study = AxialStudy.open(Workspace.open(profile.value))
+    for number in range(study.settings.folds) if fold is None else [fold]:
+        print(study.train(number).folder)
+
+
+@axial_app.command("tables")
+def triplanar_axial_tables(
+    profile: Profile = ProfileName.quick,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the tables; build/<profile>-phantom/triplanar-axial when left out.")
+    ] = None,
+) -> None:
+    """The source's Table 7, printed beside measured; which slices show a hernia; errors of what is measured on the slices.
+
+    Example: spider-kit triplanar axial tables --profile smoke
+    """
+    from spider_utils.evaluation.objects import FOUND_IOU
+    from spider_utils.files import write_csv
+    from spider_utils.triplanar.axial import AxialStudy, errors, herniated_slices, table7
+    from spider_utils.workflow import Workspace
+
+    workspace = Workspace.open(profile.value)
+    study, folder = AxialStudy.open(workspace), out or workspace.build / "triplanar-axial"
+    found, true = (study.measurements(masks) for masks in ("predicted", "true"))
+    tables = {"table7": table7(study.objects()), "herniated-slices": herniated_slices(found, true)}
+    tables |= {"errors-predicted": errors(found), "errors-true": errors(true)}
+    for name, table in tables.items():
+        print(f"{name}:\n{_as_text(table)}")
+        write_csv(folder / f"{name}.csv", table)
+    print(
+        f"table7: mean IoU over found objects (IoU of {FOUND_IOU:g} or more), 95 % over patients; missed and false ones counted."
+    )
+    print("errors: measured on predicted and on true masks against the painted shapes, in mm and mm2.")
+    print(folder)
+
+
 @app.command("predict")
 def predict(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image file, folder of images, or folder of one DICOM series.")],
@@ -737,6 +908,18 @@ def evaluate(
     print(f"{out}\n{summary_path(out)}")
 
 
+def _read_mask(path: Path, spacing_mm: tuple[float, float] | None) -> Volume:
+    """A mask; a picture's pixel size as it is given, or with a warning that none is."""
+    from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, suffix_of, with_pixel_size
+
+    volume = read_mask(path)
+    if spacing_mm:  # left out, it arrives as an empty tuple or None, depending on typer's version
+        return with_pixel_size(volume, spacing_mm)
+    if suffix_of(path) in PICTURE_SUFFIXES:
+        warnings.warn(f"{path} stores no pixel size: 1 x 1 mm is taken; give it by --spacing-mm ROW COLUMN", stacklevel=1)
+    return volume
+
+
 @app.command("levels")
 def levels(
     mask: Annotated[Path, typer.Argument(dir_okay=False, help="Mask of classes: a volume, or one sagittal slice as PNG.")],
@@ -756,15 +939,11 @@ def levels(
 
     Example: spider-kit levels masks/scan.mha --out levels/scan.mha
     """
-    from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, stem_of, suffix_of, with_pixel_size, write_volume
+    from spider_utils.data.volumes import stem_of, write_volume
     from spider_utils.files import write_csv
     from spider_utils.measure.levels import name_levels
 
-    volume = read_mask(mask)
-    if spacing_mm:  # left out, it arrives as an empty tuple or None, depending on typer's version
-        volume = with_pixel_size(volume, spacing_mm)
-    elif suffix_of(mask) in PICTURE_SUFFIXES:
-        warnings.warn(f"{mask} stores no pixel size: 1 x 1 mm is taken; give it by --spacing-mm ROW COLUMN", stacklevel=1)
+    volume = _read_mask(mask, spacing_mm)
     flat = len(volume.array) == 1
     result = name_levels(volume.array[0] if flat else volume.array, volume.spacing[1:] if flat else volume.spacing, scheme)
     written = write_volume(volume.with_array(result.mask.reshape(volume.array.shape)), out)
@@ -782,24 +961,27 @@ def measure(
         str, typer.Option(help="spider or levels20; of classes alone `spider-kit levels` makes spider.")
     ] = "spider",
     spacing_mm: Annotated[
-        tuple[float, float] | None, typer.Option(help="Row and column pixel size of a PNG mask; 1 1 when left out.")
+        tuple[float, float] | None,
+        typer.Option(help="Row and column pixel size of a .png or .jpg mask, which stores none; 1 1 when left out."),
     ] = None,
 ) -> None:
     """Measure discs, vertebrae, canal, slips, curvature and hernias in mm and degrees.
 
     Example: spider-kit measure masks/scan.mha --image images/scan.mha --out measurements/scan.csv
     """
-    from spider_utils.data.volumes import check_same_geometry, read_mask, read_volume
+    from spider_utils.data.volumes import check_same_geometry, read_volume, with_pixel_size
     from spider_utils.files import write_csv
     from spider_utils.measure import report
 
-    volume = read_mask(mask)
+    volume = _read_mask(mask, spacing_mm)
     picture = None if image is None else read_volume(image)
+    if picture is not None and spacing_mm:
+        picture = with_pixel_size(picture, spacing_mm)
     if picture is not None:
         check_same_geometry(picture, volume)
     flat = len(volume.array) == 1
     at = 0 if flat else slice(None)
-    spacing = (*(() if flat else volume.spacing[:1]), *(spacing_mm or volume.spacing[1:]))
+    spacing = volume.spacing[1:] if flat else volume.spacing
     table = report.measure(volume.array[at], spacing, None if picture is None else picture.array[at], scheme)
     print(report.format_measurements(table))
     if out is not None:

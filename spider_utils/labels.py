@@ -8,6 +8,8 @@ Schemes
 ``clamped20``     what `unetr` made of SPIDER's values for its 20 classes: the smaller of the value and 19. Vertebrae 1-18 stay,
                   everything else melts into class 19. Here by name, to show what that does; nothing else should use it.
 ``structures4``   the four classes of `ahmed`: background, vertebra, spinal canal, disc.
+``axial8``        tissues of axial slices that `triplanar` outlines (Table 7): 1 disc, 2 hernia, 3 dural sac, 4 articular process,
+                  5 ligament (ligamentum flavum), 6 spinous process, 7 vertebra.
 ``released_gray`` the gray values of the 2D masks that the authors of `ahmed` released: 0, 76, 150, 29.
 """
 
@@ -139,6 +141,7 @@ def _shade(rgb: tuple[int, int, int], level: int) -> tuple[int, int, int]:
 
 # Okabe & Ito's colour-blind safe palette: blue, bluish green, orange.
 _VERTEBRA, _CANAL, _DISC = (0, 114, 178), (0, 158, 115), (230, 159, 0)
+_HERNIA, _ARTICULAR, _LIGAMENT, _SPINOUS = (213, 94, 0), (204, 121, 167), (240, 228, 66), (86, 180, 233)
 _MELTED = (204, 121, 167)  # reddish purple
 _HIGHEST_CLAMPED = 19
 
@@ -174,6 +177,8 @@ def _make_schemes() -> dict[str, LabelScheme]:
 
     four_names = {0: BACKGROUND, 1: "vertebra", 2: "spinal canal", 3: "disc"}
     four_colors = {0: (0, 0, 0), 1: _VERTEBRA, 2: _CANAL, 3: _DISC}
+    axial_names = ["disc", "hernia", "dural sac", "articular process", "ligament", "spinous process", "vertebra"]
+    axial_colors = [_DISC, _HERNIA, _CANAL, _ARTICULAR, _LIGAMENT, _SPINOUS, _VERTEBRA]
     gray = {value: four for four, value in _GRAY.items()}
 
     def scheme(name: str, names: dict[int, str], colors: dict[int, tuple[int, int, int]]) -> LabelScheme:
@@ -184,6 +189,11 @@ def _make_schemes() -> dict[str, LabelScheme]:
         "levels20": scheme("levels20", levels_names, levels_colors),
         "clamped20": scheme("clamped20", clamped_names, clamped_colors),
         "structures4": scheme("structures4", four_names, four_colors),
+        "axial8": scheme(
+            "axial8",
+            dict(enumerate([BACKGROUND, *axial_names])),
+            dict(enumerate([(0, 0, 0), *axial_colors])),
+        ),
         "released_gray": scheme(
             "released_gray",
             {g: four_names[four] for g, four in gray.items()},
@@ -209,6 +219,8 @@ def _mapping(source: str, target: str) -> dict[int, int | None]:
     get_scheme(source), get_scheme(target)
     if source == target:
         return {value: value for value in SCHEMES[source].values}
+    if "axial8" in (source, target):
+        raise ValueError(f"a mask in scheme '{source}' cannot be converted to '{target}': axial tissues have labels of their own")
     if target == "released_gray" and source != "clamped20":
         return {v: None if t is None else _GRAY[t] for v, t in _mapping(source, "structures4").items()}
     if (source, target) == ("released_gray", "structures4"):

@@ -293,9 +293,16 @@ def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | Whol
 
     Raises:
         DataError: the folder holds no readable model.
-        KitError: the device is not there.
+        KitError: the device is not there, or the network is one plane of an ensemble (see ensemble.planes).
     """
-    is_of_volumes = read_card(folder)["architecture"] in VOLUME_ARCHITECTURES
+    card = read_card(folder)
+    if "plane" in card:
+        raise KitError(
+            f"{folder} holds the {card['plane']} network of a three-plane ensemble, which takes three contrasts of the same "
+            "voxels and means little alone: predict does not run it. Choose another model; notebook 10 and "
+            "`spider-kit triplanar tables` run the ensemble"
+        )
+    is_of_volumes = card["architecture"] in VOLUME_ARCHITECTURES
     return (WholeVolumePredictor if is_of_volumes else Predictor).load(folder, device)
 
 

@@ -1,9 +1,10 @@
-"""Work on several cores: one function over many tasks, in processes of their own."""
+"""Work on several cores: one function over many tasks, in threads or in processes of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
@@ -12,6 +13,21 @@ from spider_utils.errors import KitError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+def map_in_threads(function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int) -> Iterator[Result]:
+    """``function`` of every task, in order, in so many threads: for work that waits for files or leaves Python.
+
+    At most ``jobs`` tasks are under way or done and not yet asked for, so that large results do not pile up.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        begun: deque[Future[Result]] = deque()
+        for task in tasks:
+            if len(begun) == jobs:
+                yield begun.popleft().result()
+            begun.append(pool.submit(function, task))
+        while begun:
+            yield begun.popleft().result()
 
 
 def map_in_processes(

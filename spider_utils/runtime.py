@@ -33,7 +33,8 @@ class VolumeSettings:
         box_mm: what such a grid covers along slices, rows and columns where it is not stretched over the field of view.
         options: of the architecture (see models.build_model), but for its image_size.
         epochs: each ends with a validation.
-        steps_per_epoch, batch_size, learning_rate, weight_decay, optimizer, schedule, loss: see training.config.TrainConfig.
+        steps_per_epoch, batch_size, learning_rate, weight_decay, optimizer, transformer_pace, schedule, loss: see
+            training.config.TrainConfig.
         augment: name of the augmentation pipeline.
         class_shares: whether the network begins with the frequencies of classes (see models.unetr.start_from_shares).
     """
@@ -51,6 +52,7 @@ class VolumeSettings:
     class_shares: bool
     optimizer: str = "adamw"
     weight_decay: float = 1e-5
+    transformer_pace: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Profile:
             None trains on whole slices.
         disc_patients, disc_voxel_mm: of the isotropic disc phantom (see data.phantom.isotropic).
         volumes: how networks of volumes are trained.
+        axial_patients, axial_size: of the phantom of axial slices (see data.phantom.axial_set).
         rsna_studies, rsna_size: of the phantom studies for classification (see data.phantom.rsna).
     """
 
@@ -100,6 +103,8 @@ class Profile:
     crop_columns: int | None
     disc_patients: int
     disc_voxel_mm: float
+    axial_patients: int
+    axial_size: str
     volumes: VolumeSettings
     rsna_studies: int
     rsna_size: str
@@ -136,6 +141,8 @@ PROFILES: dict[str, Profile] = {
         crop_columns=None,
         disc_patients=6,
         disc_voxel_mm=2.5,
+        axial_patients=6,
+        axial_size="tiny",
         volumes=VolumeSettings(
             size=(16, 48, 48),
             box_mm=(64.0, 320.0, 240.0),
@@ -183,10 +190,12 @@ PROFILES: dict[str, Profile] = {
         crop_columns=64,
         disc_patients=16,
         disc_voxel_mm=2.5,
+        axial_patients=24,
+        axial_size="small",
         volumes=VolumeSettings(
             size=(16, 128, 48),
             box_mm=(64.0, 340.0, 160.0),
-            options={"feature_size": 8, "hidden_size": 96, "mlp_dim": 384, "num_heads": 4, "transformer_pace": 0.2},
+            options={"feature_size": 8, "hidden_size": 96, "mlp_dim": 384, "num_heads": 4},
             epochs=10,
             steps_per_epoch=74,
             batch_size=2,
@@ -195,6 +204,7 @@ PROFILES: dict[str, Profile] = {
             loss="dice_ce",
             augment="light",
             weight_decay=0.05,
+            transformer_pace=0.2,
             class_shares=True,
         ),
         rsna_studies=24,
@@ -232,6 +242,8 @@ PROFILES: dict[str, Profile] = {
         crop_columns=None,
         disc_patients=16,
         disc_voxel_mm=1.25,
+        axial_patients=60,
+        axial_size="full",
         # `unetr`: 21,000 steps of 18 volumes with a validation each 1,000. Its augmentation is not said: none is named.
         volumes=VolumeSettings(
             size=(32, 128, 128),

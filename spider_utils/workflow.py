@@ -15,9 +15,13 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.data.augment import make_augment
+from spider_utils.data.axial import SET_FILE as AXIAL_FILE
+from spider_utils.data.axial import AxialSet
 from spider_utils.data.discs import DiscSet, open_disc_set
 from spider_utils.data.enlarge import enlarge_store
 from spider_utils.data.phantom import GENERATOR_VERSION, generate_dataset
+from spider_utils.data.phantom.axial_set import generate_axial_set
+from spider_utils.data.phantom.axial_set import set_facts as axial_facts
 from spider_utils.data.phantom.isotropic import SET_FILE, generate_disc_set, set_facts
 from spider_utils.data.phantom.rsna import generate_rsna_set
 from spider_utils.data.phantom.rsna import set_facts as rsna_facts
@@ -137,6 +141,17 @@ class Workspace:
 
         make_once(folder, is_there, lambda: generate_disc_set(folder, show_progress=True, **wanted))
         return open_disc_set("ivd-phantom", folder)
+
+    def axial(self) -> AxialSet:
+        """The profile's phantom of axial slices (see data.phantom.axial_set), whatever ``data`` is; made when it is not there."""
+        folder = self.home / "data" / f"phantom-axial-{self.profile.name}"
+        wanted = {"n_patients": self.profile.axial_patients, "seed": PHANTOM_SEED, "size": self.profile.axial_size}
+
+        def is_there() -> bool:
+            return (folder / AXIAL_FILE).is_file() and read_json(folder / AXIAL_FILE) == axial_facts(**wanted)
+
+        make_once(folder, is_there, lambda: generate_axial_set(folder, show_progress=True, **wanted))
+        return AxialSet(folder)
 
     def rsna(self, root: str | Path | None = None) -> RsnaSet:
         """Studies for classification: the challenge's own in ``root``, or the profile's phantom, made when it is not there."""
@@ -359,7 +374,7 @@ class Workspace:
         if augment in ("tissue", "triplanar"):
             raise KitError(f"augment '{augment}' deforms single slices: choose another for a network of volumes")
         steps = int(changes.pop("steps_per_epoch", settings.steps_per_epoch))  # type: ignore[call-overload]
-        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "loss")
+        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "transformer_pace", "schedule", "loss")
         config = TrainConfig(**{name: getattr(settings, name) for name in names} | changes)
         size = tuple(size or settings.size)
         seed_everything(seed)

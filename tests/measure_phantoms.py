@@ -1,14 +1,13 @@
 """Made-up patients measured from their masks, against what their painted shapes measure.
 
-Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (4 minutes on one core). What FILE holds already
-is not done again. With ``--masks FOLDER`` masks that a network made of the patients of a phantom set are measured instead:
+Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (5 minutes on one core). What FILE holds
+already is not done again. With ``--masks FOLDER`` masks that a network made of a phantom set's patients are measured instead:
 ``python -m tests.measure_phantoms --masks predicted --data data/phantom-quick --out build/measured-predicted.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +20,10 @@ from spider_utils.data.phantom.bones import paint_disc, paint_vertebra
 from spider_utils.data.phantom.raster import TissueGrid
 from spider_utils.data.phantom.scanner import body_box, body_spacing
 from spider_utils.data.phantom.soft import paint_canal, trace
-from spider_utils.data.phantom.truth import truth_of
+from spider_utils.data.phantom.truth import truth_in_set, truth_of
 from spider_utils.data.volumes import Volume, read_mask
 from spider_utils.evaluation.agreement import agreement
+from spider_utils.evaluation.statistics import bootstrap_interval
 from spider_utils.measure.levels import name_levels
 from spider_utils.measure.report import MEASURED, measure
 
@@ -36,8 +36,11 @@ SHOWN = (
 )  # fmt: skip
 
 
-def labelled(anatomy: Anatomy, seed: int, size: str = "full") -> Volume:
-    """A patient's T2 mask in scheme "spider", surfaces as fine as in the course's phantoms, without unlabelled tissues."""
+def labelled(anatomy: Anatomy, seed: int, size: str = "full") -> tuple[Volume, TissueGrid]:
+    """A patient's T2 mask in scheme "spider", surfaces as fine as in the course's phantoms, and what it was scanned from.
+
+    Tissues without a label are left out.
+    """
     protocol = draw_protocols(anatomy, HOSPITALS[seed % len(HOSPITALS)], ("t2",), seed, size=size)[0]
     grid = TissueGrid.empty(*body_box([protocol]), body_spacing([protocol], size))
     paint_canal(grid, anatomy, trace(grid, anatomy))
@@ -46,15 +49,23 @@ def labelled(anatomy: Anatomy, seed: int, size: str = "full") -> Volume:
     for bone in reversed(anatomy.vertebrae):
         above = anatomy.discs[bone.number] if bone.number < len(anatomy.discs) else None
         paint_vertebra(grid, bone, anatomy.discs[bone.number - 1], above)
-    return render(anatomy, "t2", protocol, size=size, body=grid)[1]
+    return render(anatomy, "t2", protocol, size=size, body=grid)[1], grid
 
 
 def compared(
-    anatomy: Anatomy, mask: Volume, patient: int, scheme: str = "spider", true_mask: np.ndarray | None = None
+    mask: Volume, truth: pd.DataFrame, patient: int, scheme: str = "spider", true_mask: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Measured beside true, a row a label and quantity of the lowest seven levels in view: ``value``, ``status``, ``truth``."""
+    """Measured beside true, a row a label and quantity of the lowest seven levels in view: ``value``, ``status``, ``truth``.
+
+    Args:
+        mask: measured one.
+        truth: of truth_of.
+        patient: put into the table.
+        scheme: of the mask.
+        true_mask: says what is in view; None takes ``mask`` itself.
+    """
     table = measure(mask.array, mask.spacing, scheme=scheme)
-    truth = truth_of(anatomy).rename(columns={"value": "truth"})
+    truth = truth.rename(columns={"value": "truth"})
     seen = np.unique(mask.array if true_mask is None else true_mask)
     in_view = truth["label"].isin([0, *seen]) | (truth["label"] + 100).isin(seen[seen < 200])
     rows = truth[in_view].merge(table, on=["label", "quantity"], how="left")
@@ -66,25 +77,28 @@ def true_masks(seeds: range) -> Iterator[pd.DataFrame]:
     """Patients' own masks."""
     for seed in seeds:
         anatomy = make_anatomy(seed)
-        yield compared(anatomy, labelled(anatomy, seed), seed)
+        mask, grid = labelled(anatomy, seed)
+        yield compared(mask, truth_of(anatomy, grid=grid), seed)
 
 
 def predicted_masks(masks: Path, data: Path, scheme: str) -> Iterator[pd.DataFrame]:
     """Masks in a folder, named as the images of a phantom set in SPIDER's layout."""
-    facts = json.loads((data / "phantom.json").read_text(encoding="utf-8"))
+    truths: dict[int, pd.DataFrame] = {}
     for path in sorted(masks.glob("*.mha")):
         patient = int(path.name.split("_")[0])
-        seed = int(np.random.SeedSequence([facts["seed"], 2, patient]).generate_state(2)[0])
+        if patient not in truths:
+            truths[patient] = truth_in_set(data, patient)
         mask = read_mask(path, allow_empty=True)
         if scheme == "structures4":
             mask = mask.with_array(name_levels(mask.array, mask.spacing).mask)
         own = "spider" if scheme == "structures4" else scheme
         true_mask = read_mask(data / "masks" / path.name).array
-        yield compared(make_anatomy(seed), mask, patient, own, true_mask).assign(series=path.stem)
+        yield compared(mask, truths[patient], patient, own, true_mask).assign(series=path.stem)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a quantity: how many, how many could not be measured, bias, mean absolute error, 95 % limits of agreement."""
+    """A row a quantity: how many, how many could not be measured, mean absolute error with its 95 % interval over patients, bias,
+    95 % limits of agreement, largest error."""
     rows = []
     for quantity in SHOWN:
         part = table[table["quantity"] == quantity]
@@ -92,9 +106,11 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         if not len(seen):
             continue
         found = agreement(seen["value"], seen["truth"], seen["patient"])
+        mean = bootstrap_interval((seen["value"] - seen["truth"]).abs(), seen["patient"])
         rows.append(
             {"quantity": quantity, "n": len(seen), "missing": len(part) - len(seen), "MAE": found.mean_absolute,
-             "bias": found.bias, "low": found.low, "high": found.high, "worst": (seen["value"] - seen["truth"]).abs().max()}
+             "MAE from": mean.low, "MAE to": mean.high, "bias": found.bias, "low": found.low, "high": found.high,
+             "worst": (seen["value"] - seen["truth"]).abs().max()}
         )  # fmt: skip
     return pd.DataFrame(rows)
 

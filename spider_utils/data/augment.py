@@ -24,7 +24,7 @@ augmented alike, and all channels alike. Pipelines of whole pictures also take v
 to 1 and mask, (rows, columns, slices)."""
 
 AUGMENTS = ("none", "light", "field_of_view", "standard", "medfusion", "elastic", "tissue")  # for gray slices
-PLANE_AUGMENTS = ("triplanar",)  # for pictures of several contrasts, one a channel, from any plane
+PLANE_AUGMENTS = ("axial", "triplanar")  # for axial slices; for several contrasts, one a channel, from any plane
 FADINGS = ("gaussian", "inverse")
 
 
@@ -60,6 +60,8 @@ def _transforms(name: str) -> object:
             A.Affine(translate_percent=(-0.1, 0.1), p=0.5),
             brightness,
         ],
+        # An axial slice seen in a mirror does exist: a hernia lies on either side.
+        "axial": [A.HorizontalFlip(p=0.5), small, brightness],
         "elastic": [elastic],
         # The library's share of the source's list (`triplanar`, Methods and Augmentation); each step by its own coin, so that
         # all combinations come. A window that is cut out and resized is the picture enlarged and shifted.
@@ -80,7 +82,8 @@ def make_augment(name: str) -> Augment | None:
     Args:
         name: "none"; "light" (small shifts, brightness); "field_of_view" (other cuts and sizes of
             the picture: for networks that count levels); "standard" (the kit's training default, no flips); "medfusion" (the
-            source's list, flips included); "elastic" (deformation of the whole image); "tissue" (`triplanar`: one structure
+            source's list, flips included); "axial" ("light" with left and right swapped in half of
+            the slices); "elastic" (deformation of the whole image); "tissue" (`triplanar`: one structure
             deformed and brightened); "triplanar" (the whole of that source's list, see augment_triplanar).
 
     Raises:
@@ -92,7 +95,7 @@ def make_augment(name: str) -> Augment | None:
         return augment_tissue
     if name == "triplanar":
         return augment_triplanar
-    if name not in AUGMENTS:
+    if name not in AUGMENTS + PLANE_AUGMENTS:
         raise ValueError(f"unknown augmentation '{name}'. Known are: {', '.join(AUGMENTS + PLANE_AUGMENTS)}")
     return PipelineAugment(name)
 

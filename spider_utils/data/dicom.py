@@ -18,33 +18,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from spider_utils.data.dicom_header import read_dicom_header
 from spider_utils.errors import DataError
 
 SAME_COSINES = 1e-3
 SAME_SPACING = 1e-3  # share of the spacing
 EVEN_STEPS = 0.1  # share of the usual distance by which slices of one block may lie nearer or further
 SEXES = ("F", "M", "O")  # PS3.3, table C.7-1
+PERPENDICULAR = 1e-2  # by which products of direction cosines may miss 0 and 1
 DOUBLED_MM = 0.01  # slices nearer than this lie in one place
-
-# PS3.5 section 10 and PS3.6 table A-1; what GDCM decodes and what it does not.
-TRANSFER_SYNTAXES = {
-    "1.2.840.10008.1.2": "Implicit VR Little Endian",
-    "1.2.840.10008.1.2.1": "Explicit VR Little Endian",
-    "1.2.840.10008.1.2.1.99": "Deflated Explicit VR Little Endian",
-    "1.2.840.10008.1.2.2": "Explicit VR Big Endian",
-    "1.2.840.10008.1.2.4.50": "JPEG Baseline",
-    "1.2.840.10008.1.2.4.51": "JPEG Extended",
-    "1.2.840.10008.1.2.4.57": "JPEG Lossless",
-    "1.2.840.10008.1.2.4.70": "JPEG Lossless, first-order prediction",
-    "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
-    "1.2.840.10008.1.2.4.81": "JPEG-LS Near-lossless",
-    "1.2.840.10008.1.2.4.90": "JPEG 2000 Lossless",
-    "1.2.840.10008.1.2.4.91": "JPEG 2000",
-    "1.2.840.10008.1.2.4.201": "High-Throughput JPEG 2000 Lossless",
-    "1.2.840.10008.1.2.4.202": "High-Throughput JPEG 2000 Lossless, RPCL",
-    "1.2.840.10008.1.2.4.203": "High-Throughput JPEG 2000",
-    "1.2.840.10008.1.2.5": "RLE Lossless",
-}
 
 _quiet_lock = threading.Lock()
 _quiet_state = {"depth": 0, "stderr": -1}
@@ -85,6 +67,7 @@ class DicomSlice:
         spacing: mm between pixel centres along (rows, columns).
         shape: (rows, columns).
         gap_mm: distance to the next slice as the header states it, else the slice's thickness, else None.
+        syntax: how its pixels are packed: name and UID of the transfer syntax.
         age: of the patient in years, None when the header has none.
         sex: "F", "M" or "O" (other), None when the header has none.
     """
@@ -97,6 +80,7 @@ class DicomSlice:
     spacing: tuple[float, float]
     shape: tuple[int, int]
     gap_mm: float | None
+    syntax: str
     age: float | None = None
     sex: str | None = None
 
@@ -139,31 +123,6 @@ def dicom_files(folder: Path) -> list[Path]:
     return names
 
 
-def transfer_syntax(path: Path) -> str:
-    """How the pixels of a DICOM file are packed, in words: name and UID; "unknown" when the file does not say."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
-    place = head.find(b"\x02\x00\x10\x00UI", 132)
-    if head[128:132] != b"DICM" or place < 0:
-        return "unknown"
-    length = int.from_bytes(head[place + 6 : place + 8], "little")
-    uid = head[place + 8 : place + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
-    return f"{TRANSFER_SYNTAXES.get(uid, 'not known to the kit')} ({uid})"
-
-
-def _text(reader: sitk.ImageFileReader, tag: str) -> str:
-    return reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else ""
-
-
-def _numbers(reader: sitk.ImageFileReader, tag: str, count: int) -> np.ndarray | None:
-    """The numbers of a DICOM tag, or None when the tag is absent or does not hold ``count`` of them."""
-    try:
-        numbers = np.array([float(part) for part in _text(reader, tag).split("\\")])
-    except ValueError:
-        return None
-    return numbers if len(numbers) == count else None
-
-
 def _age(text: str) -> float | None:
     """Years of an age string such as 045Y or 018M (PS3.5, table 6.2-1), None when it is no such string."""
     match = re.fullmatch(r"(\d{1,3})([DWMY])", text)
@@ -171,41 +130,37 @@ def _age(text: str) -> float | None:
 
 
 def read_header(path: Path) -> DicomSlice:
-    """One slice's header.
+    """One slice's header; its pixels are not decoded.
 
     Raises:
-        DataError: no DICOM, or one without position, orientation or pixel spacing.
+        DataError: as dicom_header.read_dicom_header; no position, orientation or pixel spacing, or impossible ones.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with quiet_itk():
-            reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise DataError(
-            path, "cannot be read as DICOM", "Fetch or export the series again, or take the file out of the folder."
-        ) from error
-    # These tags are read here because GDCM falls back to a spacing of 1 mm when a file lacks its SOP class.
-    position, cosines = _numbers(reader, "0020|0032", 3), _numbers(reader, "0020|0037", 6)
-    spacing = _numbers(reader, "0028|0030", 2)
+    header = read_dicom_header(path)
+    position, cosines, spacing = header.numbers(0x00200032, 3), header.numbers(0x00200037, 6), header.numbers(0x00280030, 2)
     if position is None or cosines is None or spacing is None:
         raise DataError(
             path, "lacks its position, orientation or pixel spacing", "Export the series again with these DICOM tags."
         )
-    gaps = [_numbers(reader, tag, 1) for tag in ("0018|0088", "0018|0050")]
-    instance = _numbers(reader, "0020|0013", 1)
-    sex = _text(reader, "0010|0040").upper()
-    columns, rows = reader.GetSize()[:2]
+    axes = np.reshape(cosines, (2, 3))
+    if min(spacing) <= 0 or not np.allclose(axes @ axes.T, np.eye(2), atol=PERPENDICULAR):
+        raise DataError(
+            path,
+            f"has pixels of {spacing[0]:g} x {spacing[1]:g} mm and direction cosines {', '.join(f'{c:g}' for c in cosines)}",
+            "Sizes must be positive, cosines two perpendicular unit vectors: export the series again.",
+        )
+    gaps = [header.numbers(tag, 1) for tag in (0x00180088, 0x00180050)]
+    instance, sex = header.text(0x00200013), header.text(0x00100040).upper()
     return DicomSlice(
         path=path,
-        series=_text(reader, "0020|000e"),
-        instance=None if instance is None else int(instance[0]),
-        position=tuple(position.tolist()),
-        cosines=tuple(cosines.tolist()),
-        spacing=tuple(spacing.tolist()),
-        shape=(rows, columns),
-        gap_mm=next((float(gap[0]) for gap in gaps if gap is not None and gap[0] > 0), None),
-        age=_age(_text(reader, "0010|1010")),
+        series=header.text(0x0020000E),
+        instance=int(instance) if re.fullmatch(r"[+-]?\d{1,12}", instance) else None,
+        position=position,
+        cosines=cosines,
+        spacing=spacing,
+        shape=header.shape,
+        gap_mm=next((gap[0] for gap in gaps if gap is not None and gap[0] > 0), None),
+        syntax=header.syntax_name,
+        age=_age(header.text(0x00101010)),
         sex=sex if sex in SEXES else None,
     )
 
@@ -271,7 +226,7 @@ def read_pixels(one: DicomSlice) -> np.ndarray:
     except RuntimeError as error:
         raise DataError(
             one.path,
-            f"its pixels cannot be decoded; transfer syntax {transfer_syntax(one.path)}",
+            f"its pixels cannot be decoded; transfer syntax {one.syntax}",
             "The file is damaged, or packed in a way that SimpleITK does not know: export the series again, uncompressed.",
         ) from error
     if array.shape != (1, *one.shape):

@@ -65,7 +65,7 @@ def enlarge_store(store: SliceStore, n_images: int, augment: str, folder: str | 
             labels=[len(np.unique(mask)) - 1 for mask in masks],
             labelled=(masks > 0).mean(axis=(1, 2)).round(5),
         )
-        write_store(folder, [images], [masks], table, store.kind, store.scheme, key)
+        write_store(folder, [(images, masks, table)], store.kind, store.scheme, key)
 
     make_once(folder, lambda: is_store(folder, key), write)
     return SliceStore.open(folder)

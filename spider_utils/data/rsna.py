@@ -30,9 +30,12 @@ from spider_utils.data.rsna_tables import (
 from spider_utils.data.volumes import Volume, from_image
 from spider_utils.errors import DataError
 from spider_utils.files import fingerprint
+from spider_utils.processes import map_in_processes
+from spider_utils.runtime import cpu_count, progress
 
 IMAGE_FOLDER = "train_images"
 PHANTOM_FILE = "rsna-phantom.json"
+_AT_ONCE = 500  # headers that a process reads for one answer
 HEALTHY = len(CONDITIONS)  # `misan`'s sixth class
 SAMPLE_COLUMNS = (
     "study", "series", "description", "instance", "path", "condition", "level", "side", "severity", "grade", "misan_class",
@@ -210,17 +213,19 @@ class RsnaSet:
             )
         return read_pixels(one)
 
-    def check(self, deep: bool = True) -> pd.DataFrame:
+    def check(self, deep: bool = True, show_progress: bool = False, jobs: int | None = None) -> pd.DataFrame:
         """Every mistake in tables and files, one a row (see rsna_tables.Report).
 
         Args:
             deep: read the header of every slice that has a point: points outside the picture, left and right exchanged, instance
                 numbers that differ from the file's name.
+            show_progress: tell how many slices are read.
+            jobs: processes that read them; None takes one for every core, at most 4, where there are many slices.
         """
         report = Report()
         self._check_tree(report)
         if deep:
-            self._check_points(report)
+            self._check_points(report, show_progress, jobs)
         table = pd.concat([self.tables.mistakes, report.table()], ignore_index=True)
         return table.sort_values(["level", "what", "file", "row"], ignore_index=True, kind="stable")
 
@@ -246,15 +251,21 @@ class RsnaSet:
         text = _folder(lost) + "/" + lost["instance"].astype(str) + ".dcm is not there"
         report.add("error", "missing instance", self.tables.point_file, lost["row"], text, "Fetch it, or correct the number.")
 
-    def _check_points(self, report: Report) -> None:
+    def _check_points(self, report: Report, show_progress: bool, jobs: int | None) -> None:
         """Read the headers of the slices that have points."""
         points = self.tables.points.merge(self.files, on=["study", "series", "instance"])
         headers, broken = {}, {}
-        for path in points["path"].unique():
-            try:
-                headers[path] = read_header(Path(path))
-            except DataError as error:
-                broken[path] = error.problem
+        paths = points["path"].unique().tolist()
+        tasks = [paths[k : k + _AT_ONCE] for k in range(0, len(paths), _AT_ONCE)]
+        if jobs is None:
+            jobs = min(cpu_count(), 4) if len(tasks) > 8 else 1  # a process takes some seconds to start
+        found = map_in_processes(_headers, tasks, jobs)
+        for part in progress(found, f"reading headers, {_AT_ONCE} at a time", len(tasks)) if show_progress else found:
+            for path, (one, problem) in part.items():
+                if one is None:
+                    broken[path] = problem
+                else:
+                    headers[path] = one
         names = pd.Series([Path(path).relative_to(self.root).as_posix() for path in broken], dtype=str)
         report.add(
             "error", "unreadable slice", names, [0] * len(names), pd.Series(broken.values(), dtype=str), "Fetch the file again."
@@ -320,6 +331,17 @@ def is_rsna(root: str | Path) -> bool:
     return any((Path(root) / name).is_file() for name in (SERIES_TABLE, POINT_TABLE)) or (
         (Path(root) / SEVERITY_TABLE).is_file() and (Path(root) / IMAGE_FOLDER).is_dir()
     )
+
+
+def _headers(paths: list[str]) -> dict[str, tuple[DicomSlice | None, str]]:
+    """(header, "") of every path, or (None, what is wrong with it). Runs in a worker process."""
+    found: dict[str, tuple[DicomSlice | None, str]] = {}
+    for path in paths:
+        try:
+            found[path] = read_header(Path(path)), ""
+        except DataError as error:
+            found[path] = None, error.problem
+    return found
 
 
 def _folder(table: pd.DataFrame) -> pd.Series:

@@ -7,7 +7,7 @@ source's own label scheme (every value fits in a byte); a dataset converts them 
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from spider_utils.data.stores import ArrayStore, is_store
 from spider_utils.files import atomic_folder, atomic_path, fingerprint, write_csv
 from spider_utils.labels import colorize, get_scheme
 from spider_utils.locks import make_once
+from spider_utils.processes import map_in_threads
 from spider_utils.runtime import cpu_count, progress
 
 STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
@@ -173,28 +174,26 @@ def _write_store(source: Source, series: list[Any], folder: Path, size: tuple[in
     """Build the store of ``series``, rows of ``source.cases``."""
     grid = SliceGrid(*size)
     scheme = get_scheme(source.scheme)
-    with ThreadPoolExecutor(cpu_count()) as pool:  # reading and inflating files run beside each other
-        cut = list(progress(pool.map(lambda row: _cut(source, grid, row), series), desc="cutting slices", total=len(series)))
-    images, masks, rows = (list(parts) for parts in zip(*cut, strict=True))
-    write_store(folder, images, masks, pd.concat(rows, ignore_index=True), source.kind, scheme.name, key)
+    cut = map_in_threads(lambda row: _cut(source, grid, row), series, cpu_count())  # reading and inflating, beside each other
+    parts = progress(cut, desc="cutting slices", total=len(series))
+    write_store(folder, parts, source.kind, scheme.name, key)
 
 
 def write_store(
-    folder: Path, images: list[np.ndarray], masks: list[np.ndarray], table: pd.DataFrame, kind: str, scheme: str, key: str
+    folder: Path, parts: Iterable[tuple[np.ndarray, np.ndarray, pd.DataFrame]], kind: str, scheme: str, key: str
 ) -> None:
     """Write slices as a store, beside first and then renamed.
 
     Args:
         folder: of the store.
-        images, masks: uint8 arrays (n, rows, columns), one after the other; masks in ``scheme``.
-        table: a row a slice, see SliceStore.
+        parts: images and masks, uint8 (n, rows, columns), masks in ``scheme``; and n rows of the table, see SliceStore.
         kind: of the source that they come from.
         key: what the store was made from; it is made anew when that changes.
 
     Raises:
         DataError: the disk is full, or the folder cannot be written.
     """
-    SliceStore.write(folder, images, masks, table, {"kind": kind, "scheme": scheme, "percentiles": PERCENTILES, "key": key})
+    SliceStore.write(folder, parts, {"kind": kind, "scheme": scheme, "percentiles": PERCENTILES, "key": key})
 
 
 def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:

@@ -129,10 +129,15 @@ class Source:
         path = find_file(self._given, "overview.csv") or find_file(self.root, "overview.csv")
         return None if path is None else _read_table(path, ["new_file_name", "subset"])
 
+    @property
+    def gradings_file(self) -> Path | None:
+        """SPIDER's radiological_gradings.csv, or None; data.gradings reads it with its mistakes reported."""
+        return find_file(self._given, "radiological_gradings.csv") or find_file(self.root, "radiological_gradings.csv")
+
     @cached_property
     def gradings(self) -> pd.DataFrame | None:
-        """SPIDER's radiological_gradings.csv (one row a disc, keyed by Patient and IVD label), or None."""
-        path = find_file(self._given, "radiological_gradings.csv") or find_file(self.root, "radiological_gradings.csv")
+        """SPIDER's radiological_gradings.csv as it stands (one row a disc, keyed by Patient and IVD label), or None."""
+        path = self.gradings_file
         return None if path is None else _read_table(path, ["Patient", "IVD label"])
 
     @cached_property

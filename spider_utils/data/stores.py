@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -61,45 +62,48 @@ class ArrayStore:
     def write(
         cls,
         folder: Path,
-        images: Sequence[np.ndarray],
-        masks: Sequence[np.ndarray],
-        table: pd.DataFrame,
+        parts: Iterable[tuple[np.ndarray, np.ndarray, pd.DataFrame]],
         card: dict[str, Any],
         served: Sequence[str] = (),
+        n_items: int | None = None,
     ) -> None:
-        """Write a store, beside first and then renamed.
+        """Write a store, beside first and then renamed; one part after the other, so that one is in memory at a time.
 
         Args:
             folder: of the store.
-            images: arrays (n, ...) of one dtype and size, one after the other.
-            masks: uint8, likewise.
-            table: a row an item.
+            parts: one or more: images (n, ...) of one dtype and size, masks uint8 of the same shape, and n rows of the table.
             card: ``kind`` and ``scheme`` of the source, ``key`` (what the store was made from; it is made anew when that
                 changes), and what else to remember.
             served: columns of numbers of the table that what is served depends on; they belong to the fingerprint.
+            n_items: how many items will come, where that is known: space on the disk is looked for first.
 
         Raises:
             DataError: the disk is full, or the folder cannot be written.
         """
-        total, size = len(table), images[0].shape[1:]
-        item = int(np.prod(size)) * (images[0].itemsize + 1)
-        require_free_space(folder.parent, total * item + 10_000_000, f"the {cls.what}")
-        digest, counts = hashlib.sha256(table[list(served)].to_numpy(np.float64).tobytes()), np.zeros(256, np.int64)
+        tables, counts = [], np.zeros(256, np.int64)
         with atomic_folder(folder, marker="store.json") as partial:
-            for name, arrays in (("images", images), ("masks", masks)):
-                out = np.lib.format.open_memmap(partial / f"{name}.npy", "w+", arrays[0].dtype, (total, *size))
-                start = 0
-                for array in arrays:
-                    out[start : start + len(array)] = array
-                    start += len(array)
-                    digest.update(array.tobytes())
-                    if name == "masks":
-                        counts += np.bincount(array.reshape(-1), minlength=256)
-                out.flush()
+            with ExitStack() as files:
+                for images, masks, rows in parts:
+                    if not tables:
+                        item = int(np.prod(images.shape[1:])) * (images.itemsize + 1)
+                        require_free_space(folder.parent, (n_items or len(images)) * item + 10_000_000, f"the {cls.what}")
+                        add_images, add_masks = (
+                            files.enter_context(closing(_Growing(partial / f"{name}.npy", array.shape[1:], array.dtype)))
+                            for name, array in (("images", images), ("masks", masks))
+                        )
+                    add_images.append(images)
+                    add_masks.append(masks)
+                    tables.append(rows)
+                    counts += np.bincount(masks.reshape(-1), minlength=256)
+            table = pd.concat(tables, ignore_index=True)
             write_csv(partial / "table.csv", table)
+            digest = hashlib.sha256(table[list(served)].to_numpy(np.float64).tobytes())
+            for name in ("images", "masks"):
+                for array in np.load(partial / f"{name}.npy", mmap_mode="r"):
+                    digest.update(array.tobytes())
             facts = {
                 "version": cls.version,
-                "size": list(size),
+                "size": list(images.shape[1:]),
                 "fingerprint": digest.hexdigest()[:16],
                 "counts": {str(value): int(count) for value, count in enumerate(counts) if count},
             }
@@ -121,6 +125,34 @@ class ArrayStore:
     def __reduce__(self) -> tuple:
         # Worker processes map the files anew instead of being sent a copy of everything.
         return type(self).open, (self.folder,)
+
+
+class _Growing:
+    """An .npy file that grows along its first axis; its header, which numpy pads for this, is written again at the end."""
+
+    def __init__(self, path: Path, size: tuple[int, ...], dtype: np.dtype):
+        self.size, self.dtype, self.length = size, dtype, 0
+        self.file = open(path, "wb")
+        self._write_header()
+        self.start = self.file.tell()
+
+    def _write_header(self) -> None:
+        shape = (self.length, *self.size)
+        facts = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, facts)
+
+    def append(self, array: np.ndarray) -> None:
+        if (array.shape[1:], array.dtype) != (self.size, self.dtype):
+            raise ValueError(f"items must be {self.size} of {self.dtype}, not {array.shape[1:]} of {array.dtype}")
+        self.file.write(np.ascontiguousarray(array).data)
+        self.length += len(array)
+
+    def close(self) -> None:
+        with self.file:
+            self.file.seek(0)
+            self._write_header()
+            if self.file.tell() != self.start:
+                raise RuntimeError("numpy's header has another length now: it no longer pads the first axis")
 
 
 def is_store(folder: Path, key: str) -> bool:

@@ -114,7 +114,7 @@ def verify(kind: str | None, root: str | Path, deep: bool = True, progress: bool
         raise DataError(root, "this data folder does not exist", "Check the path.")
     if kind == "rsna":
         # Lines keep the order of the table: errors first, then by kind of mistake, file and row.
-        rows = open_rsna(root).check(deep).itertuples()
+        rows = open_rsna(root).check(deep, show_progress=progress).itertuples()
         return [Finding(r.level, f"{r.file} row {r.row}" if r.row else r.file, f"{r.what}: {r.problem}", r.fix) for r in rows]
     check = _SliceCheck(root, deep, progress) if kind == "spider-2d" else _VolumeCheck(kind, root, deep, progress)
     return sorted(set(check.findings()), key=lambda f: (f.level != "error", _counting(f.path), _counting(f.problem)))

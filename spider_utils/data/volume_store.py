@@ -15,7 +15,6 @@ Intensities stay as they are, and masks in the source's own scheme; both are pre
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from spider_utils.errors import KitError
 from spider_utils.files import fingerprint
 from spider_utils.labels import get_scheme
 from spider_utils.locks import make_once
+from spider_utils.processes import map_in_threads
 from spider_utils.runtime import cpu_count, progress
 
 VOLUME_STORE_VERSION = 1  # raised whenever the voxels or the table of a store would come out differently
@@ -184,17 +184,16 @@ def _write(
     voxel_mm: tuple[float, float, float] | None,
     key: str,
 ) -> None:
-    with ThreadPoolExecutor(cpu_count()) as pool:  # reading and inflating files run beside each other
-        fitted = pool.map(lambda row: _fit(source, row, size, voxel_mm), series)
-        images, masks, rows = zip(*progress(fitted, desc="resampling series", total=len(series)), strict=True)
+    fitted = map_in_threads(lambda row: _fit(source, row, size, voxel_mm), series, cpu_count())  # reading, beside each other
     card = {"kind": source.kind, "scheme": get_scheme(source.scheme).name, "percentiles": PERCENTILES, "key": key}
     card["voxel_mm"] = voxel_mm
-    VolumeStore.write(folder, images, masks, pd.DataFrame(list(rows)), card, served=["low", "high"])
+    parts = progress(fitted, desc="resampling series", total=len(series))
+    VolumeStore.write(folder, parts, card, served=["low", "high"], n_items=len(series))
 
 
 def _fit(
     source: Source, row: Any, size: tuple[int, int, int], voxel_mm: tuple[float, float, float] | None
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Image and mask of one series in the grid, (1, slices, rows, columns), and its row of the table."""
     case = source.load(row.case)
     low, high = intensity_range(case.image.array)
@@ -209,7 +208,7 @@ def _fit(
     }
     for n, mm, axis in zip(case.image.array.shape, case.image.spacing, ("slice", "row", "column"), strict=True):
         facts |= {f"native_{axis}s": n, f"{axis}_mm": mm}
-    return image.astype(np.float32, copy=False)[None], mask.astype(np.uint8)[None], facts
+    return image.astype(np.float32, copy=False)[None], mask.astype(np.uint8)[None], pd.DataFrame([facts])
 
 
 class VolumeDataset(Dataset):

@@ -226,6 +226,12 @@ def _read_image(path: Path) -> sitk.Image:
         with quiet_itk():
             return sitk.ReadImage(str(path))
     except (RuntimeError, OSError, ValueError) as error:
+        if suffix_of(path) not in (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES) and not (path.is_dir() or is_dicom_name(path)):
+            raise DataError(
+                path,
+                f"is no image: '{suffix_of(path) or path.name}' is no format that is read here",
+                f"Give {', '.join(VOLUME_SUFFIXES)}, DICOM, or one slice as {', '.join(PICTURE_SUFFIXES)}.",
+            ) from error
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise DataError(
             path, f"cannot be read ({reason[:160]})", "The file may be truncated or its header wrong: fetch or export it again."

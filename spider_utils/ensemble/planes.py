@@ -223,6 +223,11 @@ def train_fusion(
     cosine, loss Dice + cross-entropy, and the best weights by Dice of the checked patients: the kit's choices, as the source
     names none.
 
+    This is no call of training.loop.fit, whose worth is that hours of work survive a kill. A fusion takes seconds, is one file
+    and no run folder, counts in steps and not in epochs of a data set, leaves the edges of its crops out of the loss, and is
+    checked on whole volumes in which only the box around what is called a disc is computed: each of these would be
+    a switch in ``fit``.
+
     Args:
         design: of the fusion.
         train: patients that it learns from.

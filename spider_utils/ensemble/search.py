@@ -83,7 +83,7 @@ class _Problem:
         """Optimum between two sets of weights, each (models, 1) or (models, classes)."""
         parts, (tp, predicted) = [], (count.copy() for count in (self.disputed.agreed.tp, self.disputed.agreed.predicted))
         for part, scores in self.disputed.blocks():
-            low, high = (scores * start).sum(axis=1), (scores * end).sum(axis=1)
+            low, high = _mixed(scores, start), _mixed(scores, end)
             label, volume, truth = low.argmax(axis=1), self.disputed.volume[part], self.disputed.truth[part]
             np.add.at(predicted, (volume, label), 1)
             np.add.at(tp, (volume, label), label == truth)
@@ -94,6 +94,17 @@ class _Problem:
         truth, volume = self.disputed.truth[crossings.pixel], self.disputed.volume[crossings.pixel]
         counts = Counts(tp, predicted, self.disputed.agreed.true)
         return _optimum(score_curve(crossings, truth, volume, counts, self.metric, self.classes), self.narrowest)
+
+
+def _mixed(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sum over models of scores (pixels, models, classes), weights (models, 1) or (models, classes).
+
+    Model after model: numpy's sum over a short axis in the middle gives the same to the last bit in three to six times as long.
+    """
+    total = scores[:, 0] * weights[0]
+    for model in range(1, len(weights)):
+        total += scores[:, model] * weights[model]
+    return total
 
 
 def _optimum(curve: pd.DataFrame, narrowest: float) -> PairWeight:

@@ -52,11 +52,25 @@ class CanalAxis:
         return int(near)
 
 
-def _chord(canal: Part, centre: np.ndarray, down: np.ndarray) -> float:
-    """Length (mm) of the canal on the line through ``centre`` (2,) at a right angle to ``down`` (2,)."""
+def _chord(canal: Part, centre: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, float]:
+    """Points (n, 2) of the canal on the line through ``centre`` (2,) at a right angle to ``down`` (2,), and its length in mm."""
     back = perpendicular(down) * np.sign(perpendicular(down)[1] or 1.0)
-    steps = np.arange(-_REACH_MM, _REACH_MM, _STEP_MM)
-    return float((canal.at(centre + steps[:, None] * back) < 0).sum() * _STEP_MM)
+    points = centre + np.arange(-_REACH_MM, _REACH_MM, _STEP_MM)[:, None] * back
+    inside = points[canal.at(points) < 0]
+    return inside, len(inside) * _STEP_MM
+
+
+def sac_line(canal: Part, axis: CanalAxis, origin: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Both ends (2, 2) in mm, front first, of the middle one of the lines that ``sac_diameter`` is the mean of.
+
+    Raises:
+        NotMeasurable: the canal does not reach there.
+    """
+    at = axis.meets(origin, along)
+    inside, _ = _chord(canal, axis.points[at], axis.along[at])
+    if not len(inside):
+        raise NotMeasurable("the canal's mask is interrupted at this level")
+    return inside[[0, -1]]
 
 
 def sac_diameter(canal: Part, axis: CanalAxis, origin: np.ndarray, along: np.ndarray) -> float:
@@ -75,7 +89,7 @@ def sac_diameter(canal: Part, axis: CanalAxis, origin: np.ndarray, along: np.nda
     """
     at = axis.meets(origin, along)
     centre, down = axis.points[at], axis.along[at]
-    return float(np.mean([_chord(canal, centre + shift * down, down) for shift in _LEVEL_MM]))
+    return float(np.mean([_chord(canal, centre + shift * down, down)[1] for shift in _LEVEL_MM]))
 
 
 def narrowest_diameter(canal: Part, axis: CanalAxis, top: np.ndarray, bottom: np.ndarray) -> float:
@@ -94,7 +108,7 @@ def narrowest_diameter(canal: Part, axis: CanalAxis, top: np.ndarray, bottom: np
     span = range(min(heights) - beyond, max(heights) + beyond + 1)
     if span.start < 0 or span.stop > len(axis.points):
         raise NotMeasurable("the canal's mask does not reach this level")
-    lengths = np.array([_chord(canal, axis.points[at], axis.along[at]) for at in span])
+    lengths = np.array([_chord(canal, axis.points[at], axis.along[at])[1] for at in span])
     width = min(len(lengths), max(1, int(2.0 / step)))
     return float(np.convolve(lengths, np.ones(width) / width, mode="valid").min())
 

@@ -89,22 +89,43 @@ def _stranger(plate: Endplate, disc: Part) -> bool:
     return float(np.linalg.norm(disc.outline - plate.middle, axis=1).min()) > _FACING_MM
 
 
+def _halves(space: Space) -> tuple[float, float]:
+    """How far (mm) the endplates lie above and below the centre of the space."""
+    up = perpendicular(space.along)
+    halves = [surface_at(points, space.centre, towards) for points, towards in ((space.above, up), (space.below, -up))]
+    if None in halves:
+        raise NotMeasurable("there is no endplate above or below the middle of the space")
+    return halves[0], halves[1]
+
+
 def disc_heights(space: Space) -> tuple[float, float, float]:
     """Anterior, middle and posterior height in mm.
 
     In front and behind the distance of the corners at a right angle to the bisectrix of both endplates (Frobin et al., Clin
     Biomech 12 Suppl 1:S1, 1997), which a slipped vertebra does not upset; in the middle the distance of the endplates
-    themselves, hollows included.
+    themselves, hollows included, as the mean over a strip of 4 mm.
 
     Raises:
         NotMeasurable: no surface above or below the middle of the space.
     """
     up = perpendicular(space.along)
     ends = [float((a - b) @ up) for a, b in ((space.upper.front, space.lower.front), (space.upper.back, space.lower.back))]
-    halves = [surface_at(points, space.centre, towards) for points, towards in ((space.above, up), (space.below, -up))]
-    if None in halves:
-        raise NotMeasurable("there is no endplate above or below the middle of the space")
-    return ends[0], sum(halves), ends[1]
+    return ends[0], sum(_halves(space)), ends[1]
+
+
+def height_lines(space: Space) -> dict[str, np.ndarray]:
+    """The three heights as lines (2, 2) in mm, from above: those in front and behind half way between the corners.
+
+    Raises:
+        NotMeasurable: as disc_heights.
+    """
+    above, below = _halves(space)
+    up = perpendicular(space.along)
+    lines = {"disc height middle": np.array([space.centre + above * up, space.centre - below * up])}
+    for place, a, b in (("anterior", space.upper.front, space.lower.front), ("posterior", space.upper.back, space.lower.back)):
+        half = float((a - b) @ up) / 2 * up
+        lines[f"disc height {place}"] = np.array([(a + b) / 2 + half, (a + b) / 2 - half])
+    return lines
 
 
 def disc_height_index(disc: Sequence[float], *bodies: Sequence[float]) -> float:

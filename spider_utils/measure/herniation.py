@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spider_utils.measure.alignment import SLIP_MM, slip
+from spider_utils.measure.alignment import SLIP_MM, steps
 from spider_utils.measure.discs import Space
 from spider_utils.measure.geometry import NotMeasurable, perpendicular
 from spider_utils.measure.sheet import Part
@@ -22,6 +22,7 @@ HERNIA_MM, BULGE_MM = 3.0, 1.0  # least height behind the line
 FOCAL_MM = 1.3  # a herniation stands out of the bulge beside it by so much
 _CIRCUMFERENCE = 0.25  # of the disc's: what is wider is no herniation
 _BESIDE = 25  # percentile of the heights across the disc that no herniation reaches
+_BEHIND_MM = 16.0  # about the canal's depth: what lies further back is no disc
 _BEYOND_MM = 10.0  # a hernia slides so far above or below the disc space at most; more is another structure
 
 
@@ -71,7 +72,7 @@ def overhang(space: Space, disc: Part, aside: float = 0.0) -> Overhang:
     length = float(np.linalg.norm(down))
     if length < 1e-6:
         raise NotMeasurable("the posterior corners coincide")
-    slipped = slip(space)
+    slipped = steps(space)[1]
     if abs(slipped) >= SLIP_MM:
         down = -perpendicular(space.along)
         length = float((space.lower.back - space.upper.back) @ down)
@@ -81,10 +82,11 @@ def overhang(space: Space, disc: Part, aside: float = 0.0) -> Overhang:
     behind = np.array([-down[1], down[0]])  # backwards where ``down`` points down
     points = disc.outline - origin
     along = points @ down
-    seen = (along > -_BEYOND_MM) & (along < length + _BEYOND_MM)
+    heights = points @ behind
+    seen = (along > -_BEYOND_MM) & (along < length + _BEYOND_MM) & (heights < _BEHIND_MM)
     if not seen.any():
         raise NotMeasurable("the disc does not lie between its endplates")
-    heights = np.where(seen, points @ behind, -np.inf)
+    heights = np.where(seen, heights, -np.inf)
     at = int(heights.argmax())
     return Overhang(aside, float(heights[at]), disc.outline[at])
 

@@ -11,19 +11,22 @@ lumbar vertebrae: from a mask of the lumbar spine nobody can tell whether there 
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from spider_utils.labels import SCHEMES, convert, disc_name, vertebra_name
+from spider_utils.labels import SCHEMES, LabelWarning, convert, disc_name, vertebra_name
+from spider_utils.measure.checks import checked_spacing, refuse_classes
 from spider_utils.measure.curve import SpineCurve
 from spider_utils.measure.spread import spread
 
 _VERTEBRA, _CANAL, _DISC = 1, 2, 3  # structures4
 _CANAL_LABEL, _DISC_LABELS, _MOST_LEVELS = 100, 200, 25  # spider
 _ONE_CLASS = {"vertebrae": _VERTEBRA, "discs": _DISC}
+_WITH_LEVELS = ("spider", "levels20")
 _TOUCHING = np.ones((3, 3, 3), bool)
 _SMALLEST = {2: 5.0, 3: 10.0}  # mm2 of a slice, mm3 of a volume: less is noise; a disc's share at the image's edge is more
 
@@ -87,15 +90,18 @@ class LevelResult:
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.mask.shape))
-        lines = [f"LevelResult({shape}, {self.gap_mm:.1f} mm a level)"]
+        return "\n  ".join([f"LevelResult({shape}, {self.gap_mm:.1f} mm a level)", *str(self).splitlines()])
+
+    def __str__(self) -> str:
+        lines = []
         for kind, plural in (("vertebra", "vertebrae"), ("disc", "discs")):
             rows = self.table[self.table["component"] == kind]
             if len(rows):
                 names = [f"{name}{f' ({flag})' if flag else ''}" for name, flag in zip(rows["name"], rows["flag"], strict=True)]
-                lines.append(f"  {plural} from below: {', '.join(names)}")
+                lines.append(f"{plural} from below: {', '.join(names)}")
         for (kind, reason), rows in self.dropped.groupby(["component", "reason"], sort=False):
-            lines.append(f"  dropped: {kind}, {reason} ({len(rows)})")
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+            lines.append(f"dropped: {kind}, {reason} ({len(rows)})")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def name_levels(
@@ -111,8 +117,8 @@ def name_levels(
         mask: integers or booleans, (slice, row, column) = (left-right, superior-inferior, anterior-posterior), or one sagittal
             slice (row, column).
         spacing_mm: voxel size in mm along each axis of ``mask``.
-        scheme: a label scheme (levels that the mask holds already are not looked at); or "discs" or "vertebrae" for a mask in
-            which everything but 0 is that.
+        scheme: a label scheme (levels that the mask holds already are numbered anew; ``notes`` says which changed); or "discs"
+            or "vertebrae" for a mask in which everything but 0 is that.
         min_size: smaller pieces are dropped: mm3, or mm2 of a slice. 10 mm3 or 5 mm2 when left out.
 
     Returns:
@@ -124,7 +130,8 @@ def name_levels(
         ``name_levels(predicted_slice, (0.5, 0.5)).names`` gives ``{201: "L5/S1", 1: "L5", ...}`` for a single slice.
 
     Raises:
-        ValueError: wrong shape or spacing, unknown scheme, values that the scheme does not know (they are named).
+        ValueError: wrong shape or spacing, unknown scheme, values that the scheme does not know (they are named), classes that
+            are said to be levels, clamped20.
         NoLevelsError: no disc and no vertebra of ``min_size``, nothing with the shape of one, or more than 25 levels.
     """
     classes, spacing, min_size = _checked(mask, spacing_mm, scheme, min_size)
@@ -141,26 +148,46 @@ def name_levels(
     table, dropped = spine.table(out[box]), spine.dropped_table()
     if np.ndim(mask) == 2:
         table, dropped = (t.drop(columns="slice_mm").rename(columns={"size_mm3": "size_mm2"}) for t in (table, dropped))
-    return LevelResult(out.reshape(np.shape(mask)), table, dropped, spine.gap, spine.notes())
+    out = out.reshape(np.shape(mask))
+    notes = spine.notes() + (_overruled(np.asarray(mask), out, scheme) if scheme in _WITH_LEVELS else ())
+    return LevelResult(out, table, dropped, spine.gap, notes)
+
+
+def _overruled(mask: np.ndarray, out: np.ndarray, scheme: str) -> tuple[str, ...]:
+    """A note where levels that the mask had are others now: most of what it called so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LabelWarning)  # said when the mask was read
+        own = convert(mask, scheme, "spider").astype(np.intp)
+    own = np.where((own > _CANAL_LABEL) & (own <= _DISC_LABELS), own - _CANAL_LABEL, own)  # cut vertebrae keep their number
+    pairs = np.bincount((own * 256 + out).reshape(-1), minlength=256 * 256).reshape(256, 256)[:, 1:]
+    others = []
+    for value in np.flatnonzero(pairs.any(axis=1)):
+        new = int(pairs[value].argmax()) + 1
+        if value not in (0, _CANAL_LABEL, new):
+            names = [disc_name(v - _DISC_LABELS) if v > _DISC_LABELS else vertebra_name(v) for v in (int(value), new)]
+            others.append(f"{names[0]} is {names[1]} here")
+    return (f"the mask's own levels are not kept: {', '.join(others)}",) if others else ()
 
 
 def _checked(
     mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str, min_size: float | None
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Classes (slice, row, column) in structures4, spacing (3,) in mm, least size of a piece in mm3 or mm2."""
-    mask, spacing = np.asarray(mask), np.asarray(spacing_mm, dtype=float).reshape(-1)
-    if mask.ndim not in (2, 3) or 0 in mask.shape:
-        raise ValueError(f"mask of shape {mask.shape}: give (slice, row, column), or one sagittal slice (row, column)")
-    if len(spacing) != mask.ndim or not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise ValueError(
-            f"spacing_mm={tuple(spacing.tolist())}: give {mask.ndim} positive numbers, mm along the axes of the mask"
-        )
+    mask = np.asarray(mask)
+    spacing = checked_spacing(mask, spacing_mm)
     if scheme in _ONE_CLASS:
         if mask.dtype.kind not in "iub":
             raise ValueError(f"a mask must hold integers, not {mask.dtype}; round or cast it on purpose first")
         classes = np.where(mask != 0, _ONE_CLASS[scheme], 0).astype(np.uint8)
+    elif scheme == "clamped20":
+        raise ValueError(
+            "in scheme 'clamped20' canal, discs and cut vertebrae are one class: no level can be told. Give the mask as it was "
+            "before (scheme spider), or predict with another model"
+        )
     elif scheme in SCHEMES:
         classes = convert(mask, scheme, "structures4")
+        if scheme in _WITH_LEVELS:
+            refuse_classes(mask, spacing[-2], scheme)
     else:
         raise ValueError(f"unknown scheme '{scheme}'. Known are: {', '.join([*SCHEMES, *_ONE_CLASS])}")
     if not ((classes == _VERTEBRA) | (classes == _DISC)).any():

@@ -10,6 +10,7 @@ import pandas as pd
 from spider_utils.labels import SCHEMES, convert, disc_name, vertebra_name
 from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
 from spider_utils.measure.canal import CanalAxis, narrowest_diameter, sac_area, sac_diameter
+from spider_utils.measure.checks import checked_spacing, refuse_classes
 from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
 from spider_utils.measure.geometry import Block, Endplate, NotMeasurable, body_block
 from spider_utils.measure.herniation import Overhang, displacement, overhang
@@ -42,8 +43,9 @@ def measure(
 
     In a volume all but areas, widths and hernias is measured on the mid-sagittal sheet (see measure.sheet), whatever the
     spine's curve and turn; a single slice is taken to be mid-sagittal. Each quantity's definition and source stand with its
-    function in measure.vertebrae, discs, alignment, canal, herniation and signal. L1 is vertebra 5, as in a spine with five
-    lumbar vertebrae.
+    function in measure.vertebrae, discs, alignment, canal, herniation and signal. (Of the sources, Frobin 1997, Meyerding's
+    grades, Fardon 2014 and Steurer 2011 were looked up in abstracts and reviews; the others are cited from memory.) L1 is
+    vertebra 5, as in a spine with five lumbar vertebrae.
 
     Args:
         mask: integers, (slice, row, column) = (left-right, superior-inferior, anterior-posterior), or one sagittal slice (row,
@@ -59,34 +61,32 @@ def measure(
         there for herniated discs alone.
 
     Raises:
-        ValueError: wrong shape or spacing, an image of another shape, a scheme without levels, values that it does not know.
+        ValueError: wrong shape or spacing, an image of another shape, a scheme without levels, values that it does not know,
+            classes that are said to be levels.
     """
-    return _Report(*_checked(mask, spacing_mm, image, scheme)).table()
+    return Report(*checked(mask, spacing_mm, image, scheme)).table()
 
 
-def _checked(
+def checked(
     mask: np.ndarray, spacing_mm: tuple[float, ...], image: np.ndarray | None, scheme: str
 ) -> tuple[Spine, np.ndarray | None]:
-    mask, spacing = np.asarray(mask), np.asarray(spacing_mm, dtype=float).reshape(-1)
-    if mask.ndim not in (2, 3) or 0 in mask.shape:
-        raise ValueError(f"mask of shape {mask.shape}: give (slice, row, column), or one sagittal slice (row, column)")
-    if len(spacing) != mask.ndim or not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise ValueError(
-            f"spacing_mm={tuple(spacing.tolist())}: give {mask.ndim} positive numbers, mm along the axes of the mask"
-        )
+    """Arguments of ``measure`` as a volume in scheme "spider" and its image. Raises ValueError as there."""
+    mask = np.asarray(mask)
+    spacing = checked_spacing(mask, spacing_mm)
     if scheme not in ("spider", "levels20"):
         known = "unknown" if scheme not in SCHEMES else "without levels"
         raise ValueError(f"scheme '{scheme}' is {known}: give spider or levels20, or number the levels first (name_levels)")
     if image is not None and np.shape(image) != mask.shape:
         raise ValueError(f"image of shape {np.shape(image)} does not fit a mask of shape {mask.shape}")
     labels = convert(mask, scheme, "spider")
+    refuse_classes(mask, spacing[-2], scheme)
     if mask.ndim == 2:
         labels, spacing = labels[None], np.array([1.0, *spacing])
     image = None if image is None else np.asarray(image, dtype=np.float32).reshape(labels.shape)
     return Spine(labels, spacing, len(labels) == 1), image
 
 
-class _Report:
+class Report:
     """Parts of one spine on its sheet, and the rows of its table."""
 
     def __init__(self, spine: Spine, image: np.ndarray | None) -> None:
@@ -132,7 +132,8 @@ class _Report:
             above = not below
         return body_block(part.outline, self._hint(number), above, below)
 
-    def _space(self, number: int) -> Space:
+    def space(self, number: int) -> Space:
+        """The space of disc ``number``. Raises NotMeasurable as space_between."""
         return space_between(self.bodies.get(number), self.bodies.get(number - 1), self.spine.part(DISCS + number))
 
     # ---- rows
@@ -205,7 +206,7 @@ class _Report:
             return self._add(name, label, quantities, function)
 
         try:
-            space = self._space(number)
+            space = self.space(number)
         except NotMeasurable as reason:
             missing = reason
 
@@ -329,7 +330,7 @@ class _Report:
             if not sacrum:
                 return self.bodies[1].lower if self.bodies.get(1) else None
             try:
-                return self._space(1).lower
+                return self.space(1).lower
             except NotMeasurable:
                 return None
 

@@ -23,9 +23,10 @@ class Network(nn.Module):
     initial_weights: str
     spec: dict[str, Any]
 
-    def paces(self) -> list[tuple[list[nn.Parameter], float]]:
-        """Its weights in groups, each with the share of the learning rate at which it learns; one group, at the whole rate."""
-        return [(list(self.parameters()), 1.0)]
+    @property
+    def transformer(self) -> nn.Module | None:
+        """Its transformer, which a training may give a learning rate of its own; None where there is none."""
+        return None
 
 
 class SegmentationNetwork(Network):

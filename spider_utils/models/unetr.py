@@ -34,8 +34,6 @@ class UNETR(VolumeNetwork):
         norm: "instance" or "batch": of the convolutional blocks.
         residual: whether these blocks have a shortcut.
         dropout: rate, in the transformer.
-        transformer_pace: share of the learning rate at which the transformer learns. Convolutions with norms stand high rates and
-            short trainings need them; at these the transformer's attention soon puts all weight on one token and stays there.
 
     Shape:
         float ``(batch, in_channels, slices, rows, columns)`` -> logits ``(batch, n_classes, slices, rows, columns)``, of
@@ -60,7 +58,6 @@ class UNETR(VolumeNetwork):
         norm: str = "instance",
         residual: bool = True,
         dropout: float = 0.0,
-        transformer_pace: float = 1.0,
     ):
         size = whole_numbers("image_size", image_size, 3, 3)
         if any(side % PATCH for side in size):
@@ -77,8 +74,6 @@ class UNETR(VolumeNetwork):
             raise ValueError(f"norm must be 'instance' or 'batch', not {norm!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
-        if not 0 < transformer_pace <= 1:
-            raise ValueError(f"transformer_pace must be above 0 and at most 1, not {transformer_pace}")
         from monai.networks.nets.unetr import UNETR as MonaiUNETR  # noqa: N811 - takes seconds
 
         body = MonaiUNETR(
@@ -98,20 +93,17 @@ class UNETR(VolumeNetwork):
                 if hasattr(block, unused):
                     setattr(block, unused, nn.Identity())
         super().__init__(body, in_channels, stride=PATCH)
-        self.image_size, self.transformer_pace = size, transformer_pace
+        self.image_size = size
 
     @property
     def tokens(self) -> tuple[int, int, int]:
         """Patches along slices, rows and columns."""
         return tuple(side // PATCH for side in self.image_size)
 
-    def paces(self) -> list[tuple[list[nn.Parameter], float]]:
-        """As SegmentationNetwork says; the transformer apart where it has a pace of its own."""
-        if self.transformer_pace == 1:
-            return super().paces()
-        transformer = list(self.body.vit.parameters())
-        apart = {id(weight) for weight in transformer}
-        return [([w for w in self.parameters() if id(w) not in apart], 1.0), (transformer, self.transformer_pace)]
+    @property
+    def transformer(self) -> nn.Module:
+        """As SegmentationNetwork says."""
+        return self.body.vit
 
     def start_from_shares(self, shares: Sequence[float]) -> None:
         """Let the network begin with "every voxel is as likely of a class as such voxels are frequent".

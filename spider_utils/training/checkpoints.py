@@ -160,6 +160,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
             f"names the unknown architecture '{card['architecture']}' (known: {', '.join(known)})",
             "Use the version of the kit that trained it.",
         )
+    card["options"].pop("transformer_pace", None)  # a setting of the training; earlier cards have it among the network's
     return card
 
 

@@ -24,6 +24,9 @@ class TrainConfig:
         learning_rate: the highest one of the run.
         weight_decay: of the optimizer (for "adamw" decoupled, Loshchilov & Hutter 2019).
         optimizer: "adam" or "adamw".
+        transformer_pace: share of the learning rate at which a network's transformer learns. Convolutions with norms stand high
+            rates and short trainings need them; at these a transformer's attention soon puts all weight on one token and stays
+            there. 1 for networks without a transformer.
         loss: one of training.losses.LOSSES.
         schedule: how the learning rate goes. "plateau": times ``plateau_factor`` after more than ``plateau_patience`` epochs
             without a better validation score. "cosine": falls to 0 along half a cosine. "one_cycle": rises linearly for a
@@ -43,6 +46,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     optimizer: str = "adam"
+    transformer_pace: float = 1.0
     loss: str = "dice_ce"
     schedule: str = "plateau"
     plateau_patience: int = 5
@@ -67,6 +71,8 @@ class TrainConfig:
                 raise KitError(f"{name} must be at least {lowest}, not {value}")
         if not 0 < self.learning_rate < math.inf:
             raise KitError(f"learning_rate must be a positive number, not {self.learning_rate}")
+        if not 0 < self.transformer_pace <= 1:
+            raise KitError(f"transformer_pace must be above 0 and at most 1, not {self.transformer_pace}")
         if not 0 < self.plateau_factor < 1:
             raise KitError(f"plateau_factor must lie between 0 and 1, not {self.plateau_factor}")
 

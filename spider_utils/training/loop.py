@@ -122,6 +122,28 @@ def fit(
 # ---------------------------------------------------------------------------------------------------------------- training
 
 
+def parameter_groups(model: Network, config: TrainConfig) -> list[dict[str, Any]]:
+    """A network's weights for an optimizer: one group, or two where the transformer learns at a pace of its own.
+
+    Returns:
+        Groups with ``params``, ``lr`` and ``pace``, the share of the learning rate that the group keeps whatever the schedule.
+
+    Raises:
+        KitError: the config has a pace for a transformer, and the network has none.
+    """
+    pace, transformer = config.transformer_pace, model.transformer
+    if pace == 1:
+        return [{"params": list(model.parameters()), "lr": config.learning_rate, "pace": 1.0}]
+    if transformer is None:
+        raise KitError(f"transformer_pace is {pace}, but {type(model).__name__} has no transformer: leave it at 1")
+    apart = {id(weight) for weight in transformer.parameters()}
+    rest = [weight for weight in model.parameters() if id(weight) not in apart]
+    return [
+        {"params": rest, "lr": config.learning_rate, "pace": 1.0},
+        {"params": list(transformer.parameters()), "lr": config.learning_rate * pace, "pace": pace},
+    ]
+
+
 @dataclass
 class _Progress:
     """Where training stands after an epoch; as JSON part of the training state."""
@@ -160,7 +182,7 @@ class _Run:
         self.model = model.to(device=device, memory_format=memory_format)
         self.memory_format = memory_format
         self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
-            [{"params": params, "lr": config.learning_rate * pace} for params, pace in model.paces()],
+            parameter_groups(model, config),
             weight_decay=config.weight_decay,
             fused=device in ("cpu", "cuda"),  # one pass over the weights instead of several; not in every torch for "mps"
         )
@@ -303,8 +325,8 @@ class _Run:
     def _set_learning_rate(self, step: int) -> None:
         share = scheduled_share(self.config.schedule, step, self.config.epochs * self.steps_per_epoch)
         if share is not None:
-            for group, (_, pace) in zip(self.optimizer.param_groups, self.model.paces(), strict=True):
-                group["lr"] = self.config.learning_rate * share * pace
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * share * group["pace"]
 
     @torch.inference_mode()
     def _validate(self, epoch: int) -> tuple[float, Meter]:

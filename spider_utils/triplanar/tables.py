@@ -54,11 +54,12 @@ def table2(scores: pd.DataFrame, method: str = FUSED) -> pd.DataFrame:
         method: of METHODS.
 
     Returns:
-        One row a disc and the mean: disc, name, printed, mean, low, high, patients.
+        One row a disc and, last, the mean of them: disc, name, printed, mean, low, high, patients.
     """
     ours = summarise(scores[scores["method"] == method])
     ours = ours[ours["metric"] == "dice"].assign(disc=lambda rows: rows["class"].map(lambda k: "mean" if k < 0 else str(k)))
     theirs = printed("tables2to4").query("table == 2").set_index("disc")["dice"]
+    ours["name"] = ours["name"].where(ours["class"] >= 0, f"mean of {(ours['class'] >= 0).sum()} discs")
     return ours.assign(printed=ours["disc"].map(theirs))[["disc", "name", "printed", "mean", "low", "high", "patients"]]
 
 

@@ -1,17 +1,83 @@
-"""Figures of measurements: agreement with the truth."""
+"""Figures of measurements: where they are taken, and how they agree with the truth."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from spider_utils.data.volumes import Volume
 from spider_utils.evaluation.agreement import agreement
-from spider_utils.view.plots import PALETTE, CourseFigure, new_figure, styled
+from spider_utils.measure.marks import Mark
+from spider_utils.view.plots import PALETTE, CourseFigure, new_figure, show_slice, styled
 
 _PANELS = 3  # in a row
+_MARK_COLORS = {"endplate": PALETTE[1], "disc height": PALETTE[2], "canal diameter": PALETTE[3]}
+_AROUND_MM = 22.0  # of the picture is shown around what is marked
+
+
+@styled
+def marked_slice(
+    image: Volume, marks: Sequence[Mark], title: str = "", points_mm: Mapping[str, Sequence[float]] | None = None
+) -> CourseFigure:
+    """Lines of measurements on the sagittal slice that most of them lie next to; left the slice alone.
+
+    Args:
+        image: that was measured.
+        marks: of measure.marks.
+        title: above both.
+        points_mm: name -> (slice, row, column) mm of places to mark as well, such as the top of a hernia.
+
+    Raises:
+        ValueError: there is nothing to mark.
+    """
+    if not marks:
+        raise ValueError("there is nothing to mark: nothing of this mask could be measured")
+    places = np.concatenate([mark.ends for mark in marks])
+    number = int(np.clip(np.rint(np.median(places[:, 0]) / image.spacing[0]), 0, len(image.array) - 1))
+    row_mm, column_mm = image.spacing[1:]
+    low, high = places[:, 1:].min(axis=0) - _AROUND_MM, places[:, 1:].max(axis=0) + _AROUND_MM
+    rows, columns = (
+        slice(max(0, int(a / step)), min(n, int(b / step) + 1))
+        for a, b, step, n in zip(low, high, image.spacing[1:], image.array.shape[1:], strict=True)
+    )
+    shown = image.array[number, rows, columns]
+    tall = shown.shape[0] * row_mm / (shown.shape[1] * column_mm)
+    figure = new_figure(min(11.0, 4.3 * tall) + 0.7, title)
+    axes = figure.subplots(1, 2)
+    for ax in axes:
+        show_slice(ax, shown, spacing_mm=image.spacing[1:])
+    ax, drawn = axes[1], set()
+    for mark in marks:
+        kind = next((name for name in _MARK_COLORS if mark.quantity.startswith(name)), None)
+        if kind is None:
+            continue
+        y, x = mark.ends[:, 1] / row_mm - rows.start, mark.ends[:, 2] / column_mm - columns.start
+        ax.plot(x, y, color=_MARK_COLORS[kind], linewidth=1.8, label=None if kind in drawn else kind)
+        drawn.add(kind)
+        if mark.quantity == "canal diameter":
+            ax.annotate(
+                mark.level, (x[1], y[1]), xytext=(5, 0), textcoords="offset points", color="white", fontsize=9, va="center"
+            )
+    for name, place in (points_mm or {}).items():
+        ax.plot(
+            place[2] / column_mm - columns.start, place[1] / row_mm - rows.start, "o", markersize=11, markerfacecolor="none",
+            markeredgecolor="white", markeredgewidth=1.8, label=name,
+        )  # fmt: skip
+    figure.legend(
+        *ax.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=True,
+        facecolor="#555555",
+        labelcolor="white",
+    )
+    if title:
+        figure.suptitle(title)
+    figure.caption = f"{title}: slice {number}, alone and with lines of {', '.join(sorted(drawn))}.".removeprefix(": ")
+    return figure
 
 
 @styled
@@ -37,8 +103,8 @@ def bland_altman(table: pd.DataFrame, quantities: Mapping[str, str], title: str 
         part = table[table["quantity"] == quantity].dropna(subset=["value", "truth"])
         found = agreement(part["value"], part["truth"], part["patient"])
         means, differences = (part["value"] + part["truth"]) / 2, part["value"] - part["truth"]
-        shades = pd.factorize(part["patient"])[0] / max(found.patients - 1, 1)
-        ax.scatter(means, differences, c=shades, cmap="viridis", s=12, linewidths=0, alpha=0.8)
+        shades = 0.8 * pd.factorize(part["patient"])[0] / max(found.patients - 1, 1)  # the map's yellow end is hard to see
+        ax.scatter(means, differences, c=shades, cmap="viridis", vmin=0, vmax=1, s=12, linewidths=0, alpha=0.8)
         for value, style in ((found.bias, "-"), (found.low, "--"), (found.high, "--")):
             ax.axhline(value, color=PALETTE[5], linestyle=style, linewidth=1.4)
             ax.annotate(

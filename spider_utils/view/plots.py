@@ -74,6 +74,7 @@ ERROR_NAMES = {FALSE_POSITIVE: "false positive", FALSE_NEGATIVE: "false negative
 ERROR_COLORS = {FALSE_POSITIVE: (213, 94, 0), FALSE_NEGATIVE: (86, 180, 233), WRONG_CLASS: (240, 228, 66)}
 
 _SMALL_PANEL_IN = 2.3  # narrower pictures have no room for all names
+_NAME_SIZE, _LETTER_WIDTH = 8, 0.65  # of a name on the picture: points, and the width of its letters as a share
 _BAR_LENGTHS_MM = (1, 2, 5, 10, 20, 50, 100, 200)
 _OUTLINED_TEXT = [withStroke(linewidth=2.5, foreground="black")]
 
@@ -222,6 +223,7 @@ def show_slice(
         raise ValueError("the slice holds values that are not finite (NaN or infinity)")
     low, high = window_of(image) if window is None else window
     ax.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect)
+    names: list[tuple[float, float]] = []
     if mask is not None:
         mask = np.asarray(mask)
         if mask.shape != (rows, columns):
@@ -234,14 +236,14 @@ def show_slice(
         else:
             _draw_fill(ax, mask, {v: chosen.colors[v] for v in chosen.foreground}, opacity, aspect)
         if name_labels:
-            _draw_names(ax, mask, chosen, spacing_mm or (1.0, 1.0))
+            names = _draw_names(ax, mask, chosen, spacing_mm or (1.0, 1.0))
     ax.set_xlim(-0.5, columns - 0.5)
     ax.set_ylim(rows - 0.5, -0.5)
     ax.set_axis_off()
     if title:
         ax.set_title(title)
     if letters:
-        _draw_letters(ax, letters)
+        _draw_letters(ax, letters, names)
     if scale_bar and spacing_mm is not None:
         _draw_scale_bar(ax, columns, spacing_mm[1])
     return ax
@@ -267,9 +269,10 @@ def _short_name(name: str) -> str:
     return name.removeprefix("disc ").replace(" (partly in view)", "*")
 
 
-def _draw_names(ax: Axes, mask: np.ndarray, scheme: LabelScheme, spacing_mm: Sequence[float]) -> None:
+def _draw_names(ax: Axes, mask: np.ndarray, scheme: LabelScheme, spacing_mm: Sequence[float]) -> list[tuple[float, float]]:
     """Names of levels at their innermost pixels, which lie inside even where the centre of mass does not.
 
+    A piece that its name would hide has it to the right. Returns where names stand, as shares of the picture from the lower left.
     The canal needs none. In a small picture discs have none either where vertebrae beside them have, as the names would overlap.
     """
     values = [value for value in _values_in([mask]) if scheme.names[value] != "spinal canal"]
@@ -278,19 +281,37 @@ def _draw_names(ax: Axes, mask: np.ndarray, scheme: LabelScheme, spacing_mm: Seq
         values = vertebrae
     boxes = ndimage.find_objects(mask)
     margin = 0.025 * mask.shape[0]
+    size_in = (ax.get_position().height * ax.figure.get_figheight(), ax.get_position().width * ax.figure.get_figwidth())
+    points_per_mm = min(72 * inch / (n * mm) for inch, n, mm in zip(size_in, mask.shape, spacing_mm, strict=True))
+    places = []
     for value in values:
-        box = boxes[value - 1]
-        depth = ndimage.distance_transform_edt(np.pad(mask[box] == value, 1), sampling=spacing_mm)[1:-1, 1:-1]
+        box, name = boxes[value - 1], _short_name(scheme.names[value])
+        inside = mask[box] == value
+        depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing_mm)[1:-1, 1:-1]
         row, column = np.unravel_index(depth.argmax(), depth.shape)
-        if margin <= box[0].start + row <= mask.shape[0] - 1 - margin:  # nearer to the edge it would stand in the title
-            ax.text(
-                box[1].start + column, box[0].start + row, _short_name(scheme.names[value]),
-                color="white", fontsize=8, ha="center", va="center", path_effects=_OUTLINED_TEXT,
-            )  # fmt: skip
+        if not margin <= box[0].start + row <= mask.shape[0] - 1 - margin:  # nearer to the edge it would stand in the title
+            continue
+        pieces = ndimage.label(inside)[0]
+        piece = ndimage.find_objects(pieces)[pieces[row, column] - 1]
+        height, width = ((part.stop - part.start) * mm * points_per_mm for part, mm in zip(piece, spacing_mm, strict=True))
+        hidden = height < _NAME_SIZE and width < _NAME_SIZE * _LETTER_WIDTH * len(name)
+        x = box[1].start + (piece[1].stop + 1 if hidden else column)
+        ax.text(
+            x, box[0].start + row, name, color="white", fontsize=_NAME_SIZE, ha="left" if hidden else "center", va="center",
+            path_effects=_OUTLINED_TEXT,
+        )  # fmt: skip
+        places.append((x / mask.shape[1], 1 - (box[0].start + row) / mask.shape[0]))
+    return places
 
 
-def _draw_letters(ax: Axes, letters: str) -> None:
-    places = ((0.5, 0.985, "center", "top"), (0.5, 0.015, "center", "bottom"))
+def _draw_letters(ax: Axes, letters: str, names: Sequence[tuple[float, float]] = ()) -> None:
+    """Body directions in the middle of each edge; that of the upper and of the lower one where no name stands."""
+
+    def free_x(y: float) -> float:
+        beside = [x for x, y_of_name in names if abs(y_of_name - y) < 0.08]
+        return next((x for x in (0.5, 0.35, 0.65, 0.2, 0.8) if all(abs(x - other) > 0.12 for other in beside)), 0.5)
+
+    places = ((free_x(0.985), 0.985, "center", "top"), (free_x(0.015), 0.015, "center", "bottom"))
     places += ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"))
     for letter, (x, y, horizontal, vertical) in zip(letters, places, strict=True):
         ax.text(

@@ -6,16 +6,71 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Patch
 
 from spider_utils.data.planes import PLANES
-from spider_utils.view.plots import LINE_STYLES, PALETTE, CourseFigure, new_figure, styled
+from spider_utils.view.plots import LINE_STYLES, PALETTE, CourseFigure, new_figure, show_slice, styled
 
 _COLORS = dict(zip((*PLANES, "fused"), (PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[6]), strict=True))
 _AXES = {"from the side": (0, "row", "column"), "from above": (1, "slice", "column")}  # view -> axis summed over, picture's axes
 
+_KINDS = {"a labelled disc": PALETTE[1], "a disc that nobody labelled": PALETTE[3], "no disc": PALETTE[5], "missed": PALETTE[4]}
+_AROUND_MM = 25.0  # of a picture around the discs
+
 
 def _caption(title: str, what: str) -> str:
     return f"{title}: {what}.".removeprefix(": ")
+
+
+@styled
+def discs_found(
+    image: np.ndarray,
+    spacing_mm: Sequence[float],
+    discs: np.ndarray,
+    n_labelled: int,
+    answers: Mapping[str, np.ndarray],
+    title: str = "",
+) -> CourseFigure:
+    """One sagittal slice around the spine: every disc in view, and what networks call a disc, in colours by what it truly is.
+
+    Args:
+        image: (row, column) gray values.
+        spacing_mm: (row, column).
+        discs: (row, column), number of every disc in view from below, 0 elsewhere.
+        n_labelled: discs with a higher number are in nobody's mask, nor are those in the sacrum, which have numbers too.
+        answers: title -> bool (row, column).
+        title: above all panels.
+
+    Raises:
+        ValueError: there is no disc in the slice.
+    """
+    if not discs.any():
+        raise ValueError("no disc in this slice: give one through the middle of the spine")
+    box = []
+    for axis, mm in enumerate(spacing_mm):
+        places, margin = np.flatnonzero(discs.any(axis=1 - axis)), round(_AROUND_MM / mm)
+        box.append(slice(max(0, places[0] - margin), places[-1] + margin + 1))
+    box = tuple(box)
+    labelled = (discs > 0) & (discs <= n_labelled)
+    truly = np.select([labelled, discs > 0], [1, 2], 3)  # a kind of _KINDS
+    shown = {"every disc in view": discs > 0, **answers}
+    colors = np.array([(0, 0, 0, 0), *(to_rgba(color, 0.65) for color in _KINDS.values())])
+    height, width = (n * mm for n, mm in zip(image[box].shape, spacing_mm, strict=True))
+    figure = new_figure(min(5.4, 9 / len(shown) * height / width) + 0.9, title)
+    found = set()
+    for ax, (name, mask) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
+        kinds = np.where(mask, truly, np.where(labelled, 4, 0))[box]
+        show_slice(ax, image[box], spacing_mm=spacing_mm, title=name, scale_bar=ax.get_subplotspec().is_first_col())
+        ax.imshow(colors[kinds], interpolation="nearest", aspect=ax.get_aspect())
+        ax.title.set_fontsize(10)
+        found |= set(np.unique(kinds)) - {0}
+    handles = [Patch(facecolor=color, edgecolor="black", linewidth=0.5, label=name) for name, color in _KINDS.items()]
+    figure.legend(handles=[handles[kind - 1] for kind in sorted(found)], loc="outside lower center", ncols=4)
+    if title:
+        figure.suptitle(title)
+    figure.caption = _caption(title, f"every disc in view, and what is called a disc: {', '.join(answers)}")
+    return figure
 
 
 @styled

@@ -32,6 +32,7 @@ EXPECTED = [
     "10_triplanar_ensemble",
     "11_ensemble_weight_search",
     "12_evaluation",
+    "13_measurements",
 ]
 
 

@@ -78,6 +78,15 @@ def test_loading_fetches_no_imagenet_weights(damaged, monkeypatch):
     assert model.spec["options"]["encoder_weights"] == "imagenet"
 
 
+def test_an_earlier_card_with_the_transformers_pace_among_the_options_loads(damaged):
+    path = damaged / "model.json"
+    card = json.loads(path.read_text())
+    card["options"]["transformer_pace"] = 0.2
+    path.write_text(json.dumps(card))
+    model, read = load_model(damaged)
+    assert "transformer_pace" not in model.spec["options"] and "transformer_pace" not in read["options"]
+
+
 def test_a_card_that_contradicts_the_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match="card says n_classes = 20, but the model was built with 3"):
         save_model(tmp_path / "m", small_model(), {"n_classes": 20})

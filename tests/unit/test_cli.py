@@ -23,7 +23,8 @@ COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
     ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",), ("levels",), ("measure",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
-    ("triplanar", "train"), ("triplanar", "tables"),
+    ("triplanar", "train"), ("triplanar", "tables"), ("triplanar", "axial", "train"), ("triplanar", "axial", "tables"),
+    ("gradings", "table"), ("gradings", "models"), ("gradings", "herniation"),
 ]  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def test_phantom_studies_and_their_check(tmp_path: Path) -> None:
     assert said.returncode == 0 and str(out) in said.stdout, said.stderr
     assert len(list(out.glob("train_images/*/*"))) == 3
     said = kit("data", "verify", str(out))
-    assert said.returncode == 0 and said.stdout.strip() == f"{out}: all is well"
+    assert said.returncode == 0 and said.stdout.splitlines()[-1] == f"{out}: all is well"
     next(out.glob("train_images/*/*/1.dcm")).unlink()
     points = out / "train_label_coordinates.csv"
     lines = points.read_text().splitlines()
@@ -139,7 +140,8 @@ def test_levels(tmp_path: Path) -> None:
     sitk.WriteImage(image, str(tmp_path / "mask.mha"))
     said = kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "levels.mha"))
     assert said.returncode == 0, said.stderr
-    assert "L3/L4" in said.stdout and str(tmp_path / "levels.mha") in said.stdout
+    assert "discs from below: L5/S1, L4/L5, L3/L4" in said.stdout and str(tmp_path / "levels.mha") in said.stdout
+    assert "LevelResult" not in said.stdout
     written = sitk.ReadImage(str(tmp_path / "levels.mha"))
     assert written.GetSpacing() == image.GetSpacing() and written.GetDirection() == image.GetDirection()
     assert [int(v) for v in sitk.GetArrayFromImage(written)[1, (6, 26, 46), 20]] == [203, 202, 201]
@@ -183,6 +185,8 @@ def test_levels_errors(tmp_path: Path) -> None:
     assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "77", "structures4")
     mask_file(tmp_path / "mask.mha", 2)
     assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "nothing to number")
+    said = kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha"), "--scheme", "clamped20")
+    assert_one_line_error(said, "clamped20", "one class")
     said = kit("levels", str(tmp_path), "--out", str(tmp_path / "out.mha"))
     assert said.returncode == 2 and "is a directory" in said.stderr
     assert not (tmp_path / "out.mha").exists()
@@ -212,7 +216,25 @@ def test_measure(tmp_path: Path) -> None:
     assert said.returncode == 0 and "9.00" in said.stdout and "single slice" in said.stdout
 
 
+def test_gradings_of_a_table(tmp_path: Path) -> None:
+    from spider_utils.data.phantom import make_anatomy
+
+    table = pd.concat([make_anatomy(seed).gradings(seed + 1, [1, 2, 3]) for seed in range(8)])
+    table.to_csv(tmp_path / "radiological_gradings.csv", index=False)
+    said = kit("gradings", "table", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert said.returncode == 0, said.stderr
+    assert "Pfirrmann grade 4 to 5" in said.stdout and "level and other findings" in said.stdout
+    assert len(pd.read_csv(tmp_path / "out" / "co-occurrence.csv")) == 56
+
+
+def test_gradings_errors(tmp_path: Path) -> None:
+    assert_one_line_error(kit("gradings", "table", str(tmp_path)), "radiological_gradings.csv", "missing")
+    assert_one_line_error(kit("gradings", "herniation", "--root", str(tmp_path), "--out", str(tmp_path / "o")), "images")
+
+
 def test_measure_errors(tmp_path: Path) -> None:
+    (tmp_path / "levels.csv").write_text("component,level\ndisc,1\n")
+    assert_one_line_error(kit("measure", str(tmp_path / "levels.csv")), "levels.csv", "is no image", ".mha")
     mask_file(tmp_path / "mask.mha", 77)
     assert_one_line_error(kit("measure", str(tmp_path / "mask.mha")), "77", "spider")
     mask_file(tmp_path / "mask.mha", 1)

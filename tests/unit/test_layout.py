@@ -38,6 +38,7 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "ahmed": 6,
     "findings": 6,
     "triplanar": 6,
+    "grading": 6,
     "view": 6,
     "cli": 7,
 }

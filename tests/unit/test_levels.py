@@ -164,6 +164,31 @@ def test_repr_tells_names_and_flags():
     assert lines[0] == "LevelResult(10 x 240 x 120, 35.0 mm a level)"
     assert lines[2] == "  discs from below: L5/S1, L4/L5, L3/L4 (filled gap), L2/L3, L1/L2"
     assert lines[3] == "  dropped: disc, crumb (1)"
+    assert str(name_levels(mask, SPACING)).splitlines() == [line.strip() for line in lines[1:]]
+
+
+def test_levels_that_are_not_kept_are_said():
+    mask = name_levels(spine(), SPACING).mask
+    assert name_levels(mask, SPACING, "spider").notes == ()
+    moved = np.where(mask == 100, 100, np.where(mask > 0, mask + 1, 0))  # L5 was called L4, and so on
+    moved[moved == 6] = 106  # what the picture cuts keeps its number
+    result = name_levels(moved, SPACING, "spider")
+    assert np.array_equal(result.mask, mask)
+    (note,) = result.notes
+    assert "L4 is L5 here" in note and "L4/L5 is L5/S1 here" in note and "T12 is L1 here" in note
+
+
+@pytest.mark.parametrize("scheme", ["spider", "levels20"])
+def test_classes_are_no_levels(scheme: str):
+    with pytest.raises(ValueError, match=f"scheme '{scheme}'.*hold classes.*spider-kit levels"):
+        name_levels(spine(), SPACING, scheme)
+    three = np.where(name_levels(spine(), SPACING).mask <= 3, name_levels(spine(), SPACING).mask, 0)  # three vertebrae alone
+    assert len(name_levels(three, SPACING, scheme).table) > 0
+
+
+def test_clamped_masks_hold_no_levels():
+    with pytest.raises(ValueError, match="canal, discs and cut vertebrae are one class"):
+        name_levels(spine(), SPACING, "clamped20")
 
 
 # ----------------------------------------------------------------------------------------------------------- missing parts

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
-from spider_utils.measure.discs import disc_angle, disc_depth, disc_height_index, disc_heights, space_between
+from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
 from spider_utils.measure.geometry import Endplate, NotMeasurable, body_block, outline, signed_angle, surface_at, tangent_line
 from spider_utils.measure.herniation import Overhang, displacement
+from spider_utils.measure.marks import marks
 from spider_utils.measure.report import COLUMNS, MEASURED, UNITS, measure
 from spider_utils.measure.vertebrae import body_depth, body_heights, body_wedge
 
@@ -115,13 +116,44 @@ def test_heights_and_angle_of_a_disc_space(degrees):
         disc_depth(space)
 
 
-def test_slips_have_a_sign_and_a_grade():
-    still = slip(space_between(*blocks(0), None))
-    for moved in (6.0, -4.0):
-        found = slip(space_between(*blocks(moved), None)) - still
+@pytest.mark.parametrize("degrees", [-30, 0, 33])
+def test_slips_have_a_sign_and_a_grade(degrees):
+    still = slip(space_between(*blocks(0, degrees), None))
+    for moved in (1.0, 2.5, 3.5, 6.0, 8.0, 20.0, -2.0, -4.0, -8.0):
+        found = slip(space_between(*blocks(moved, degrees), None)) - still
         assert found == pytest.approx(moved * math.cos(math.radians(2.5)), abs=0.1)
+
+
+def test_grades_are_quarters_of_the_endplate_below():
     grades = [meyerding_grade(mm, 36.0) for mm in (2.9, 3.1, -8.9, 9.1, 18.5, -27.5, 35.9, 36.5)]
     assert grades == [0, 1, 1, 2, 3, 4, 4, 5]
+
+
+def plates(upper: tuple[float, float], lower: tuple[float, float]) -> Space:
+    """Two level endplates 9 mm apart, from front to back (mm)."""
+    ends = [[np.array([down, back]) for back in span] for down, span in ((0.0, upper), (9.0, lower))]
+    return Space(Endplate(*ends[0]), Endplate(*ends[1]), np.zeros((0, 2)), np.zeros((0, 2)), None)
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower", "expected"),
+    [
+        ((-6, 28), (0, 34), 6.0),  # slipped as a whole
+        ((-6, 29), (0, 32), 3.0),  # endplates of unlike length
+        ((0, 32), (2, 34.5), 2.5),
+        ((0, 31), (0, 33), 2.0),  # below 3 mm the anterior corners have no say
+        ((0, 29), (-1, 34), None),  # 5 mm at the back, and the anterior corners moved the other way
+        ((0, 36), (1, 30), None),
+        ((0, 34), (11, 37.5), 3.5),
+        ((0, 34), (14, 37.5), None),  # 14 and 3.5: a corner is wrong by a third of the endplate
+    ],
+)
+def test_a_slip_that_the_anterior_corners_contradict_is_refused(upper, lower, expected):
+    if expected is None:
+        with pytest.raises(NotMeasurable, match=r"posterior corners say [+-]\d"):
+            slip(plates(upper, lower))
+    else:
+        assert slip(plates(upper, lower)) == pytest.approx(expected)
 
 
 def test_disc_height_index_by_hand():
@@ -314,6 +346,17 @@ def complete(table: pd.DataFrame) -> None:
     assert not table.duplicated(["label", "quantity"]).any()
 
 
+def test_what_lies_behind_the_canal_is_no_hernia(plain):
+    at = np.argwhere(plain == 202)
+    low, high = at.min(axis=0), at.max(axis=0)
+    damaged = plain.copy()
+    behind = damaged[low[0] : high[0], low[1] : low[1] + 8, high[2] + 24 : high[2] + 34]
+    behind[behind == 0] = 202  # a false piece 20 mm behind the disc, as wide and large enough to count
+    whole, table = measure(plain, SPACING), measure(damaged, SPACING)
+    assert looked_up(table, 202, "overhang") == pytest.approx(looked_up(whole, 202, "overhang"), abs=0.3)
+    assert looked_up(table, 202, "herniated") == 0
+
+
 def test_a_missing_disc_leaves_the_space_between_the_bodies(plain):
     whole, table = measure(plain, SPACING), measure(np.where(plain == 203, 0, plain), SPACING)
     complete(table)
@@ -403,11 +446,34 @@ def test_any_mask_gives_numbers_or_reasons(seed):
         complete(measure(part, spacing, picture))
 
 
+def test_marks_are_as_long_as_what_they_mark():
+    spacing, degrees = (3.0, 0.9, 0.6), (-10, 5, 4)
+    mask, _ = rasterised(spacing, degrees)
+    table, found = measure(mask, spacing), marks(mask, spacing)
+    levels = {"L3/L4": 203, "L4/L5": 202, "L2/L3": 204}
+    for level, label in levels.items():
+        lengths = {mark.quantity: np.linalg.norm(mark.ends[1] - mark.ends[0]) for mark in found if mark.level == level}
+        for quantity in ("disc height middle", "disc height anterior", "disc height posterior"):
+            assert lengths[quantity] == pytest.approx(looked_up(table, label, quantity), abs=0.05)
+        assert lengths["canal diameter"] == pytest.approx(looked_up(table, label, "canal diameter"), abs=0.6)
+    plates = [np.linalg.norm(np.diff(mark.ends, axis=0)) for mark in found if mark.quantity == "endplate" and mark.level == "L3"]
+    assert len(plates) == 2 and np.mean(plates) == pytest.approx(looked_up(table, 3, "body depth"), abs=0.1)
+    lowest = [mark for mark in found if mark.level == "L5/S1" and mark.quantity == "endplate"]
+    assert len(lowest) == 1, "no S1 is labelled: the disc's own lower face is drawn"
+    assert marks(np.zeros((5, 20, 20), np.uint8), (3, 1, 1)) == []
+
+
 def test_schemes_and_bad_input(plain):
     nine = np.where(plain > 200, plain - 190, np.where(plain == 100, 10, plain))
     pd.testing.assert_frame_equal(measure(nine, SPACING, scheme="levels20"), measure(plain, SPACING))
     with pytest.raises(ValueError, match="without levels"):
         measure(plain, SPACING, scheme="structures4")
+    classes = np.where(plain > 200, 3, np.where(plain == 100, 2, plain > 0)).astype(np.uint8)
+    with pytest.raises(ValueError, match="hold classes.*spider-kit levels"):
+        measure(classes, SPACING)
+    with pytest.raises(ValueError, match="hold classes"):
+        measure(classes[14], SPACING[1:], scheme="levels20")
+    complete(measure(np.where(plain <= 3, plain, 0), SPACING))  # three vertebrae alone are no classes
     with pytest.raises(ValueError, match="unknown"):
         measure(plain, SPACING, scheme="colours")
     with pytest.raises(ValueError, match="3 positive numbers"):

@@ -1,4 +1,4 @@
-"""The Bland-Altman figure shows the points, bias and limits that were worked out."""
+"""Figures of measurements show the points, bias, limits and lines that were worked out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spider_utils.data.volumes import Volume
 from spider_utils.evaluation.agreement import agreement
-from spider_utils.view.measure_plots import bland_altman
+from spider_utils.measure.marks import Mark
+from spider_utils.view.measure_plots import bland_altman, marked_slice
 
 
 @pytest.fixture
@@ -38,3 +40,25 @@ def test_bias_limits_and_points(table):
 def test_a_quantity_without_values_is_refused(table):
     with pytest.raises(ValueError, match="two pairs"):
         bland_altman(table, {"no such": "mm"})
+
+
+def test_marks_lie_on_the_slice_that_most_are_next_to():
+    array = np.zeros((7, 100, 90), np.int16)
+    array[3] = 50
+    image = Volume(array, (4.0, 0.5, 0.8), (0.0, 0.0, 0.0), np.eye(3))
+    lines = [
+        Mark("L4", "endplate", np.array([[12.0, 20.0, 24.0], [12.4, 20.0, 56.0]])),
+        Mark("L4/L5", "disc height middle", np.array([[11.5, 20.0, 40.0], [11.5, 30.0, 40.0]])),
+        Mark("L4/L5", "canal diameter", np.array([[13.0, 25.0, 58.0], [13.0, 25.0, 70.0]])),
+    ]
+    figure = marked_slice(image, lines, "A patient", {"top of the hernia": (12.0, 26.0, 60.0)})
+    ax = figure.axes[1]
+    assert len(figure.axes) == 2 and "slice 3" in figure.caption and ax.images[0].get_array().max() == 50
+    # What is shown begins 22 mm before the marks, in whole pixels: row 0 (there is no more), column 2.
+    ends = {line.get_label(): line.get_xydata() for line in ax.lines}
+    assert ends["disc height"] == pytest.approx(np.array([[48, 40], [48, 60]])) and len(figure.axes[0].lines) < len(ax.lines)
+    assert ends["canal diameter"][:, 0] == pytest.approx([70.5, 85.5])
+    assert ends["top of the hernia"][0] == pytest.approx([73, 52])
+    assert [text.get_text() for text in ax.texts].count("L4/L5") == 1
+    with pytest.raises(ValueError, match="nothing to mark"):
+        marked_slice(image, [])

@@ -291,7 +291,6 @@ def test_encoders_that_do_not_fit_are_refused(name, encoder, reason):
         ("unetr", {"num_heads": 0}, "hidden_size and num_heads must be 2 positive whole numbers"),
         ("unetr", {"hidden_size": 100}, r"hidden_size must be a multiple of num_heads \(12\), such as 96, not 100"),
         ("unetr", {"norm": "group"}, "norm must be 'instance' or 'batch', not 'group'"),
-        ("unetr", {"transformer_pace": 0}, "transformer_pace must be above 0 and at most 1, not 0"),
         ("unetr", {"dropout": 1}, "dropout must be at least 0 and below 1"),
     ],
 )
@@ -433,14 +432,9 @@ def test_a_network_that_starts_from_shares_says_how_frequent_classes_are():
     torch.testing.assert_close(found, torch.tensor([0.9, 0.08, 0.02, 1e-7]), rtol=1e-4, atol=1e-8)
 
 
-def test_the_transformer_may_learn_at_its_own_pace():
-    whole = small("unetr")
-    assert [(len(group), pace) for group, pace in whole.paces()] == [(len(list(whole.parameters())), 1.0)]
-    model = build_model("unetr", 1, 4, **SMALL["unetr"], transformer_pace=0.1)
-    (rest, fast), (transformer, slow) = model.paces()
-    assert (fast, slow) == (1.0, 0.1)
-    assert {id(w) for w in transformer} == {id(w) for w in model.body.vit.parameters()}
-    assert len(rest) + len(transformer) == len(list(model.parameters()))
+def test_networks_tell_their_transformer():
+    model = small("unetr")
+    assert model.transformer is model.body.vit and small("unet").transformer is None
 
 
 def test_attention_of_every_layer_and_head_sums_to_one():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
-import SimpleITK as sitk  # noqa: N813
 
+from spider_utils.data.dicom_write import SliceGeometry, made_up_uid, write_slice
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.phantom.axial import plan_block
 from spider_utils.data.phantom.body import build_body
@@ -85,7 +87,7 @@ def test_severity_says_how_much_is_left():
 def bodies() -> dict[tuple[int, int, int], tuple]:
     """(left, right, canal) -> (anatomy, tissue grid around the lumbar canal) of patient 4."""
     found = {}
-    for key in ((0, 0, 0), (2, 0, 0), (0, 2, 0), (0, 0, 1), (0, 0, 2)):
+    for key in ((0, 0, 0), (1, 0, 1), (2, 0, 2), (0, 2, 0)):
         levels = findings(*key)
         anatomy = make_narrowed_anatomy(4, levels)
         low, high = anatomy.discs[4].frame.down - 25, anatomy.discs[0].frame.down + 30
@@ -117,7 +119,7 @@ def fat_near(grid, point: tuple[float, float, float], mm: float = 7.0) -> float:
     return float((near & (grid.tissue == TISSUE["fat"])).sum() * np.prod(grid.spacing))
 
 
-@pytest.mark.parametrize(("side", "key"), [("left", (2, 0, 0)), ("right", (0, 2, 0))])
+@pytest.mark.parametrize(("side", "key"), [("left", (2, 0, 2)), ("right", (0, 2, 0))])
 def test_only_the_side_that_is_narrowed_loses_its_fat(bodies, side, key):
     other = "right" if side == "left" else "left"
     for place, left_over in ((foramen_point, 0.35), (recess_point, 0.45)):
@@ -134,7 +136,7 @@ def test_a_stenosis_leaves_the_share_of_the_sac_that_it_says(bodies):
     for number in (2, 3, 4):
         found = {}
         for severity in (0, 1, 2):
-            anatomy, grid = bodies[0, 0, severity]
+            anatomy, grid = bodies[severity, 0, severity]
             disc = anatomy.discs[number]
             middle = np.array(canal_point(anatomy, disc))
             ahead = np.array(disc.frame.point(0, 1, 0)) - disc.frame.point(0, 0, 0)
@@ -143,6 +145,39 @@ def test_a_stenosis_leaves_the_share_of_the_sac_that_it_says(bodies):
             if severity:
                 assert found[severity] == pytest.approx(disc.sac * LEFT_OF_SAC[severity], abs=1.3)
         assert found[0] > found[1] + 2 > found[2] + 3
+
+
+def sac_area(anatomy, grid, disc) -> float:
+    """Square mm of dural sac in the plane of a disc."""
+    right, back = np.meshgrid(np.arange(-16, 16, 0.5), np.arange(-14, 14, 0.5))
+    middle = np.array(canal_point(anatomy, disc))
+    axes = [np.array(disc.frame.point(*unit)) - disc.frame.point(0, 0, 0) for unit in ((1, 0, 0), (0, 1, 0))]
+    places = middle + right[..., None] * axes[0] + back[..., None] * axes[1]
+    index = np.rint((places - grid.origin) / grid.spacing).astype(int)
+    return 0.25 * float((grid.label[tuple(np.moveaxis(index, -1, 0))] == 100).sum())
+
+
+def fat_beside(grid, point: tuple[float, float, float]) -> float:
+    """Square mm of fat within 12 mm in the sagittal plane through a point, where readers grade foramina."""
+    down, back = (grid.coordinates(axis).ravel() - point[axis] for axis in (1, 2))
+    near = down[:, None] ** 2 + back[None] ** 2 < 12.0**2
+    fat = grid.tissue[voxel(grid, point)[0]] == TISSUE["fat"]
+    return float((near & fat).sum()) * grid.spacing[1] * grid.spacing[2]
+
+
+def test_the_graver_the_less_is_left(bodies):
+    """Area of the sac, fat in the left foramen and recess: each smaller from severity to severity, at every level."""
+    for number in range(5):
+        found = {"sac": [], "foramen": [], "recess": []}
+        for severity in (0, 1, 2):
+            anatomy, grid = bodies[severity, 0, severity]
+            disc = anatomy.discs[number]
+            found["sac"].append(sac_area(anatomy, grid, disc))
+            found["foramen"].append(fat_beside(grid, foramen_point(anatomy, disc, "left")))
+            found["recess"].append(fat_near(grid, recess_point(anatomy, disc, "left")))
+        for what, (normal, moderate, severe) in found.items():
+            assert normal > 1.15 * moderate and moderate > 1.3 * severe, (what, number + 1, normal, moderate, severe)
+        assert found["sac"][0] > 80
 
 
 # ------------------------------------------------------------------------------------------------------------------ pictures
@@ -270,24 +305,108 @@ def test_left_right_and_order_of_levels_in_the_patient(made):
             assert heights == sorted(heights, reverse=True)
 
 
-def test_tags_that_other_programs_ask_for(made):
-    path = sorted(made.glob("train_images/*/*/3.dcm"))[0]
-    image = sitk.ReadImage(str(path))
-    study, series = path.parts[-3:-1]
-    wanted = {
-        "0008|0016": "1.2.840.10008.5.1.4.1.1.4", "0008|0060": "MR", "0010|0020": study, "0020|000d": f"2.25.{study}",
-        "0020|000e": f"2.25.{study}.{series}", "0008|0018": f"2.25.{study}.{series}.3", "0020|0013": "3", "0018|5100": "HFS",
-        "0008|0020": "20240101", "0028|0101": "16", "0028|0103": "0",
-    }  # fmt: skip
-    assert {tag: image.GetMetaData(tag).strip("\0 ") for tag in wanted} == wanted
-    assert image.GetMetaData("0008|103e").strip() in ("T1", "T2")
+# Types of PS3.3, section A.4 (MR Image IOD) and its modules: 1 has a value, 2 is there and may be empty.
+MR_ATTRIBUTES = {
+    "patient (C.7.1.1)": {"PatientName": 2, "PatientID": 2, "PatientBirthDate": 2, "PatientSex": 2},
+    "general study (C.7.2.1)": {
+        "StudyInstanceUID": 1, "StudyDate": 2, "StudyTime": 2, "ReferringPhysicianName": 2, "StudyID": 2, "AccessionNumber": 2,
+    },
+    "general series (C.7.3.1)": {"Modality": 1, "SeriesInstanceUID": 1, "SeriesNumber": 2, "PatientPosition": 1},
+    "frame of reference (C.7.4.1)": {"FrameOfReferenceUID": 1, "PositionReferenceIndicator": 2},
+    "general equipment (C.7.5.1)": {"Manufacturer": 2},
+    "general image (C.7.6.1)": {"InstanceNumber": 2},
+    "image plane (C.7.6.2)": {"PixelSpacing": 1, "ImageOrientationPatient": 1, "ImagePositionPatient": 1, "SliceThickness": 2},
+    "image pixel (C.7.6.3)": {
+        "SamplesPerPixel": 1, "PhotometricInterpretation": 1, "Rows": 1, "Columns": 1, "BitsAllocated": 1, "BitsStored": 1,
+        "HighBit": 1, "PixelRepresentation": 1, "PixelData": 1,
+    },
+    "MR image (C.8.3.1)": {
+        "ImageType": 1, "ScanningSequence": 1, "SequenceVariant": 1, "ScanOptions": 2, "MRAcquisitionType": 2,
+        "RepetitionTime": 2, "EchoTime": 2, "EchoTrainLength": 2,
+    },
+    "window (C.11.2): a width without a centre is none": {"WindowCenter": 1, "WindowWidth": 1},
+    "SOP common (C.12.1)": {"SOPClassUID": 1, "SOPInstanceUID": 1},
+}  # fmt: skip
+
+
+def headers(folder: Path) -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(path) for path in sorted(folder.glob("train_images/*/*/*.dcm"))]
+
+
+@pytest.mark.parametrize("module", MR_ATTRIBUTES)
+def test_the_attributes_of_an_mr_image(module, made):
+    for header in headers(made):
+        for name, kind in MR_ATTRIBUTES[module].items():
+            assert name in header, f"{name} (type {kind}) is missing in {header.filename}"
+            assert kind == 2 or header[name].value not in (None, ""), f"{name} (type 1) is empty in {header.filename}"
+
+
+def test_a_slice_without_tags_is_a_whole_mr_image_too(tmp_path):
+    pixels = np.arange(30, dtype=np.uint16).reshape(5, 6)
+    one = SliceGeometry(np.zeros(3), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (1.0, 1.0), 4.0, 4.4)
+    write_slice(tmp_path / "1.dcm", pixels, one, {})
+    header = pydicom.dcmread(tmp_path / "1.dcm")
+    for attributes in MR_ATTRIBUTES.values():
+        for name, kind in attributes.items():
+            assert name in header or name.startswith("Window")
+            assert kind == 2 or name.startswith("Window") or header[name].value not in (None, ""), name
+    np.testing.assert_array_equal(header.pixel_array, pixels)
+
+
+def test_what_the_attributes_say(made):
+    truth = pd.read_csv(made / "phantom_truth.csv").drop_duplicates("study_id").set_index("study_id")
+    series = open_rsna(made).tables.series.set_index("series")["description"]
+    for header in headers(made):
+        study, series_id, file = Path(header.filename).parts[-3:]
+        patient, description = truth.loc[int(study)], series[int(series_id)]
+        assert (header.PatientID, f"{header.InstanceNumber}.dcm") == (study, file)
+        assert (header.PatientSex, header.PatientAge) == (patient["sex"], f"{patient['age']:03d}Y")
+        assert header.SOPClassUID == pydicom.uid.MRImageStorage == header.file_meta.MediaStorageSOPClassUID
+        assert header.SOPInstanceUID == header.file_meta.MediaStorageSOPInstanceUID
+        assert header.ScanningSequence == "SE" and header.SequenceVariant in ("SK", "NONE") and header.Modality == "MR"
+        assert list(header.ImageType) == ["ORIGINAL", "PRIMARY", "OTHER"] and "Laterality" not in header
+        # T1 weighting: short repetition and echo; T2: long ones.
+        assert (header.RepetitionTime < 1000) == (header.EchoTime < 30) == (description == "Sagittal T1")
+        assert header.SeriesDescription == description.split()[-1].split("/")[0]
+        assert 0 < header.SliceThickness <= header.SpacingBetweenSlices
+        low, high = header.WindowCenter - header.WindowWidth / 2, header.WindowCenter + header.WindowWidth / 2
+        assert low <= np.median(header.pixel_array) < high
+
+
+def test_uids_are_valid_and_of_one_set_alone(made, tmp_path):
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+
+    def uids(folder: Path) -> list[list[str]]:
+        return [[str(header[name].value) for name in names] for header in headers(folder)]
+
+    table = pd.DataFrame(uids(made), columns=names)
+    for name in names:
+        for uid in table[name].unique():
+            assert re.fullmatch(r"2\.25\.[1-9][0-9]{0,38}", uid) and pydicom.uid.UID(uid).is_valid
+    assert table.nunique().tolist() == [2, 6, len(table), 2]
+    assert table.groupby("SeriesInstanceUID")["StudyInstanceUID"].nunique().eq(1).all()
+    assert table.groupby("StudyInstanceUID")["FrameOfReferenceUID"].nunique().eq(1).all(), "its series lie in one patient"
+    assert not set(table["StudyInstanceUID"]) & set(table["FrameOfReferenceUID"])
+    first = made_up_uid("rsna", 1, 1, 5, "small", 1)
+    others = {
+        made_up_uid("rsna", *rest)
+        for rest in ((1, 2, 5, "small", 1), (1, 1, 6, "small", 1), (1, 1, 5, "full", 1), (1, 1, 5, "small", 2))
+    }
+    assert len(others | {first}) == 5 and first == made_up_uid("rsna", 1, 1, 5, "small", 1)
+    other = generate_rsna_set(tmp_path / "other", 1, seed=6, jobs=1, size="small")
+    assert not set(table.to_numpy().ravel()) & {uid for row in uids(other) for uid in row}
 
 
 def test_bytes_depend_on_the_seed_alone(made, tmp_path):
+    """Not on the number of studies, nor on the number of processes."""
     one = generate_rsna_set(tmp_path / "one", 1, seed=5, jobs=1, size="small")
     images = {name: value for name, value in sums(one).items() if name.startswith("train_images")}
     assert len(images) > 30 and images.items() <= sums(made).items()
     assert study_numbers(5, 1)[1] != study_numbers(6, 1)[1]
+
+
+def test_two_processes_make_the_files_that_one_makes(made, tmp_path):
+    assert sums(generate_rsna_set(tmp_path / "two", 2, seed=5, jobs=2, size="small")) == sums(made)
 
 
 def test_only_a_set_of_this_kind_is_replaced(made, tmp_path):

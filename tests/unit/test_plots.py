@@ -160,6 +160,18 @@ def test_names_stand_on_their_levels():
     assert set(texts_of(small)) == {"L4", "L5"}
 
 
+def test_names_leave_small_pieces_and_letters_to_be_seen():
+    mask = np.zeros((90, 60), np.uint8)
+    mask[3:6, 28:31], mask[40:60, 10:50] = 1, 2
+    ax = CourseFigure(figsize=(3, 4)).subplots()
+    plots.show_slice(ax, mask, mask, "spider", name_labels=True)
+    at = {text.get_text(): text for text in ax.texts}
+    (x, y), hidden = at["L5"].get_position(), at["L5"].get_ha()
+    assert hidden == "left" and x > 31 and 3 <= y < 6, "beside a piece that it would hide"
+    assert at["L4"].get_ha() == "center" and mask[tuple(map(int, at["L4"].get_position()[::-1]))] == 2
+    assert at["S"].get_position()[0] == 0.35 and at["I"].get_position()[0] == 0.5, "S gives way to L5"
+
+
 def test_bad_slices_are_refused(picture):
     image, mask = picture
     _, ax = empty_figure()

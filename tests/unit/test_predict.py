@@ -421,5 +421,13 @@ def test_a_card_of_volumes_without_its_preparation_is_explained(tmp_path: Path) 
         load_predictor(tmp_path, "cpu")
 
 
+def test_one_plane_of_an_ensemble_is_not_run_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_model(tmp_path / "m", build_model("unet", 3, 2, decoder_channels=(8, 8, 8)), {"scheme": "discs", "plane": "axial"})
+    message = "holds the axial network of a three-plane ensemble, .* Choose another model; notebook 10"
+    with pytest.raises(KitError, match=message):
+        load_predictor(tmp_path / "m", "cpu")
+
+
 def test_slices_keep_their_predictor(model_folder: Path) -> None:
     assert isinstance(load_predictor(model_folder, "cpu"), Predictor)

@@ -1,12 +1,13 @@
-"""One function over many tasks, in processes."""
+"""One function over many tasks, in threads and in processes."""
 
 import os
 import signal
+import threading
 
 import pytest
 
 from spider_utils.errors import KitError
-from spider_utils.processes import map_in_processes
+from spider_utils.processes import map_in_processes, map_in_threads
 
 
 def where(task):
@@ -15,6 +16,26 @@ def where(task):
 
 def kill_this_process(task):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_results_come_in_order_from_other_threads_and_do_not_pile_up():
+    begun, threads = [], set()
+
+    def work(task):
+        begun.append(task)
+        threads.add(threading.get_ident())
+        return task**2
+
+    found = map_in_threads(work, range(20), jobs=3)
+    for number in range(20):
+        assert next(found) == number**2
+        assert len(begun) <= number + 3
+    assert next(found, None) is None and sorted(begun) == list(range(20)) and threading.get_ident() not in threads
+
+
+def test_an_error_in_a_thread_is_raised_here():
+    with pytest.raises(ZeroDivisionError):
+        list(map_in_threads(one_over, [1, 0, 2], jobs=2))
 
 
 def test_results_come_in_order_from_other_processes():

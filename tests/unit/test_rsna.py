@@ -281,7 +281,7 @@ MISTAKES = {
     ),
     "unreadable slice": (
         lambda root: (root / "train_images/1/22/3.dcm").write_text("text"),
-        ("error", "train_images/1/22/3.dcm", 0, "cannot be read as DICOM"),
+        ("error", "train_images/1/22/3.dcm", 0, "cannot be read as DICOM (the mark DICM is not at its place)"),
     ),
     "outside the image": (
         lambda root: change(root / POINT_TABLE, 2, "x", "29.5"),
@@ -318,6 +318,16 @@ def test_every_mistake_is_a_row_of_the_report(name, root):
     assert (report["fix"].str.len() > 0).all()
     lines = [str(finding) for finding in verify("rsna", root)]
     assert any(what in line and wanted[3] in line for line in lines)
+
+
+def test_two_processes_find_what_one_finds(root, monkeypatch, capsys):
+    (root / "train_images/1/22/3.dcm").write_text("text")
+    change(root / POINT_TABLE, 2, "x", "29.5")
+    alone = open_rsna(root).check(show_progress=True, jobs=1)
+    assert "reading headers" in capsys.readouterr().out
+    monkeypatch.setattr("spider_utils.data.rsna._AT_ONCE", 4)
+    pd.testing.assert_frame_equal(open_rsna(root).check(jobs=2), alone)
+    assert {"unreadable slice", "outside the image"} <= set(alone["what"])
 
 
 def test_left_and_right_on_sagittal_slices_are_known_from_the_header(root):

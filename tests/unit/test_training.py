@@ -27,7 +27,7 @@ from spider_utils.models import ARCHITECTURES, build_model
 from spider_utils.models.network import SegmentationNetwork
 from spider_utils.training import checkpoints, loop, precision, runs
 from spider_utils.training.config import TrainConfig, scheduled_share
-from spider_utils.training.loop import RunResult, fit
+from spider_utils.training.loop import RunResult, fit, parameter_groups
 
 
 class TinyNetwork(SegmentationNetwork):
@@ -592,6 +592,7 @@ def test_empty_sets_and_contradicting_cards(tmp_path):
         ("learning_rate", 0.0, "learning_rate must be a positive number"),
         ("learning_rate", float("nan"), "learning_rate must be a positive number"),
         ("plateau_factor", 1.0, "plateau_factor must lie between 0 and 1"),
+        ("transformer_pace", 0, "transformer_pace must be above 0 and at most 1, not 0"),
         ("optimizer", "sgd", "optimizer must be one of adam, adamw, not 'sgd'"),
         ("loss", "mse", "loss must be one of ce, dice, dice_ce"),
         ("schedule", "steps", "schedule must be one of plateau"),
@@ -640,18 +641,25 @@ def test_networks_of_volumes_stay_in_float32_on_cpus(monkeypatch):
         precision.choose_amp("bf16", "cpu", model)
 
 
+class TwoPaces(SegmentationNetwork):
+    """The tiny network; its last layer stands for a transformer."""
+
+    @property
+    def transformer(self):
+        return self.body[-1]
+
+
 def two_paces(**options):
-    """The tiny network, whose last layer learns at a tenth of the rate."""
     model = tiny(**options)
-    *rest, weight, bias = model.parameters()
-    model.paces = lambda: [(rest, 1.0), ([weight, bias], 0.1)]
+    model.__class__ = TwoPaces
     return model
 
 
-def test_parts_learn_at_their_own_pace(tmp_path):
+def test_a_transformer_learns_at_its_own_pace(tmp_path):
     model = two_paces(dropout=0.0)
     before = {name: value.clone() for name, value in model.named_parameters()}
     config = replace(CONFIG, schedule="constant", optimizer="adam", weight_decay=0.0, epochs=1, batch_size=24, learning_rate=1e-3)
+    config = replace(config, transformer_pace=0.1)
     moved = train(tmp_path / "run", config, model=model).load_model()
     longest = {name: (value - before[name]).abs().max().item() for name, value in moved.named_parameters()}
     # Adam's first step is as long as the learning rate, whatever the gradient.
@@ -661,11 +669,24 @@ def test_parts_learn_at_their_own_pace(tmp_path):
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "plateau"])
 def test_paces_are_kept_when_a_training_resumes(tmp_path, schedule):
-    config = replace(CONFIG, schedule=schedule)
+    config = replace(CONFIG, schedule=schedule, transformer_pace=0.1)
     whole = train(tmp_path / "whole", config, model=two_paces())
     with pytest.raises(KitError, match="holds class"):
         train(tmp_path / "run", config, model=two_paces(), train_set=Altered(mask=lambda mask: mask + 5, from_epoch=3))
     assert_same_run(whole, train(tmp_path / "run", config, model=two_paces()))
+
+
+def test_every_weight_learns_once_whatever_the_pace():
+    model = two_paces()
+    for pace in (1.0, 0.1):
+        groups = parameter_groups(model, replace(CONFIG, transformer_pace=pace))
+        assert sorted(id(w) for group in groups for w in group["params"]) == sorted(map(id, model.parameters()))
+        assert [group["pace"] for group in groups] == ([1.0] if pace == 1 else [1.0, 0.1])
+
+
+def test_a_pace_needs_a_transformer():
+    with pytest.raises(KitError, match="transformer_pace is 0.5, but .* has no transformer: leave it at 1"):
+        parameter_groups(tiny(), replace(CONFIG, transformer_pace=0.5))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])

@@ -308,6 +308,7 @@ def test_tables_have_the_sources_form(study, monkeypatch):
     by_level = table2(scores, "axial")
     assert by_level["disc"].tolist() == ["1", "2", "3", "4", "5", "6", "7", "mean"]
     assert by_level["mean"].tolist() == pytest.approx([0, 1, 1, 1, 1, 1, 2 / 3, (5 + 2 / 3) / 7])
+    assert by_level["name"].iloc[[0, -1]].tolist() == ["L5/S1", "mean of 7 discs"]
     assert by_level["printed"].iloc[[0, -1]].tolist() == [0.898695, 0.915]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,32 @@ def test_store_is_built_once_and_again_when_the_data_change(spider_root: Path, t
     assert len(again) == 11 and again.key != first.key and again.fingerprint != first.fingerprint
 
 
+def test_store_writes_one_series_at_a_time(tmp_path: Path) -> None:
+    alive = []
+
+    def parts():
+        for number in range(12):  # ten more than one make the first axis a digit longer
+            alive.append(weakref.ref(images := np.full((1, *SIZE), number, np.float32)))
+            assert sum(ref() is not None for ref in alive) <= 2, "the last part may still be held while the next is made"
+            yield images, np.full((1, *SIZE), number, np.uint8), pd.DataFrame({"case": [f"{number}_t1"], "low": [number / 2]})
+
+    card = {"kind": "phantom", "scheme": "spider", "key": "k", "voxel_mm": None}
+    VolumeStore.write(tmp_path / "store", parts(), card, served=["low"], n_items=12)
+    store = VolumeStore.open(tmp_path / "store")
+    assert store.images.shape == store.masks.shape == (12, *SIZE) and store.table["low"].tolist() == [n / 2 for n in range(12)]
+    assert all((store.images[n] == n).all() and (store.masks[n] == n).all() for n in range(12))
+    served = hashlib.sha256(store.table[["low"]].to_numpy().tobytes() + store.images.tobytes() + store.masks.tobytes())
+    assert store.fingerprint == served.hexdigest()[:16]
+
+
+def test_a_store_of_mixed_sizes_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    one = np.zeros((1, *SIZE), np.float32), np.zeros((1, *SIZE), np.uint8), pd.DataFrame({"case": ["1_t1"]})
+    other = np.zeros((1, 6, 16, 16), np.float32), np.zeros((1, 6, 16, 16), np.uint8), pd.DataFrame({"case": ["2_t1"]})
+    with pytest.raises(ValueError, match=r"items must be \(6, 16, 12\) of float32, not \(6, 16, 16\) of float32"):
+        VolumeStore.write(tmp_path / "store", [one, other], {"kind": "phantom", "scheme": "spider", "key": "k"})
+    assert not list(tmp_path.iterdir())
+
+
 def test_damaged_store_says_what_to_do(spider_root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     build_volume_store(open_source("spider", spider_root), folder, SIZE)
@@ -241,7 +269,7 @@ def test_fingerprint_knows_what_intensities_are_scaled_by(tmp_path: Path) -> Non
     made = []
     for number, high in enumerate((10.0, 20.0, 10.0)):
         table = pd.DataFrame({"case": ["1_t1"], "low": [0.0], "high": [high]})
-        VolumeStore.write(tmp_path / str(number), [images], [masks], table, card, served=["low", "high"])
+        VolumeStore.write(tmp_path / str(number), [(images, masks, table)], card, served=["low", "high"])
         made.append(VolumeStore.open(tmp_path / str(number)).fingerprint)
     assert made[0] == made[2] != made[1]
 

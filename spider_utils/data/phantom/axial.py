@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from spider_utils.data.phantom.anatomy import Anatomy, Disc
 from spider_utils.data.phantom.raster import TissueGrid
@@ -86,16 +88,11 @@ def scan_block(signal: np.ndarray, body: TissueGrid, anatomy: Anatomy, block: Ax
     """
     rng = np.random.default_rng([int(seed), 83, block.disc])
     n, rows, columns = block.shape
-    r, c = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     out = np.empty(block.shape, np.uint16)
     plane = anatomy.vertebrae[1].frame.back + 72 + 1.2 * anatomy.subcutaneous  # where the coil lies
     for k in range(n):
         picture = np.zeros((rows, columns), np.float32)
-        for part in range(PARTS):
-            shift = ((part + 0.5) / PARTS - 0.5) * block.thickness_mm / block.spacing_mm[0]
-            start = block.place(k + shift, 0, 0)
-            steps = [np.float32(block.spacing_mm[a]) * block.axes[a].astype(np.float32) for a in (1, 2)]
-            places = [np.float32(start[a]) + r * steps[0][a] + c * steps[1][a] for a in range(3)]
+        for places in _planes(block, k):
             picture += _sample(signal, body, places) * np.float32(1 / PARTS)
         depth = np.maximum(plane - places[2], 4.0)
         gain = (160.0 / (100.0 + depth)).astype(np.float32) ** np.float32(1.5)
@@ -108,6 +105,15 @@ def scan_block(signal: np.ndarray, body: TissueGrid, anatomy: Anatomy, block: Ax
 
 def _sample(signal: np.ndarray, body: TissueGrid, places: list[np.ndarray]) -> np.ndarray:
     """Trilinear values at (right, down, back) places in mm; 0 outside the grid. Added in a fixed order, the same everywhere."""
+    inside, corners = _corners(body, places)
+    flat, total = signal.reshape(-1), np.float32(0)
+    for index, weight in corners:
+        total = total + weight * flat[index]
+    return np.where(inside, total, np.float32(0))
+
+
+def _corners(body: TissueGrid, places: list[np.ndarray]) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Which places lie in a grid, and the (flat index, weight) of the eight voxels around each."""
     low, part, inside = [], [], True
     for axis in range(3):
         index = (places[axis] - np.float32(body.origin[axis])) / np.float32(body.spacing[axis])
@@ -117,11 +123,46 @@ def _sample(signal: np.ndarray, body: TissueGrid, places: list[np.ndarray]) -> n
         part.append(np.clip(index - floor, 0, 1).astype(np.float32))
     stride = (body.shape[1] * body.shape[2], body.shape[2], 1)
     base = low[0] * stride[0] + low[1] * stride[1] + low[2]
-    flat, total = signal.reshape(-1), np.float32(0)
+    corners = []
     for corner in range(8):
         bits = [(corner >> axis) & 1 for axis in range(3)]
         weight = np.float32(1)
         for axis in range(3):
             weight = weight * (part[axis] if bits[axis] else 1 - part[axis])
-        total = total + weight * flat[base + sum(bit * step for bit, step in zip(bits, stride, strict=True))]
-    return np.where(inside, total, np.float32(0))
+        corners.append((base + sum(bit * step for bit, step in zip(bits, stride, strict=True)), weight))
+    return inside, corners
+
+
+def _planes(block: AxialBlock, slice_: int) -> Iterator[list[np.ndarray]]:
+    """(right, down, back) in mm of a slice's pixels, float32 (rows, columns) each, in PARTS planes through its thickness."""
+    r, c = np.meshgrid(*(np.arange(n) for n in block.shape[1:]), indexing="ij")
+    steps = [np.float32(block.spacing_mm[a]) * block.axes[a].astype(np.float32) for a in (1, 2)]
+    for part in range(PARTS):
+        start = block.place(slice_ + ((part + 0.5) / PARTS - 0.5) * block.thickness_mm / block.spacing_mm[0], 0, 0)
+        yield [np.float32(start[a]) + r * steps[0][a] + c * steps[1][a] for a in range(3)]
+
+
+def label_block(labels: np.ndarray, body: TissueGrid, block: AxialBlock, n_labels: int, smooth_mm: float = 0.7) -> np.ndarray:
+    """Labels of one block: uint8 (slice, row, column), in each pixel the one that fills most of the slice's thickness there.
+
+    Where a slice runs along a surface that would be a lace of islands, which nobody outlines: shares are smoothed in the slice.
+
+    Args:
+        labels: uint8 of the grid's shape, below ``n_labels``.
+        body: the grid.
+        block: where the slices lie.
+        n_labels: how many labels there are.
+        smooth_mm: standard deviation of the smoothing.
+    """
+    out, flat = np.zeros(block.shape, np.uint8), labels.reshape(-1)
+    pixel = np.arange(block.shape[1] * block.shape[2])
+    for k in range(block.shape[0]):
+        shares = np.zeros(n_labels * len(pixel), np.float32)
+        for places in _planes(block, k):
+            inside, corners = _corners(body, places)
+            for index, weight in corners:
+                shares[flat[index].reshape(-1).astype(np.intp) * len(pixel) + pixel] += (weight * inside).reshape(-1)
+        shares = shares.reshape(n_labels, *block.shape[1:])
+        sigma = [smooth_mm / step for step in block.spacing_mm[1:]]
+        out[k] = np.rint(ndimage.gaussian_filter(shares, (0, *sigma)) * np.float32(1 << 12)).argmax(axis=0)
+    return out

@@ -41,7 +41,7 @@ def body_distance(bone: Vertebra, u: np.ndarray, v: np.ndarray, w: np.ndarray) -
     return smooth_max(side, np.maximum(top, low), 2.0)
 
 
-def _arch_rods(bone: Vertebra) -> list[tuple[tuple, tuple, float, float, float]]:
+def arch_rods(bone: Vertebra) -> list[tuple[tuple, tuple, float, float, float]]:
     """Rods of the neural arch in the vertebra's own frame, right half: (start, end, radius, end radius, wide)."""
     h, gap, c, t = bone.height, bone.pedicle_gap, bone.canal_depth, bone.thoracic
     p = bone.depth / 2
@@ -62,7 +62,7 @@ def _arch_rods(bone: Vertebra) -> list[tuple[tuple, tuple, float, float, float]]
     ]  # fmt: skip
 
 
-def _spinous_distance(bone: Vertebra, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
+def spinous_distance(bone: Vertebra, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Signed distance (mm) to the spinous process: a plate that grows towards its blunt, slightly thicker tip."""
     root_v, root_w = bone.depth / 2 + bone.canal_depth + 3.0, -0.16 * bone.height
     drop = math.radians(bone.spinous_drop)
@@ -103,9 +103,9 @@ def arch_distance(grid: TissueGrid, box: Box, bone: Vertebra) -> np.ndarray:
     join(
         (-8, root - 3, -0.3 * bone.height - bone.spinous_height - bone.spinous_length * drop - 4),
         (8, root + bone.spinous_length + 9, 0.2 * bone.height + 6),
-        lambda u, v, w: _spinous_distance(bone, u, v, w),
+        lambda u, v, w: spinous_distance(bone, u, v, w),
     )
-    for start, end, radius, end_radius, wide in _arch_rods(bone):
+    for start, end, radius, end_radius, wide in arch_rods(bone):
         for side in (-1.0, 1.0):
             one, two = (side * start[0], *start[1:]), (side * end[0], *end[1:])
             reach = max(radius, end_radius) + 3.5
@@ -422,6 +422,17 @@ def _paint_crest(grid: TissueGrid, anatomy: Anatomy) -> None:
         grid.paint(box, distance + np.float32(0.8), TISSUE["marrow"], int(anatomy.vertebrae[0].fat * 230), where=free)
 
 
+def first_joint_distance(anatomy: Anatomy, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Signed distance (mm) to the upper joint processes of the sacrum, in the frame of its first segment."""
+    part, gap = anatomy.sacrum[0], anatomy.vertebrae[0].pedicle_gap
+    behind, top, side = part.depth[0] / 2, part.height / 2, np.abs(u)
+    return smooth_min(
+        capsule(side, v, w, (gap + 4.5, behind - 2, top - 8), (gap + 5, behind + 9, top - 6), 6.0, 5.2, 1.3),
+        capsule(side, v, w, (gap + 4.8, behind + 8, top - 5), (gap + 5.5, behind + 8.5, top + 7), 5.0, 3.6, 1.2),
+        3.0,
+    )
+
+
 def _paint_first_joints(grid: TissueGrid, anatomy: Anatomy) -> None:
     """The upper joint processes of the sacrum, which carry the lowest vertebra."""
     part, gap = anatomy.sacrum[0], anatomy.vertebrae[0].pedicle_gap
@@ -429,13 +440,7 @@ def _paint_first_joints(grid: TissueGrid, anatomy: Anatomy) -> None:
     box = grid.around(part.frame, (-gap - 16, behind - 8, top - 22), (gap + 16, behind + 20, top + 16))
     if box is None:
         return
-    u, v, w = grid.local(part.frame, box)
-    side = np.abs(u)
-    distance = smooth_min(
-        capsule(side, v, w, (gap + 4.5, behind - 2, top - 8), (gap + 5, behind + 9, top - 6), 6.0, 5.2, 1.3),
-        capsule(side, v, w, (gap + 4.8, behind + 8, top - 5), (gap + 5.5, behind + 8.5, top + 7), 5.0, 3.6, 1.2),
-        3.0,
-    )
+    distance = first_joint_distance(anatomy, *grid.local(part.frame, box))
     distance += np.float32(0.4) * grid.noise(box, "island", anatomy.texture + 33)
     free = grid.label[box] == 0
     grid.paint(box, distance, TISSUE["cortex"], 40, where=free)

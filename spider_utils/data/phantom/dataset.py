@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, make_anatomy
+from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, Anatomy, make_anatomy
 from spider_utils.data.phantom.body import build_body
 from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, body_spacing, draw_protocols, render
 from spider_utils.data.volumes import write_volume
@@ -31,7 +31,8 @@ OVERVIEW_COLUMNS = tuple(
 # Of 11 patients in a row five are of OH and two of each other hospital, as 90, 41, 43 and 44 of SPIDER's 218 are.
 _HOSPITAL_BLOCK = ("OH",) * 5 + ("UMC",) * 2 + ("RH1",) * 2 + ("RH2",) * 2
 _LARGEST_CASE_BYTES = 12_000_000
-_OWN = {"images", "masks", "overview.csv", "radiological_gradings.csv", "phantom_truth.csv", "phantom.json"}
+PHANTOM_FILE = "phantom.json"
+_OWN = {"images", "masks", "overview.csv", "radiological_gradings.csv", "phantom_truth.csv", PHANTOM_FILE}
 
 
 def patient_plan(patient: int, seed: int) -> tuple[str, tuple[str, ...], str]:
@@ -102,13 +103,25 @@ def _overview_row(
     return {column: values.get(column) for column in OVERVIEW_COLUMNS}
 
 
+def patient_seeds(seed: int, patient: int) -> tuple[int, int]:
+    """Seeds of a patient's anatomy (for make_anatomy) and scans in a set made with ``seed`` (stored in PHANTOM_FILE)."""
+    anatomy, scan = np.random.SeedSequence([seed, 2, patient]).generate_state(2)
+    return int(anatomy), int(scan)
+
+
+def draw_patient(patient: int, seed: int, size: str) -> tuple[Anatomy, list[Protocol]]:
+    """A patient of a set: anatomy, and how each of its series is made."""
+    anatomy_seed, scan_seed = patient_seeds(seed, patient)
+    hospital, sequences, _ = patient_plan(patient, seed)
+    anatomy = make_anatomy(anatomy_seed)
+    return anatomy, draw_protocols(anatomy, hospital, sequences, scan_seed, size=size)
+
+
 def _make_patient(task: tuple[str, int, int, str]) -> tuple[list[dict], list[dict], list[dict]]:
     """Draw, scan and write one patient; returns its rows of overview, gradings and truth. Runs in a worker process."""
     folder, patient, seed, size = task
-    anatomy_seed, scan_seed = (int(s) for s in np.random.SeedSequence([seed, 2, patient]).generate_state(2))
-    hospital, sequences, subset = patient_plan(patient, seed)
-    anatomy = make_anatomy(anatomy_seed)
-    protocols = draw_protocols(anatomy, hospital, sequences, scan_seed, size=size)
+    hospital, _, subset = patient_plan(patient, seed)
+    anatomy, protocols = draw_patient(patient, seed, size)
     body = build_body(anatomy, *body_box(protocols), body_spacing(protocols, size))
     overview, discs_seen = [], set()
     for protocol in protocols:
@@ -133,7 +146,7 @@ def _make_patient(task: tuple[str, int, int, str]) -> tuple[list[dict], list[dic
 
 def _refuse_foreign_files(folder: Path) -> None:
     """Raise DataError when an older phantom set holds a file that no generator wrote: it would be lost."""
-    if not (folder / "overview.csv").is_file() or not (folder / "phantom.json").is_file():
+    if not (folder / "overview.csv").is_file() or not (folder / PHANTOM_FILE).is_file():
         return  # what is no phantom set is refused as a whole
     series = set(pd.read_csv(folder / "overview.csv")["new_file_name"])
     for path in sorted(folder.rglob("*")):
@@ -189,7 +202,7 @@ def generate_dataset(
         out.parent, n_patients * _LARGEST_CASE_BYTES * (2 if size == "full" else 0.2), f"a phantom of {n_patients} patients"
     )
     jobs = min(jobs or min(cpu_count(), 4), n_patients)  # a process takes up to 0.8 GB
-    with atomic_folder(out, marker="phantom.json") as folder:
+    with atomic_folder(out, marker=PHANTOM_FILE) as folder:
         (folder / "images").mkdir()
         (folder / "masks").mkdir()
         tasks = [(str(folder), patient, seed, size) for patient in range(1, n_patients + 1)]
@@ -200,5 +213,5 @@ def generate_dataset(
         for name, table in zip(("overview.csv", "radiological_gradings.csv", "phantom_truth.csv"), tables, strict=True):
             write_csv(folder / name, table, lineterminator="\n" if name.startswith("phantom") else "\r\n")
         facts = {"generator_version": GENERATOR_VERSION, "seed": seed, "n_patients": n_patients, "size": size}
-        write_json(folder / "phantom.json", {**facts, "fingerprint": fingerprint(json.loads(json.dumps(facts)))})
+        write_json(folder / PHANTOM_FILE, {**facts, "fingerprint": fingerprint(json.loads(json.dumps(facts)))})
     return out

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.dicom_write import SliceGeometry, write_slice
+from spider_utils.data.dicom_write import SliceGeometry, made_up_uid, write_slice
 from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, Anatomy
 from spider_utils.data.phantom.axial import AxialBlock, plan_block, scan_block, signal_volume
 from spider_utils.data.phantom.body import build_body
@@ -31,7 +31,7 @@ from spider_utils.data.phantom.narrowing import (
     paint_narrowing,
     recess_point,
 )
-from spider_utils.data.phantom.scanner import SIZES, body_box, draw_protocols, render
+from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, draw_protocols, render
 from spider_utils.data.rsna import IMAGE_FOLDER, PHANTOM_FILE
 from spider_utils.data.rsna_tables import LEVELS, PATIENT_TABLE, POINT_TABLE, SERIES_OF, SERIES_TABLE, SEVERITIES, SEVERITY_TABLE
 from spider_utils.data.volumes import Volume
@@ -61,6 +61,7 @@ _AXIAL = {  # slices a disc, field and pixel in mm, slice distance, thickness
 }
 _BYTES = {"full": 9_000_000, "small": 3_500_000}  # a study, roughly
 _AXIAL_TR_TE_TESLA = (3800.0, 105.0, 1.5)
+_AXIAL_TRAIN = 15  # echoes of one excitation
 _MEMBER = re.compile(r"^(train_images(/\d+(/\d+(/\d+\.dcm)?)?)?|train.*\.csv|phantom_truth\.csv|rsna-phantom\.json)$")
 
 
@@ -72,6 +73,7 @@ class Scan:
         anatomy, levels: the patient and the findings.
         t1, t2: sagittal volumes, int16, kit's axes.
         blocks: the axial blocks, from L1/L2 down; pictures: uint16 (slice, row, column) of each.
+        protocols: of the sagittal T1 and T2 series.
         to_lps: (3, 3); LPS coordinates are this times (right, down, back).
     """
 
@@ -81,6 +83,7 @@ class Scan:
     t2: Volume
     blocks: tuple[AxialBlock, ...]
     pictures: tuple[np.ndarray, ...]
+    protocols: tuple[Protocol, Protocol]
     to_lps: np.ndarray
 
 
@@ -114,7 +117,7 @@ def scan_study(seed: int, size: str = "full", levels: tuple[LevelFindings, ...] 
     blocks = tuple(plan_block(anatomy, anatomy.discs[d - 1], n_slices, field, pixel, gap, thickness) for d in LUMBAR_DISCS)
     noise = float(0.03 + 0.03 * np.random.default_rng([scan_seed, 85]).random())
     pictures = tuple(scan_block(signal, body, anatomy, block, noise, scan_seed) for block in blocks)
-    return Scan(anatomy, levels, t1, t2, blocks, pictures, t1.direction)
+    return Scan(anatomy, levels, t1, t2, blocks, pictures, tuple(protocols), t1.direction)
 
 
 def _sagittal_index(volume: Volume, to_lps: np.ndarray, point: tuple[float, float, float]) -> np.ndarray:
@@ -122,8 +125,10 @@ def _sagittal_index(volume: Volume, to_lps: np.ndarray, point: tuple[float, floa
     return (volume.direction.T @ (to_lps @ np.asarray(point) - np.asarray(volume.origin))) / np.asarray(volume.spacing)
 
 
-def _sagittal_slices(volume: Volume, backwards: bool, thickness: float) -> list[tuple[int, np.ndarray, SliceGeometry]]:
+def _sagittal_slices(volume: Volume, backwards: bool, protocol: Protocol) -> list[tuple[int, np.ndarray, SliceGeometry]]:
     """(place in the volume, pixels, geometry) in the order of instance numbers."""
+    thick, apart = protocol.machine.slices
+    thickness = round(thick / apart * volume.spacing[0], 2)
     places = range(len(volume.array))
     slices = []
     for k in reversed(places) if backwards else places:
@@ -182,40 +187,70 @@ def study_numbers(seed: int, number: int) -> tuple[int, int, tuple[int, int, int
     return study_seed, study, tuple(series)
 
 
+def _study_tags(study: int, scan: Scan, who: tuple[object, ...]) -> dict[str, str]:
+    """What the headers say of patient, study and machine. Names and dates are nobody's."""
+    return {
+        "0008|0020": "20240101",
+        "0008|0030": "000000",
+        "0008|0070": "spider kit",
+        "0008|1090": "phantom",
+        "0010|0010": f"Phantom^{study}",
+        "0010|0020": str(study),
+        "0010|0040": scan.anatomy.sex,
+        "0010|1010": f"{scan.anatomy.age:03d}Y",
+        "0018|0015": "LSPINE",
+        "0018|1020": ".".join(map(str, who[1:3])),  # software: the generator's versions
+        "0020|000d": made_up_uid(*who),
+        "0020|0010": str(study),
+        "0020|0052": made_up_uid(*who, "frame"),
+    }
+
+
+def _series_tags(scan: Scan, description: str, number: int, who: tuple[object, ...]) -> dict[str, str]:
+    """What the headers say of a series: how it was weighted."""
+    if description == "Axial T2":
+        name, train, (tr, te, tesla) = "T2", _AXIAL_TRAIN, _AXIAL_TR_TE_TESLA
+    else:
+        protocol = scan.protocols[number - 1]
+        name, train = protocol.sequence.upper(), protocol.machine.train
+        tr, te, tesla = protocol.tr_ms, protocol.te_ms, protocol.machine.tesla
+    return {
+        "0008|103e": name,
+        "0018|0021": "SK" if train > 1 else "NONE",  # segmented k-space: fast spin echo
+        "0018|0080": f"{tr:g}",
+        "0018|0081": f"{te:g}",
+        "0018|0087": f"{tesla:g}",
+        "0018|0091": str(train),
+        "0020|000e": made_up_uid(*who, number),
+        "0020|0011": str(number),
+    }
+
+
 def _write_study(task: tuple[str, int, int, str]) -> dict[str, list[dict]]:
     """Draw, scan and write one study; returns its rows of every table. Runs in a worker process."""
     folder, number, seed, size = task
     study_seed, study, series = study_numbers(seed, number)
     scan = scan_study(study_seed, size)
     backwards = bool(study_seed % 2)
-    thickness = round(0.9 * scan.t1.spacing[0], 2)
     pictures = {
-        "Sagittal T1": ("T1", _sagittal_slices(scan.t1, backwards, thickness)),
-        "Sagittal T2/STIR": ("T2", _sagittal_slices(scan.t2, backwards, thickness)),
-        "Axial T2": ("T2", _axial_slices(scan)),
+        "Sagittal T1": _sagittal_slices(scan.t1, backwards, scan.protocols[0]),
+        "Sagittal T2/STIR": _sagittal_slices(scan.t2, backwards, scan.protocols[1]),
+        "Axial T2": _axial_slices(scan),
     }
+    # Sets of other seeds, sizes or versions never share a UID.
+    who = ("rsna", GENERATOR_VERSION, RSNA_GENERATOR_VERSION, seed, size, number)
     instance_of: dict[str, dict] = {}
-    for series_id, (description, (name, slices)) in zip(series, pictures.items(), strict=True):
+    for series_number, (series_id, (description, slices)) in enumerate(zip(series, pictures.items(), strict=True), start=1):
         place = Path(folder) / IMAGE_FOLDER / str(study) / str(series_id)
         place.mkdir(parents=True)
         instance_of[description] = {}
+        of_series = _study_tags(study, scan, who) | _series_tags(scan, description, series_number, who)
         bright = float(np.quantile(np.stack([pixels[::4, ::4] for _, pixels, _ in slices]), 0.985))
         for instance, (key, pixels, geometry) in enumerate(slices, start=1):
             instance_of[description][key] = instance
-            tags = {
-                "0008|0018": f"2.25.{study}.{series_id}.{instance}",
-                "0008|0020": "20240101",
-                "0008|0030": "000000",
-                "0008|103e": name,
-                "0010|0010": "Phantom",
-                "0010|0020": str(study),
-                "0010|0040": scan.anatomy.sex,
-                "0010|1010": f"{scan.anatomy.age:03d}Y",
-                "0018|5100": "HFS",
-                "0020|000d": f"2.25.{study}",
-                "0020|000e": f"2.25.{study}.{series_id}",
+            tags = of_series | {
+                "0008|0018": made_up_uid(*who, series_number, instance),
                 "0020|0013": str(instance),
-                "0020|0052": f"2.25.{study}.1",
                 "0028|1050": f"{0.45 * bright:.0f}",
                 "0028|1051": f"{0.9 * bright:.0f}",
             }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spider_utils.data.phantom.anatomy import EPIDURAL_GAP, Anatomy
+from spider_utils.data.phantom.anatomy import EPIDURAL_GAP, Anatomy, Disc, Vertebra
 from spider_utils.data.phantom.raster import Box, TissueGrid, capsule, ellipsoid, smooth_max
 from spider_utils.data.phantom.signal import TISSUE
 
@@ -271,21 +271,32 @@ def paint_abdomen(grid: TissueGrid, anatomy: Anatomy, course: Course) -> None:
         slow = 20 if side < 0 else 55
         mix = np.clip(slow + 22 * grid.noise(box, "fibre", anatomy.texture + 16), 0, 200)
         grid.paint(box, distance, TISSUE["artery"], mix)
-    # Psoas: beside the bodies, growing downwards, then forwards into the pelvis.
-    top = anatomy.vertebrae[min(anatomy.n_lumbar, 10)].frame.down
-    grow = np.clip((rows - top) / (lowest.frame.down - top), 0, 1.6)
     for side in (-1.0, 1.0):
-        half_width, half_ap = 4.0 + 11.0 * grow, 5.5 + 13.0 * grow
-        right = course.right + side * (23 + half_width + 5 * grow)
-        middle = 0.5 * (course.front + course.wall) + 3 - 16 * np.clip(grow - 0.75, 0, None)
-        shown = (rows > top) & (rows < lowest.frame.down + 130)
-        box = _tube_box(grid, shown, right, middle, half_width, half_ap)
-        if box is None:
+        found = psoas(grid, anatomy, course, side)
+        if found is None:
             continue
-        distance = tube(grid, box, right, middle, half_width, half_ap, np.ones(len(rows)))
+        box, distance = found
         distance += np.float32(0.7) * grid.noise(box, "cloud", anatomy.texture + 17)
         mix = np.clip(18 + 30 * anatomy.muscle_fat + 16 * grid.noise(box, "fibre", anatomy.texture + 18), 0, 230)
         grid.paint(box, distance, TISSUE["muscle"], mix)
+
+
+def psoas(grid: TissueGrid, anatomy: Anatomy, course: Course, side: float) -> tuple[Box, np.ndarray] | None:
+    """Box and signed distance (mm) of one psoas muscle: beside the bodies, growing downwards, then forwards into the pelvis.
+
+    Args:
+        grid, anatomy, course: as from trace.
+        side: 1 on the patient's right, -1 on the left.
+    """
+    rows, lowest = course.down, anatomy.vertebrae[0]
+    top = anatomy.vertebrae[min(anatomy.n_lumbar, 10)].frame.down
+    grow = np.clip((rows - top) / (lowest.frame.down - top), 0, 1.6)
+    half_width, half_ap = 4.0 + 11.0 * grow, 5.5 + 13.0 * grow
+    right = course.right + side * (23 + half_width + 5 * grow)
+    middle = 0.5 * (course.front + course.wall) + 3 - 16 * np.clip(grow - 0.75, 0, None)
+    shown = (rows > top) & (rows < lowest.frame.down + 130)
+    box = _tube_box(grid, shown, right, middle, half_width, half_ap)
+    return None if box is None else (box, tube(grid, box, right, middle, half_width, half_ap, np.ones(len(rows))))
 
 
 def _paint_loops(grid: TissueGrid, anatomy: Anatomy, course: Course, rng: np.random.Generator) -> None:
@@ -391,6 +402,14 @@ def paint_around_canal(grid: TissueGrid, anatomy: Anatomy, course: Course) -> No
         _paint_yellow_ligament(grid, anatomy, disc)
 
 
+def yellow_ligament(bone: Vertebra, disc: Disc, u: np.ndarray, v: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Signed distances (mm) to the two leaves of a ligamentum flavum and to the fat pad before it, in the disc's frame."""
+    b, c, size = disc.depth / 2, bone.canal_depth, 1.0 - 0.45 * bone.thoracic
+    ends = (6.5, b + c + 4.0, 10), (7.0, b + c - 0.5, -9)
+    leaf = capsule(np.abs(u), v, w, *ends, disc.flavum / 2 + 0.4, disc.flavum / 2, 2.4)
+    return leaf, ellipsoid(u, v, w, (0, b + c + 1.2, -3.5), (7.0 * size, 5.2 * size, 8.5 * size))
+
+
 def _paint_yellow_ligament(grid: TissueGrid, anatomy: Anatomy, disc) -> None:
     """The fat pad behind the sac at a disc's height and the two leaves of the ligamentum flavum that roof it."""
     bone = anatomy.vertebrae[disc.number - 1]
@@ -399,11 +418,8 @@ def _paint_yellow_ligament(grid: TissueGrid, anatomy: Anatomy, disc) -> None:
     if box is None:
         return
     u, v, w = grid.local(disc.frame, box)
-    side = np.abs(u)
-    size = 1.0 - 0.45 * bone.thoracic
-    leaf = capsule(side, v, w, (6.5, b + c + 4.0, 10), (7.0, b + c - 0.5, -9), disc.flavum / 2 + 0.4, disc.flavum / 2, 2.4)
+    leaf, pad = yellow_ligament(bone, disc, u, v, w)
     grid.paint(box, leaf, TISSUE["ligament"], 45)
-    pad = ellipsoid(u, v, w, (0, b + c + 1.2, -3.5), (7.0 * size, 5.2 * size, 8.5 * size))
     pad += np.float32(0.4) * grid.noise(box, "island", disc.texture + 60)
     grid.paint(box, pad - np.float32(0.9), TISSUE["ligament"], 30, where=v > np.float32(b + c - 3))
     grid.paint(box, pad, TISSUE["fat"], 18)

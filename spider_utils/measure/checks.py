@@ -1,0 +1,53 @@
+"""Masks that can be numbered or measured: shape, voxel size, and numbers that are levels indeed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_TALLEST_MM = 75.0  # from the top of a vertebra's pedicles to the tip of its process, with room to spare
+_CLASSES = frozenset({0, 1, 2, 3})  # of structures4
+
+
+def checked_spacing(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """The spacing of a mask (slice, row, column) or of one sagittal slice (row, column), as floats in mm.
+
+    Raises:
+        ValueError: another shape, or not a positive number an axis.
+    """
+    spacing = np.asarray(spacing_mm, dtype=float).reshape(-1)
+    if mask.ndim not in (2, 3) or 0 in mask.shape:
+        raise ValueError(f"mask of shape {mask.shape}: give (slice, row, column), or one sagittal slice (row, column)")
+    if len(spacing) != mask.ndim or not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise ValueError(
+            f"spacing_mm={tuple(spacing.tolist())}: give {mask.ndim} positive numbers, mm along the axes of the mask"
+        )
+    return spacing
+
+
+def refuse_classes(mask: np.ndarray, row_mm: float, scheme: str) -> None:
+    """Refuse a mask of classes (structures4) that is given as one of levels: 1, 2 and 3 would be three vertebrae.
+
+    Three vertebrae alone are a mask like any other. What tells classes is their height: most of the vertebrae and most of the
+    canal (or of the discs) are taller than a vertebra can be.
+
+    Args:
+        mask: integers (..., row, column).
+        row_mm: distance of its rows.
+        scheme: that it is said to be in.
+
+    Raises:
+        ValueError: it holds classes.
+    """
+    found = np.flatnonzero(np.bincount(mask.reshape(-1)))
+    if not set(found.tolist()) <= _CLASSES:
+        return
+    tall = []
+    for value in found[found > 0]:
+        per_row = (mask == value).sum(axis=tuple(k for k in range(mask.ndim) if k != mask.ndim - 2)).cumsum()
+        low, high = np.searchsorted(per_row, (0.05 * per_row[-1], 0.95 * per_row[-1]))
+        tall.append((high - low) * row_mm > _TALLEST_MM)
+    if sum(tall) >= 2:
+        raise ValueError(
+            f"the mask is said to be in scheme '{scheme}', but its values 1 to 3 are each taller than a vertebra: it seems to "
+            "hold classes. Number them first: spider-kit levels MASK --out LEVELS (scheme structures4)"
+        )

@@ -1,0 +1,58 @@
+"""Where measurements are taken: the lines to draw on a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spider_utils.labels import disc_name, vertebra_name
+from spider_utils.measure.canal import sac_line
+from spider_utils.measure.discs import height_lines
+from spider_utils.measure.geometry import NotMeasurable
+from spider_utils.measure.report import Report, checked
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """A line that something is measured on: its ``ends`` (2, 3) in mm (slice, row, column) from the first voxel's middle.
+
+    ``quantity`` is a key of report.UNITS, or "endplate".
+    """
+
+    level: str
+    quantity: str
+    ends: np.ndarray
+
+
+def marks(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str = "spider") -> list[Mark]:
+    """Endplates of bodies, heights of discs and diameters of the canal at the discs, from below, as far as measurable.
+
+    Args:
+        mask, spacing_mm, scheme: as for report.measure.
+
+    Raises:
+        ValueError: as report.measure.
+    """
+    report = Report(*checked(mask, spacing_mm, None, scheme))
+    found = []
+
+    def add(level: str, quantity: str, ends: np.ndarray) -> None:
+        found.append(Mark(level, quantity, report.spine.places(ends)))
+
+    for number, body in report.bodies.items():
+        for plate in (body.upper, body.lower) if body else ():
+            if plate is not None:
+                add(vertebra_name(number), "endplate", np.array([plate.front, plate.back]))
+    for number in report.discs:
+        try:
+            space = report.space(number)
+            for plate in (getattr(space, side) for side in space.own_faces):
+                add(disc_name(number), "endplate", np.array([plate.front, plate.back]))
+            for quantity, ends in height_lines(space).items():
+                add(disc_name(number), quantity, ends)
+            if report.canal is not None:
+                add(disc_name(number), "canal diameter", sac_line(report.canal, report.axis, space.centre, space.along))
+        except NotMeasurable:
+            continue
+    return found

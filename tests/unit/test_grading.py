@@ -1,0 +1,216 @@
+"""Models of gradings: ordinal probabilities, folds by patient, the way from a phantom's series to tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.linear_model import LogisticRegression
+
+from spider_utils.data.gradings import FINDINGS, read_gradings
+from spider_utils.data.phantom import generate_dataset
+from spider_utils.data.sources import open_source
+from spider_utils.errors import DataError, KitError
+from spider_utils.grading import models, series
+from spider_utils.grading.herniation import compare_set, right_level, table5, table6
+from spider_utils.grading.models import LEVEL, MEASURED_AND_IMAGE, MOST_FREQUENT, grade_table, out_of_fold
+from spider_utils.grading.ordinal import CumulativeLogit
+from spider_utils.grading.series import measure_source
+
+
+def graded(patients: int = 30, seed: int = 0) -> pd.DataFrame:
+    """Gradings of made-up patients, seven discs each, in which findings follow the grade."""
+    rng = np.random.default_rng(seed)
+    n = 7 * patients
+    grade = rng.integers(1, 6, n)
+    table = pd.DataFrame({"patient": np.repeat(np.arange(1, patients + 1), 7), "disc": np.tile(np.arange(1, 8), patients)})
+    table["level"] = table["disc"].astype(str)
+    for column, finding in FINDINGS.items():
+        binary = (grade + rng.normal(0, 1, n) > 3).astype(int)
+        table[column] = pd.array(grade if len(finding.grades) == 5 else binary, dtype="Int64")
+    return table
+
+
+# ----------------------------------------------------------------------------------------------------------------- ordinal
+
+
+def test_two_grades_are_logistic_regression():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 3))
+    y = (x[:, 0] + rng.normal(size=80) > 0.8).astype(int)
+    ours, theirs = CumulativeLogit(C=0.5).fit(x, y), LogisticRegression(C=0.5, max_iter=1000).fit(x, y)
+    np.testing.assert_allclose(ours.predict_proba(x), theirs.predict_proba(x))
+    # The upper grade is called above its share in training.
+    np.testing.assert_array_equal(ours.predict(x), (theirs.predict_proba(x)[:, 1] > y.mean()).astype(int))
+
+
+def test_each_threshold_is_a_regression_and_is_cut_down_to_the_one_below():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 8))  # few rows, many columns: single regressions cross
+    y = rng.integers(1, 6, 60)
+    model = CumulativeLogit(C=10.0).fit(x, y)
+    raw = np.stack([LogisticRegression(C=10.0, max_iter=1000).fit(x, y > k).predict_proba(x)[:, 1] for k in range(1, 5)], axis=1)
+    assert (np.diff(raw, axis=1) > 0).any(), "the example does not cross: choose another seed"
+    np.testing.assert_allclose(model.above(x), np.minimum.accumulate(raw, axis=1), atol=1e-6)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 6))
+def test_probabilities_are_monotone_and_sum_to_one(seed, k):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(25, 4)), rng.integers(0, k, 25)
+    model = CumulativeLogit(C=100.0).fit(x, y)
+    new = 5 * rng.normal(size=(40, 4))
+    above, probabilities = model.above(new), model.predict_proba(new)
+    assert (np.diff(above, axis=1) <= 0).all()
+    assert (probabilities >= 0).all() and probabilities.shape == (40, len(model.classes_))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    predicted = model.predict(new)
+    assert set(predicted) <= set(model.classes_)
+    if len(model.classes_) > 2:  # the median: at most half lies above, at most half below
+        at = np.searchsorted(model.classes_, predicted)
+        below = np.cumsum(probabilities, axis=1)
+        rows = np.arange(40)
+        assert (below[rows, at] >= 0.5 - 1e-9).all() and (below[rows, at] - probabilities[rows, at] <= 0.5 + 1e-9).all()
+
+
+def test_one_grade_alone_is_always_that_grade():
+    model = CumulativeLogit().fit(np.zeros((4, 2)), [3, 3, 3, 3])
+    assert model.predict(np.ones((2, 2))).tolist() == [3, 3] and model.predict_proba(np.ones((2, 2))).tolist() == [[1], [1]]
+
+
+def test_it_is_a_scikit_learn_estimator():
+    model = clone(CumulativeLogit(C=0.7))
+    assert model.get_params() == {"C": 0.7, "max_iter": 1000}
+    with pytest.raises(ValueError, match="features"):
+        model.fit(np.zeros((4, 2)), [0, 1, 0, 1]).predict(np.zeros((4, 3)))
+
+
+# ------------------------------------------------------------------------------------------------------------------- folds
+
+
+class Spy(ClassifierMixin, BaseEstimator):
+    """Says 1 for a patient (the only column) that it learnt from, 0 for a stranger."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> Spy:
+        self.classes_, self.seen_ = np.array([0, 1]), set(x[:, 0])
+        return self
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.isin(x[:, 0], list(self.seen_)).astype(int)
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        return np.eye(2)[self.predict(x)]
+
+
+@pytest.mark.parametrize("patients", [2, 3, 23])
+def test_no_model_has_seen_the_patient_that_it_grades(patients):
+    rng = np.random.default_rng(0)
+    of = rng.permutation(np.repeat(np.arange(patients), 4))
+    found = out_of_fold(Spy(), pd.DataFrame({"patient": of}), np.arange(len(of)) % 2, of, (0, 1))
+    assert not found["predicted"].any()
+    folds = pd.Series(found["fold"].to_numpy()).groupby(of).nunique()
+    assert (folds == 1).all() and found["fold"].nunique() == min(5, patients)
+    with pytest.raises(KitError, match="two patients"):
+        out_of_fold(Spy(), pd.DataFrame({"patient": [1, 1]}), np.array([0, 1]), np.array([1, 1]), (0, 1))
+
+
+def test_what_belongs_to_the_patient_alone_teaches_nothing():
+    """A feature that names the patient is perfect within patients; by patient it is worth no more than a guess."""
+    rng = np.random.default_rng(5)
+    table = graded(40)
+    own = rng.integers(0, 2, 40)
+    for column, finding in FINDINGS.items():
+        if finding.target_grades == (0, 1):
+            table[column] = pd.array(own[table["patient"] - 1], dtype="Int64")
+    features = table[["patient", "disc"]].assign(**{f"is {k}": (table["patient"] == k).astype(float) for k in range(1, 41)})
+    scores, _ = grade_table(table, features)
+    row = scores[(scores["finding"] == "disc bulging") & (scores["metric"] == "AUC")].set_index("model")
+    assert row.loc["measurements", "value"] < 0.65
+
+
+def test_models_of_the_table_alone():
+    scores, predictions = grade_table(graded())
+    assert set(scores["finding"]) == {finding.name for finding in FINDINGS.values()}
+    auc = scores[scores["metric"] == "AUC"].set_index(["finding", "model"])["value"]
+    assert (auc.xs(MOST_FREQUENT, level="model") == 0.5).all()
+    assert auc["Pfirrmann grade", "other findings"] > auc["Pfirrmann grade", LEVEL] + 0.2
+    one = predictions[(predictions["finding"] == "Pfirrmann grade") & (predictions["model"] == "other findings")]
+    assert len(one) == 210 and not one.duplicated(["patient", "disc"]).any()
+    np.testing.assert_allclose(one[[f"p{k}" for k in range(1, 6)]].sum(axis=1), 1)
+    table = models.confusion(predictions, FINDINGS["Pfirrman grade"], "other findings")
+    assert table.to_numpy().sum() == 210 and list(table.index) == [1, 2, 3, 4, 5]
+    compact = models.compact(scores, {"AUC": "AUC"})
+    assert compact["AUC"].str.match(r"^\d\.\d\d \[\d\.\d\d, \d\.\d\d\]$").all()
+
+
+def test_a_finding_that_no_disc_has_is_left_out_and_a_constant_table_refused():
+    table = graded().assign(Spondylolisthesis=pd.array([0] * 210, dtype="Int64"))
+    scores, _ = grade_table(table)
+    assert "spondylolisthesis" not in set(scores["finding"])
+    for column, finding in FINDINGS.items():
+        table[column] = pd.array([finding.grades[0]] * len(table), dtype="Int64")
+    with pytest.raises(KitError, match="nothing can be learnt"):
+        grade_table(table)
+    with pytest.raises(KitError, match="same patients"):
+        grade_table(graded(), pd.DataFrame({"patient": [99], "disc": [1], "x": [1.0]}))
+
+
+# ----------------------------------------------------------------------------------------------------------------- phantom
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    """Four small made-up patients, measured."""
+    root = tmp_path_factory.mktemp("gradings") / "phantom"
+    generate_dataset(root, 4, seed=12, jobs=1, size="small")
+    source, folder = open_source("phantom", root), root.parent / "measured"
+    return source, folder, measure_source(source, folder, jobs=1)
+
+
+def test_features_of_a_phantom(phantom):
+    source, _, found = phantom
+    features = found.features()
+    assert not features.duplicated(["patient", "disc"]).any() and set(features["patient"]) == {1, 2, 3, 4}
+    assert {"disc height middle", "slip", "upper endplate depth", "image: disc signal over fluid"} <= set(features)
+    assert {"image: t2 upper endplate marrow", "image: t1 lower endplate marrow high"} <= set(features)
+    graded_discs = read_gradings(source.root).table.merge(features, on=["patient", "disc"])
+    assert len(graded_discs) >= 0.9 * len(features)
+    scores, predictions = grade_table(read_gradings(source.root).table, features)
+    assert MEASURED_AND_IMAGE in set(scores["model"]) and predictions["patient"].nunique() == 4
+
+
+def test_series_are_measured_once(phantom, monkeypatch):
+    source, folder, found = phantom
+    monkeypatch.setattr(series, "map_in_processes", lambda *_: pytest.fail("measured again"))
+    again = measure_source(source, folder, jobs=1)
+    pd.testing.assert_frame_equal(again.measured, found.measured)
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="mask is missing"):
+        measure_source(source, folder, masks=folder / "nowhere")
+
+
+def test_herniation_tables_of_a_phantom(phantom):
+    source, _, found = phantom
+    discs = compare_set(source, found.measured)
+    assert len(discs) > 15 and discs["patient"].nunique() == 4
+    assert (discs["height_mm"] - discs["true_height_mm"]).abs().median() < 1.0
+    five, six = table5(discs), table6(discs)
+    assert five["source"].tolist() == ["printed", "printed", "measured", "measured"]
+    assert (five.loc[five["unit"] == "disc", "n"] == [64, len(discs)]).all()
+    assert six["printed_pixels"].tolist()[:2] == [3, 2]
+    measured = found.measured[found.measured["patient"] == 1]
+    assert compare_set(source, measured)["patient"].unique().tolist() == [1]
+
+
+def test_levels_by_hand():
+    rows = [(1, True, True, 5.0), (1, False, True, 6.0), (2, True, True, 4.0), (3, True, False, 1.0), (4, False, False, 0.0)]
+    found = right_level(pd.DataFrame(rows, columns=["patient", "truth", "found", "height_mm"]))
+    assert (found["right"], found["patients"]) == (1, 3)  # 1: another disc stands out more; 2: right; 3: missed; 4: has none
+
+
+def test_other_folders_have_no_true_hernias(phantom, spider_layout):
+    with pytest.raises(DataError, match=r"phantom\.json"):
+        compare_set(open_source("spider", spider_layout), phantom[2].measured)
