@@ -28,7 +28,7 @@ def confusion_matrices(
         names: of the classes.
         title: above all panels.
     """
-    figure = new_figure(5.4, title)
+    figure = new_figure(5.0, title)
     axes = figure.subplots(1, len(results), squeeze=False)[0]
     said = []
     for place, (ax, (name, (truth, given))) in enumerate(zip(axes, results.items(), strict=True)):
@@ -57,7 +57,7 @@ def roc_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequ
     Args:
         results, names, title: as for ``confusion_matrices``.
     """
-    figure = new_figure(5.9, title)
+    figure = new_figure(6.9, title)
     axes = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
     for ax, (name, (truth, given)) in zip(axes, results.items(), strict=True):
         for k, label in enumerate(names):
@@ -94,7 +94,7 @@ def reliability_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], tit
         ax.plot(table["confidence"], table["accuracy"], linewidth=1.5, label=name, **style)
         ax.scatter(table["confidence"], table["accuracy"], s=10 + 300 * table["n"] / len(truth), color=style["color"], alpha=0.6)
     ax.set(
-        xlabel="mean confidence of the answers in a bin", ylabel="share of them that is right", xlim=(0, 1.02), ylim=(-0.02, 1.05)
+        xlabel="mean confidence of the answers in a bin", ylabel="share of them that is right", xlim=(0, 1.06), ylim=(-0.02, 1.05)
     )
     ax.set_aspect("equal")
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))

@@ -33,6 +33,7 @@ EXPECTED = [
     "11_ensemble_weight_search",
     "12_evaluation",
     "13_measurements",
+    "14_disease_classification",
 ]
 
 
