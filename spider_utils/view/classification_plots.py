@@ -57,7 +57,7 @@ def roc_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequ
     Args:
         results, names, title: as for ``confusion_matrices``.
     """
-    figure = new_figure(6.9, title)
+    figure = new_figure(5.8, title)
     axes = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
     for ax, (name, (truth, given)) in zip(axes, results.items(), strict=True):
         for k, label in enumerate(names):
@@ -68,7 +68,7 @@ def roc_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequ
                     linestyle=LINE_STYLES[k % len(LINE_STYLES)], label=f"{label} ({area:.2f})",
                 )  # fmt: skip
         ax.plot([0, 1], [0, 1], color="black", linewidth=0.8)
-        ax.set(title=name, xlabel="share of the others called so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        ax.set(title=name, xlabel="share of the others called so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), title="class (AUC)", title_fontsize=8)
     axes[0].set_ylabel("share of the class found")
     if title:
