@@ -13,7 +13,7 @@ def test_confusion_counts_are_written_into_their_places():
     figure = confusion_matrices({"one": (TRUTH, GIVEN), "two": (TRUTH, GIVEN)}, NAMES, "Title")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["1", "1", "0", "0", "1", "0", "1", "0", "0"]
-    assert "one 2 of 4 right" in figure.caption and figure.axes[0].get_ylabel() == "true"
+    assert "one 2 of 4 right" in figure.caption and figure.axes[0].get_ylabel() == "true class"
 
 
 def test_roc_has_a_curve_for_each_class_that_is_there():
