@@ -123,7 +123,7 @@ class CourseResult:
 
 def notebook_names(home: Path) -> list[str]:
     """The course's notebooks in reading order."""
-    return sorted(path.stem for path in (home / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return sorted(path.stem for path in (home / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
 
 
 def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseResult:
@@ -210,7 +210,7 @@ def publish(workspace: Workspace) -> None:
 
     if (workspace.profile.name, workspace.data) != ("quick", "phantom"):
         raise KitError("only the quick profile on the phantom is published")
-    for executed in sorted((workspace.build / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+    for executed in sorted((workspace.build / "notebooks").glob("[0-9][0-9]*_*.ipynb")):
         if executed.name.endswith(".failed.ipynb"):
             continue
         notebook = nbformat.read(executed, as_version=4)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from spider_utils.data.axial import AXIAL_SCHEME, AxialSet
@@ -30,17 +32,17 @@ def build_axial_store(axial: AxialSet, folder: str | Path, size: tuple[int, int]
     folder, grid = Path(folder), SliceGrid(*size)
     key = fingerprint([STORE_VERSION, "axial", list(size), axial.state()])
 
-    def write() -> None:
-        images, masks, tables = [], [], []
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray, pd.DataFrame]]:
         for name, rows in axial.slices.groupby("case", sort=False):
             case = axial.load(name)
             native, spacing = case.images.shape[1:], case.spacing[1:]
-            images.append(grid.fit(scale_to_uint8(case.images), spacing))
-            masks.append(grid.fit(case.masks, spacing, is_mask=True))
             facts = {"pixel_mm": round(grid.placement(native, spacing)[2], 5), "native_rows": native[0]}
             facts |= {"native_columns": native[1], "slice_mm": case.spacing[0], "row_mm": spacing[0], "column_mm": spacing[1]}
-            tables.append(rows.sort_values("slice").assign(sequence="axial", subset="", **facts))
-        write_store(folder, images, masks, pd.concat(tables, ignore_index=True), "axial", AXIAL_SCHEME, key)
+            images, masks = grid.fit(scale_to_uint8(case.images), spacing), grid.fit(case.masks, spacing, is_mask=True)
+            yield images, masks, rows.sort_values("slice").assign(sequence="axial", subset="", **facts)
+
+    def write() -> None:
+        write_store(folder, parts(), "axial", AXIAL_SCHEME, key)
 
     make_once(folder, lambda: is_store(folder, key), write)
     return SliceStore.open(folder)

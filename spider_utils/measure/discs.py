@@ -106,10 +106,12 @@ def disc_heights(space: Space) -> tuple[float, float, float]:
     themselves, hollows included, as the mean over a strip of 4 mm.
 
     Raises:
-        NotMeasurable: no surface above or below the middle of the space.
+        NotMeasurable: no surface above or below the middle of the space; endplates that cross.
     """
     up = perpendicular(space.along)
     ends = [float((a - b) @ up) for a, b in ((space.upper.front, space.lower.front), (space.upper.back, space.lower.back))]
+    if min(ends) <= 0:
+        raise NotMeasurable("the endplates cross: a corner is in the wrong place")
     return ends[0], sum(_halves(space)), ends[1]
 
 

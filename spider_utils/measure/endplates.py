@@ -8,7 +8,9 @@ bright in both, type 3 dark in both).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -73,7 +75,9 @@ def _first_inside(signed: np.ndarray) -> np.ndarray:
     return np.where(inside.any(axis=1) & (at > 0), (at - 1 + share) * _STEP_MM, np.nan)
 
 
-def surfaces(spine: Spine, number: int, image: np.ndarray | None = None) -> dict[str, Surface] | None:
+def surfaces(
+    spine: Spine, number: int, image: np.ndarray | None = None, part: Callable[..., Part | None] | None = None
+) -> dict[str, Surface] | None:
     """Both surfaces of the space of disc ``number``; None where the disc is not on the sheet.
 
     SPIDER labels no sacrum: where a bone has no label the disc's own face stands for it.
@@ -82,9 +86,10 @@ def surfaces(spine: Spine, number: int, image: np.ndarray | None = None) -> dict
         spine: whole vertebrae, those that the picture cuts included under their own number.
         number: 1 for L5/S1.
         image: of the mask's shape.
+        part: ``spine.part``, or one that remembers what it gave: neighbouring discs share a bone.
     """
-    label = DISCS + number
-    if spine.part(label) is None:
+    label, part = DISCS + number, part or spine.part
+    if part(label, 0.0) is None:
         return None
     box = spine.boxes[label][0]
     reach = min(_ASIDE_MM, _ASIDE_SHARE * (box.stop - box.start) * spine.spacing[0])
@@ -95,7 +100,7 @@ def surfaces(spine: Spine, number: int, image: np.ndarray | None = None) -> dict
     found: dict[str, list] = {plate: [] for plate in PLATES}
     kept, alongs = [], []
     for aside in asides:
-        disc = spine.part(label, float(aside))
+        disc = part(label, float(aside))
         if disc is None:
             continue
         centre, along, half = _axis(disc)
@@ -105,7 +110,7 @@ def surfaces(spine: Spine, number: int, image: np.ndarray | None = None) -> dict
         for plate, bone_number, way in (("upper", number, 1.0), ("lower", number - 1, -1.0)):
             up = way * perpendicular(along)
             rays = starts[:, None] + steps[:, None] * up
-            bone = spine.part(bone_number, float(aside)) if bone_number >= 1 else None
+            bone = part(bone_number, float(aside)) if bone_number >= 1 else None
             signed = (-disc.at(rays.reshape(-1, 2)) if bone is None else bone.at(rays.reshape(-1, 2))).reshape(len(starts), -1)
             distance = _first_inside(signed)
             hits = starts + np.nan_to_num(distance)[:, None] * up
@@ -200,8 +205,9 @@ def endplate_features(
     picture = None if image is None else np.asarray(image, dtype=np.float32).reshape(labels.shape)
     whole = np.where((labels > CANAL) & (labels <= DISCS), labels - CANAL, labels)
     spine, rows = Spine(whole, spacing, len(whole) == 1), []
+    part = cache(spine.part)
     for label in (int(v) for v in np.flatnonzero(np.bincount(whole.reshape(-1), minlength=256)) if v > DISCS):
-        found = surfaces(spine, label - DISCS, picture)
+        found = surfaces(spine, label - DISCS, picture, part)
         if found is None:
             continue
         row: dict[str, object] = {"level": disc_name(label - DISCS), "label": label}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
 
 
 def make_home(folder: Path) -> Path:

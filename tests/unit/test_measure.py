@@ -135,6 +135,12 @@ def plates(upper: tuple[float, float], lower: tuple[float, float]) -> Space:
     return Space(Endplate(*ends[0]), Endplate(*ends[1]), np.zeros((0, 2)), np.zeros((0, 2)), None)
 
 
+def test_endplates_that_cross_have_no_heights():
+    upper, lower = Endplate(np.array([0.0, 0.0]), np.array([5.0, 34.0])), Endplate(np.array([8.0, 0.0]), np.array([4.0, 34.0]))
+    with pytest.raises(NotMeasurable, match="endplates cross"):
+        disc_heights(Space(upper, lower, np.zeros((0, 2)), np.zeros((0, 2)), None))
+
+
 @pytest.mark.parametrize(
     ("upper", "lower", "expected"),
     [
