@@ -402,6 +402,76 @@ def test_what_the_picture_cuts_in_front_has_no_depth(plain):
     assert len(cut) == 3 and cut["status"].str.contains("the picture cuts").all()
 
 
+def reason(table: pd.DataFrame, label: int, quantity: str) -> str:
+    """Why a quantity could not be measured; "measured" if it could."""
+    return table[(table["label"] == label) & (table["quantity"] == quantity)]["status"].item()
+
+
+@pytest.mark.parametrize(("gap", "above"), [(1, 0), (2, 0), (2, 1), (4, 1)])
+def test_a_block_vertebra_has_no_disc_space(gap, above):
+    """Two bodies grown together in the middle, with a slit of some pixels in front and behind: no far endplate is taken."""
+    mask = np.zeros((120, 80), np.uint8)
+    mask[26:60, 20:60], mask[60:94, 20:60] = 3, 2
+    mask[60 - above : 60 - above + gap, [*range(20, 36), *range(44, 60)]] = 0
+    table = measure(mask, (0.8, 0.8))
+    for place in ("anterior", "middle", "posterior"):
+        assert "the bodies touch" in reason(table, 203, f"disc height {place}")
+    assert not any(mark.quantity == "disc height middle" for mark in marks(mask, (0.8, 0.8)))
+
+
+def test_bodies_that_nearly_touch_keep_their_height():
+    mask = np.zeros((120, 80), np.uint8)
+    mask[26:60, 20:60], mask[62:94, 20:60] = 3, 2
+    assert looked_up(measure(mask, (0.8, 0.8)), 203, "disc height middle") == pytest.approx(1.6, abs=0.05)
+
+
+def test_a_hole_through_an_endplate_is_no_disc_space():
+    """Without bone above and below the middle the far endplates, 25 mm away, are no height."""
+    mask = np.zeros((120, 80), np.uint8)
+    mask[26:58, 20:60], mask[64:94, 20:60] = 3, 2
+    whole = measure(mask, (0.8, 0.8))
+    assert looked_up(whole, 203, "disc height middle") == pytest.approx(6 * 0.8, abs=0.05)
+    mask[34:58, 36:44] = 0
+    assert "no endplate above or below" in reason(measure(mask, (0.8, 0.8)), 203, "disc height middle")
+
+
+def test_an_interrupted_canal_has_no_diameter(plain):
+    rows = np.flatnonzero((plain == 203).any(axis=(0, 2)))
+    gone = plain.copy()
+    gone[:, rows[0] - 4 : rows[-1] + 5][gone[:, rows[0] - 4 : rows[-1] + 5] == 100] = 0
+    table = measure(gone, SPACING)
+    complete(table)
+    for quantity in ("canal diameter", "canal diameter narrowest", "canal area"):
+        assert "interrupted" in reason(table, 203, quantity)
+        assert looked_up(table, 202, quantity) == pytest.approx(looked_up(measure(plain, SPACING), 202, quantity), rel=0.05)
+    assert not any(mark.level == "L3/L4" and mark.quantity == "canal diameter" for mark in marks(gone, SPACING))
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (0, 5, 14)])
+@pytest.mark.parametrize("pixels", [0, 1, 6])
+def test_a_canal_that_the_picture_cuts_has_no_diameter(pixels, degrees):
+    """The picture ends at the canal's back at L4/L5, or so many pixels before: what lies beyond is not known."""
+    mask, _ = rasterised(SPACING, degrees)
+    rows = np.flatnonzero((mask == 202).any(axis=(0, 2)))
+    last = np.flatnonzero((mask == 100)[:, rows[0] : rows[-1]].any(axis=(0, 1)))[-1]
+    whole, table = measure(mask, SPACING), measure(mask[..., : last + 1 - pixels], SPACING)
+    complete(table)
+    found = table[table["quantity"].str.startswith("canal")].merge(whole, on=["label", "quantity"])
+    known = found[(found["status_x"] == MEASURED) & (found["status_y"] == MEASURED)]
+    assert known["value_x"].to_numpy() == pytest.approx(known["value_y"].to_numpy(), rel=0.05)
+    for quantity in ("canal diameter", "canal diameter narrowest", "canal area"):
+        assert "the picture cuts the canal" in reason(table, 201, quantity)
+        assert pixels < 6 or "the picture cuts the canal" in reason(table, 202, quantity)
+
+
+def test_outer_slices_that_cut_the_canal_show_no_area(plain):
+    """Nine slices, 27 mm, hold the canal of 18 mm and a slice beside it; five hold 15 mm of it."""
+    assert looked_up(measure(plain[10:19], SPACING), 202, "canal area") == looked_up(measure(plain, SPACING), 202, "canal area")
+    table = measure(plain[12:17], SPACING)
+    assert "outermost slice" in reason(table, 202, "canal area")
+    assert looked_up(table, 202, "canal diameter") == pytest.approx(2 * SAC[1], abs=0.5)
+
+
 def test_crumbs_holes_and_noise_change_little(plain):
     rng = np.random.default_rng(5)
     damaged = plain.copy()
