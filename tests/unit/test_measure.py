@@ -180,8 +180,9 @@ def test_a_herniation_is_high_and_focal():
     assert not low.herniated and not low.bulging
     wide = displacement(planes(0.0, 0, 0, 5, 5, 5, 5, 5, 0, 0), 7.0, 50, 36)  # 35 mm of 135 mm
     assert not wide.herniated
+    assert spread.width is low.width is wide.width is None, "where there is no hernia there is no width"
     single = displacement(planes(2.0), 1.0, 1, 36), displacement(planes(3.5), 1.0, 1, 36)
-    assert [(d.bulging, d.herniated) for d in single] == [(True, False), (False, True)]
+    assert [(d.bulging, d.herniated, d.width) for d in single] == [(True, False, None), (False, True, None)]
     with pytest.raises(NotMeasurable):
         displacement([], 4.0, 50, 36)
 
@@ -308,6 +309,8 @@ def test_canal_of_a_volume(measured):
 
 def test_the_hernia_of_a_volume(measured):
     table, pixel, degrees, centre = measured
+    assert table[table["quantity"] == "hernia width"]["label"].tolist() == [203]
+    assert looked_up(table, 203, "hernia width") == pytest.approx(2 * HERNIA[1], abs=4.5), "slices are 1 to 4.4 mm apart"
     discs = table[table["quantity"] == "herniated"].set_index("label")["value"]
     assert discs[203] == 1 and discs.drop(203).sum() == 0
     assert looked_up(table, 203, "overhang") == pytest.approx(HERNIA[0], abs=1.1 * pixel)
@@ -520,6 +523,24 @@ def test_any_mask_gives_numbers_or_reasons(seed):
         (mask[:1], image[:1], (4, 1, 1)),
     ):
         complete(measure(part, spacing, picture))
+
+
+def test_a_single_slice_shows_no_width_of_a_hernia():
+    spacing = (3.0, 0.5, 0.7)
+    mask, _ = rasterised(spacing, (0, 0, 0))
+    table = measure(mask[15], spacing[1:])  # 45 mm: within the hernia
+    assert looked_up(table, 203, "herniated") == 1
+    assert "a single plane shows no width" in reason(table, 203, "hernia width")
+
+
+def test_what_cannot_be_marked_takes_nothing_else_along(plain):
+    """Endplates that cross have no heights; the canal beside them is marked all the same."""
+    mask = np.zeros((120, 90), np.uint8)
+    mask[26:60, 20:60], mask[60:94, 20:60], mask[10:110, 66:82] = 3, 2, 100
+    mask[58:62, 30:50] = 203
+    found = {mark.quantity for mark in marks(mask, (0.8, 0.8)) if mark.level == "L3/L4"}
+    assert reason(measure(mask, (0.8, 0.8)), 203, "disc height middle") != MEASURED
+    assert found == {"canal diameter"}
 
 
 def test_marks_are_as_long_as_what_they_mark():
