@@ -38,7 +38,7 @@ def object_scores(
         values: labels that make up the tissue together.
         pixel_mm: edge of a pixel.
         found_iou: least IoU of a found object, above 0.
-        smallest_mm2: smaller objects are left out: true ones with the predicted ones that lie on them by more than half, predicted
+        smallest_mm2: smaller objects are left out: true ones with predicted ones that lie on them by more than half, predicted
             ones unless paired.
 
     Returns:

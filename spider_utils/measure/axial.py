@@ -130,10 +130,11 @@ def _base(mask: np.ndarray, hernia: np.ndarray, step: np.ndarray) -> tuple[np.nd
         NotMeasurable: it leaves neither.
     """
     middle = _centroid(hernia, step)
-    for label, name in ((DISC, "disc"), (VERTEBRA, "vertebra")):
-        try:
-            rest = _largest(mask == label, step, name)
-        except NotMeasurable:
+    for label in (DISC, VERTEBRA):
+        pieces, areas = _pieces(mask == label, step)
+        # All but crumbs: of a disc that bulges into the slice from above or below there may be a ring, or its front and its back.
+        rest = np.isin(pieces, np.flatnonzero(areas >= _LEAST_MM2) + 1)
+        if not rest.any():
             continue
         away = middle - _centroid(rest, step)
         away /= np.linalg.norm(away)
@@ -144,13 +145,18 @@ def _base(mask: np.ndarray, hernia: np.ndarray, step: np.ndarray) -> tuple[np.nd
     raise NotMeasurable("the hernia touches neither disc nor vertebra in front of it")
 
 
+def _pieces(region: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers from 1 for the connected pieces of a region (corners connect), and the area of each in mm2."""
+    pieces, _ = ndimage.label(region, np.ones((3, 3)))
+    return pieces, np.bincount(pieces.reshape(-1))[1:] * step.prod()
+
+
 def _largest(region: np.ndarray, step: np.ndarray, what: str) -> np.ndarray:
-    """The largest connected piece of a region (corners connect). Raises NotMeasurable where there is none but crumbs."""
-    pieces, n = ndimage.label(region, np.ones((3, 3)))
-    sizes = np.bincount(pieces.reshape(-1), minlength=2)[1:] * step.prod()
-    if not n or sizes.max() < _LEAST_MM2:
+    """The largest connected piece of a region. Raises NotMeasurable where there is none but crumbs."""
+    pieces, areas = _pieces(region, step)
+    if not len(areas) or areas.max() < _LEAST_MM2:
         raise NotMeasurable(f"the slice shows no {what}")
-    return pieces == 1 + sizes.argmax()
+    return pieces == 1 + areas.argmax()
 
 
 def _centroid(region: np.ndarray, step: np.ndarray) -> np.ndarray:

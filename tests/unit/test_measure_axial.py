@@ -181,6 +181,16 @@ def test_pixels_that_hang_on_the_disc_beside_a_hernia_are_no_base():
     assert hernia_line(spur, (0.5, 0.5)).height == pytest.approx(hernia_line(plain, (0.5, 0.5)).height, abs=0.05)
 
 
+def test_of_a_disc_the_slice_may_show_its_front_and_its_back():
+    """A hollow endplate reaches into the slice: the larger piece of the disc lies in front, the hernia on the smaller one."""
+    mask = drawn_pixels(
+        (VERTEBRA, (5, 30), (10, 50)), (DISC, (5, 12), (10, 50)), (DISC, (27, 30), (20, 44)), (HERNIA, (30, 37), (26, 34))
+    )
+    line = hernia_line(mask, (0.7, 0.5))
+    assert line.height == pytest.approx(4.9, abs=0.02)
+    np.testing.assert_allclose(np.sort(line.base[:, 1]), [26 * 0.5, 33 * 0.5])
+
+
 def test_a_hernia_on_bone_alone_stands_on_it():
     mask = drawn_pixels((VERTEBRA, (5, 30), (10, 50)), (HERNIA, (30, 37), (26, 34)), (DISC, (45, 55), (10, 50)))
     assert hernia_line(mask, (0.5, 0.5)).height == pytest.approx(3.5, abs=0.02)
