@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
+from spider_utils.measure.canal import CanalAxis, narrowest_diameter
 from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
 from spider_utils.measure.geometry import Endplate, NotMeasurable, body_block, outline, signed_angle, surface_at, tangent_line
 from spider_utils.measure.herniation import Overhang, displacement
 from spider_utils.measure.marks import marks
 from spider_utils.measure.report import COLUMNS, MEASURED, UNITS, measure
+from spider_utils.measure.sheet import CANAL, Spine
 from spider_utils.measure.vertebrae import body_depth, body_heights, body_wedge
 
 UP = np.array([-1.0, 0.0])
@@ -267,6 +269,32 @@ def measured(request):
     return measure(mask, spacing), max(spacing[1:]), degrees, centre
 
 
+def test_a_sheet_keeps_lengths_and_right_angles_where_a_spine_leans_and_is_turned():
+    """A mm down, back or aside on the sheet is a mm in the volume, at a right angle to the others."""
+    spine = Spine(rasterised((3.0, 0.9, 0.7), (0, 9, 12))[0], np.array([3.0, 0.9, 0.7]), flat=False)
+    for down, back in ((60.0, 30.0), (100.0, 70.0), (150.0, 50.0)):
+        start, lower, behind = spine.places(np.array([[down, back], [down + 1, back], [down, back + 1]]))
+        beside = spine.places(np.array([[down, back]]), aside_mm=1.0)[0]
+        steps = np.stack([lower, behind, beside]) - start
+        assert abs(steps[1, 0]) > 0.1 and abs(steps[0, 0]) > 0.1, "turned, and leaning"
+        np.testing.assert_allclose(steps @ steps.T, np.eye(3), atol=0.02)
+
+
+def narrowed(down_mm: float) -> float:
+    """Narrowest diameter between corners at 40 and 50 mm of a canal of 14 mm, 8 mm wide over 2 mm around ``down_mm``."""
+    mask = np.zeros((200, 60), np.uint8)
+    mask[:, 20:48] = CANAL
+    middle = round(down_mm / 0.5)
+    mask[middle - 3 : middle + 4, [*range(20, 26), *range(42, 48)]] = 0
+    canal = Spine(mask[None], np.array([1.0, 0.5, 0.5]), flat=True).part(CANAL)
+    return narrowest_diameter(canal, CanalAxis(canal), np.array([40.0, 17.0]), np.array([50.0, 17.0]))
+
+
+@pytest.mark.parametrize(("down", "seen"), [(45, True), (38.5, True), (51.5, True), (34, False), (56, False)])
+def test_the_narrowest_place_lies_between_the_corners_or_three_mm_beyond(down, seen):
+    assert narrowed(down) == pytest.approx(8 if seen else 14, abs=0.2)
+
+
 def test_bodies_of_a_volume(measured):
     table, pixel, _, _ = measured
     for number in (2, 3, 4):
@@ -405,6 +433,21 @@ def test_what_the_picture_cuts_in_front_has_no_depth(plain):
     assert len(cut) == 3 and cut["status"].str.contains("the picture cuts").all()
 
 
+def believable(table: pd.DataFrame, mask: np.ndarray, spacing: tuple[float, ...]) -> None:
+    """What is measured is there: no more of the canal than its label holds, and no height far from those beside it."""
+    values = table[table["status"] == MEASURED].pivot(index="label", columns="quantity", values="value")
+    extent = [np.ptp(at) * step + step for at, step in zip(np.nonzero(mask == 100), spacing, strict=True)] if 100 in mask else []
+    for _, row in values.iterrows():
+        found = row.dropna()
+        for quantity in found.index[found.index.str.startswith("canal diameter")]:
+            assert 0 < found[quantity] <= np.hypot(*extent[-2:])
+        for quantity in found.index[found.index.str.startswith("canal area")]:
+            assert 0 < found[quantity] <= extent[0] * np.hypot(*extent[1:])
+        if "disc height middle" in found:
+            corners = found["disc height anterior"], found["disc height posterior"]
+            assert 1.0 <= found["disc height middle"] <= max(corners) + 20, "two hollows of 10 mm"
+
+
 def reason(table: pd.DataFrame, label: int, quantity: str) -> str:
     """Why a quantity could not be measured; "measured" if it could."""
     return table[(table["label"] == label) & (table["quantity"] == quantity)]["status"].item()
@@ -522,7 +565,9 @@ def test_any_mask_gives_numbers_or_reasons(seed):
         (mask[3], image[3], (1.3, 0.8)),
         (mask[:1], image[:1], (4, 1, 1)),
     ):
-        complete(measure(part, spacing, picture))
+        table = measure(part, spacing, picture)
+        complete(table)
+        believable(table, part, spacing)
 
 
 def test_a_single_slice_shows_no_width_of_a_hernia():
