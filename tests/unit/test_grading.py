@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from spider_utils.data.gradings import FINDINGS, read_gradings
 from spider_utils.data.phantom import generate_dataset
@@ -80,11 +81,17 @@ def test_one_grade_alone_is_always_that_grade():
     assert model.predict(np.ones((2, 2))).tolist() == [3, 3] and model.predict_proba(np.ones((2, 2))).tolist() == [[1], [1]]
 
 
-def test_it_is_a_scikit_learn_estimator():
-    model = clone(CumulativeLogit(C=0.7))
-    assert model.get_params() == {"C": 0.7, "max_iter": 1000}
-    with pytest.raises(ValueError, match="features"):
-        model.fit(np.zeros((4, 2)), [0, 1, 0, 1]).predict(np.zeros((4, 3)))
+NOT_THE_LIKELIEST = {"check_classifiers_train": "predicts the median of the probabilities, not the likeliest grade"}
+
+
+@parametrize_with_checks([CumulativeLogit()], expected_failed_checks=lambda _: NOT_THE_LIKELIEST)
+def test_it_is_a_scikit_learn_estimator(estimator, check):
+    check(estimator)
+
+
+def test_measurements_are_no_grades():
+    with pytest.raises(ValueError, match="continuous"):
+        CumulativeLogit().fit(np.zeros((4, 1)), [0.5, 1.5, 2.5, 3.1])
 
 
 # ------------------------------------------------------------------------------------------------------------------- folds
@@ -112,7 +119,7 @@ def test_no_model_has_seen_the_patient_that_it_grades(patients):
     assert not found["predicted"].any()
     folds = pd.Series(found["fold"].to_numpy()).groupby(of).nunique()
     assert (folds == 1).all() and found["fold"].nunique() == min(5, patients)
-    with pytest.raises(KitError, match="two patients"):
+    with pytest.raises(KitError, match="1 patient"):
         out_of_fold(Spy(), pd.DataFrame({"patient": [1, 1]}), np.array([0, 1]), np.array([1, 1]), (0, 1))
 
 
@@ -145,16 +152,62 @@ def test_models_of_the_table_alone():
     assert compact["AUC"].str.match(r"^\d\.\d\d \[\d\.\d\d, \d\.\d\d\]$").all()
 
 
-def test_a_finding_that_no_disc_has_is_left_out_and_a_constant_table_refused():
-    table = graded().assign(Spondylolisthesis=pd.array([0] * 210, dtype="Int64"))
-    scores, _ = grade_table(table)
-    assert "spondylolisthesis" not in set(scores["finding"])
+def test_what_cannot_be_tested_has_no_score_but_a_reason():
+    """No disc, or one patient alone, has the finding; a constant table is refused as a whole."""
+    table = graded()
+    table["Spondylolisthesis"] = pd.array([0] * 210, dtype="Int64")
+    table["Disc herniation"] = pd.array((table["patient"] == 4).astype(int), dtype="Int64")
+    scores, predictions = grade_table(table)
+    for finding, count in (("spondylolisthesis", 0), ("disc herniation", 1)):
+        rows = scores[scores["finding"] == finding]
+        assert len(rows) == 4 * 4 and rows["value"].isna().all() and set(rows["discs"]) == {210}
+        assert rows["reason"].str.startswith(f"{count} patient(s) have a disc with it: ").all()
+        assert finding not in set(predictions["finding"])
+    assert (scores.loc[scores["finding"] == "disc bulging", "reason"] == "").all()
+    missing = models.scores_that_are_missing(scores)
+    assert missing["finding"].tolist() == ["spondylolisthesis", "disc herniation"]
+    assert (models.compact(scores, {"AUC": "AUC"}).set_index("finding").loc["disc herniation", "AUC"] == "-").all()
+    gained = models.gains(predictions, models.OTHERS, LEVEL)
+    assert "disc herniation" not in set(gained["finding"])
     for column, finding in FINDINGS.items():
         table[column] = pd.array([finding.grades[0]] * len(table), dtype="Int64")
-    with pytest.raises(KitError, match="nothing can be learnt"):
+    with pytest.raises(KitError, match="nothing can be learnt from this table: Modic change: 0 patient"):
         grade_table(table)
     with pytest.raises(KitError, match="same patients"):
         grade_table(graded(), pd.DataFrame({"patient": [99], "disc": [1], "x": [1.0]}))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rare_findings_are_dealt_into_different_folds(seed):
+    """Of twenty patients two have the finding: no fold may hold both, or its model would never have seen one."""
+    patients = np.repeat(np.arange(20), 6)
+    present = np.isin(np.arange(120), (12, 13, 77))  # of patients 2 and 12
+    splits = models.deal(present, patients, seed)
+    assert len(splits) == 5 and sorted(np.concatenate([test for _, test in splits])) == list(range(120))
+    for train, test in splits:
+        assert not set(patients[train]) & set(patients[test]) and 0 < present[train].sum()
+
+
+def test_up_to_five_patients_have_a_fold_each():
+    patients = np.repeat([7, 3, 9, 1, 5], [4, 1, 2, 8, 3])
+    splits = models.deal(np.arange(18) % 2 == 0, patients)
+    assert sorted(tuple(set(patients[test])) for _, test in splits) == [(1,), (3,), (5,), (7,), (9,)]
+
+
+def test_a_fold_with_all_of_a_kind_is_refused():
+    with pytest.raises(KitError, match="without it"):
+        models.deal(np.array([True, True, True, False]), np.array([1, 2, 3, 3]))
+
+
+def test_discs_that_a_mask_misses_are_graded_all_the_same():
+    """A network that sees healthy discs alone must not be scored on those alone."""
+    table = graded(12)
+    features = table[["patient", "disc"]].assign(x=table["Pfirrman grade"].astype(float))
+    lost = (features["patient"] > 9) | (features["disc"] == 3)
+    assert models.without_measurement(table, features[~lost]) == lost.sum() == 3 * 7 + 9
+    scores, predictions = grade_table(table, features[~lost])
+    assert set(scores["discs"]) == {84} and set(scores["patients"]) == {12}
+    assert predictions.groupby(["finding", "model"]).size().eq(84).all()
 
 
 # ----------------------------------------------------------------------------------------------------------------- phantom
