@@ -18,8 +18,16 @@ TRAININGS = {
 # The same for `spider-kit triplanar`, which has its own phantoms. In `smoke` notebooks train the one fold themselves.
 PLANE_TRAININGS = {f"triplanar_fold{k}": f"train --fold {k}" for k in range(4)} | {"triplanar_lessons": "train --lessons"}
 PLANE_TRAININGS["triplanar_axial"] = "axial train"
+# The same for `spider-kit classify train`, on the phantom of DICOM studies, which the first makes and the others wait for.
+FINDING_TRAININGS = {
+    "findings_mended": "",
+    "findings_metadata": "--metadata",
+    "findings_as_printed": "--protocol as_printed",
+    "findings_by_study": "--protocol as_printed --split kfold5",
+}
 if config["profile"] == "smoke":
     PLANE_TRAININGS = {}
+    FINDING_TRAININGS = {}
 if config["data"] == "spider-2d":  # its masks hold no levels
     del TRAININGS["levels20"]
 NOTEBOOKS = {
@@ -39,16 +47,18 @@ NOTEBOOKS = {
     "13_measurements": ["unet"],
     "13b_gradings": [],
     "13c_axial_tissues": ["triplanar_axial"],
+    "14_disease_classification": list(FINDING_TRAININGS),
 }
 # Where cores are few these go first, in this order: others wait for them, or they take long. A training gets half of the cores,
 # as two side by side get more done than one after the other; what mostly reads and draws fills up what is left.
-FIRST = [*TRAININGS, *PLANE_TRAININGS, "04_unet", "11_ensemble_weight_search"]
+FIRST = [*TRAININGS, *PLANE_TRAININGS, *FINDING_TRAININGS, "04_unet", "11_ensemble_weight_search"]
+KNOWN = {**NOTEBOOKS, **TRAININGS, **PLANE_TRAININGS, **FINDING_TRAININGS}
 OUT = config["out"]
 PACKAGE = sorted(map(str, Path("spider_utils").rglob("*.py")))
 
 
 def made_by(name):
-    return f"{OUT}/training/{name}.txt" if name in {**TRAININGS, **PLANE_TRAININGS} else f"{OUT}/notebooks/{name}.ipynb"
+    return f"{OUT}/notebooks/{name}.ipynb" if name in NOTEBOOKS else f"{OUT}/training/{name}.txt"
 
 
 def priority_of(name):
@@ -105,6 +115,26 @@ for name, options in PLANE_TRAININGS.items():
             "> {output:q}"
 
 
+for name, options in FINDING_TRAININGS.items():
+
+    rule:
+        name:
+            f"train_{name}"
+        input:
+            package=PACKAGE,
+        output:
+            made_by(name),
+        threads: max(1, workflow.cores // 2)
+        priority: priority_of(name)
+        params:
+            training=name,
+            options=options,
+            profile=config["profile"],
+        shell:
+            "echo '> training {params.training} ...' && spider-kit classify train {params.options} --profile {params.profile} "
+            "> {output:q}"
+
+
 for name, after in NOTEBOOKS.items():
 
     rule:
@@ -112,7 +142,7 @@ for name, after in NOTEBOOKS.items():
             f"notebook_{name}"
         input:
             source=f"notebooks/{name}.ipynb",
-            after=[made_by(earlier) for earlier in after if earlier in {**NOTEBOOKS, **TRAININGS, **PLANE_TRAININGS}],
+            after=[made_by(earlier) for earlier in after if earlier in KNOWN],
             package=PACKAGE,
         output:
             made_by(name),

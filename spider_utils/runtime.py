@@ -341,6 +341,7 @@ REQUIREMENTS = {  # distribution -> what the course uses it for
     "surface-distance": "surface metrics",
     "scikit-learn": "grading from measurements",
     "timm": "classifiers",
+    "captum": "what they look at (Grad-CAM)",
     "matplotlib": "figures",
     "monai": "networks of volumes",
     "einops": "the transformer of these",

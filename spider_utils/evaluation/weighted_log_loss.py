@@ -13,12 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spider_utils.evaluation.statistics import CONFIDENCE, N_BOOT, ratio_interval
+
 WEIGHTS = (1.0, 2.0, 4.0)  # of Normal/Mild, Moderate, Severe
 GROUPS = {  # words by which a condition is known
     "spinal": "spinal_canal_stenosis",
     "foraminal": "neural_foraminal_narrowing",
     "subarticular": "subarticular_stenosis",
 }
+ANY_SEVERE = "any_severe_spinal"
+PARTS = (*GROUPS, ANY_SEVERE)
 PROBABILITIES = ("normal_mild", "moderate", "severe")  # columns of a prediction, as in the challenge's submissions
 
 
@@ -53,9 +57,12 @@ def log_loss(truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) 
         The loss in nats. A probability of 0 counts as the smallest step above it in float64, as in scikit-learn, so that the loss
         stays finite.
     """
+    return float(np.average(-np.log(_within(probabilities[np.arange(len(truth)), truth])), weights=weights))
+
+
+def _within(probability: np.ndarray) -> np.ndarray:
     smallest = np.finfo(np.float64).eps
-    given = np.clip(probabilities[np.arange(len(truth)), truth], smallest, 1 - smallest)
-    return float(np.average(-np.log(given), weights=weights))
+    return np.clip(probability, smallest, 1 - smallest)
 
 
 def weighted_log_loss(labels: pd.DataFrame, predictions: pd.DataFrame, any_severe_weight: float = 1.0) -> WeightedLogLoss:
@@ -75,6 +82,37 @@ def weighted_log_loss(labels: pd.DataFrame, predictions: pd.DataFrame, any_sever
         ValueError: a label has no prediction or two, probabilities are negative, not finite or all 0 in a row, or a group of
             conditions has no label.
     """
+    table, given = _matched(labels, predictions)
+    losses, weights = _sums(table, given)
+    for name, words in GROUPS.items():
+        if not weights[name].any():
+            raise ValueError(f"no label of '{words}': the score is a mean over all three groups of conditions")
+    parts = {name: float(losses[name].sum() / weights[name].sum()) for name in PARTS}
+    mean = float(np.average(list(parts.values()), weights=(1.0, 1.0, 1.0, any_severe_weight)))
+    return WeightedLogLoss(**parts, mean=mean, rows=len(table))
+
+
+def score_interval(
+    labels: pd.DataFrame, predictions: pd.DataFrame, n_boot: int = N_BOOT, confidence: float = CONFIDENCE, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the challenge's score from a bootstrap over studies.
+
+    Args:
+        labels, predictions: as for ``weighted_log_loss``.
+        n_boot, confidence, seed: see statistics.bootstrap_interval. A resample without a part leaves it out of its mean.
+
+    Returns:
+        Low and high end; NaN with fewer than two studies.
+
+    Raises:
+        ValueError: as ``weighted_log_loss``, but for groups without a label.
+    """
+    losses, weights = _sums(*_matched(labels, predictions))
+    return ratio_interval(losses.to_numpy(), weights.to_numpy(), n_boot, confidence, seed)
+
+
+def _matched(labels: pd.DataFrame, predictions: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Labels with a grade, and what was predicted for each: (rows, 3), adding up to 1."""
     keys = ["study", "condition", "level"]
     labels = labels[labels["grade"].notna()]
     for table, name in ((labels, "label"), (predictions, "prediction")):
@@ -88,20 +126,24 @@ def weighted_log_loss(labels: pd.DataFrame, predictions: pd.DataFrame, any_sever
     given = table[list(PROBABILITIES)].to_numpy(np.float64)
     if not np.isfinite(given).all() or (given < 0).any() or (given.sum(axis=1) <= 0).any():
         raise ValueError("probabilities must be finite, 0 or more, and not all 0 in a row")
-    given = given / given.sum(axis=1, keepdims=True)
+    return table, given / given.sum(axis=1, keepdims=True)
+
+
+def _sums(table: pd.DataFrame, given: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """By study (rows) and part (columns): the sum of weight x loss, and the sum of weights."""
     grade = table["grade"].to_numpy().astype(int)
     weight = np.asarray(WEIGHTS)[grade]
-    parts = {}
+    loss = -np.log(_within(given[np.arange(len(grade)), grade]))
+    studies = table["study"].to_numpy()
+    tops, bottoms = {}, {}
     for name, words in GROUPS.items():
         rows = table["condition"].str.contains(words, regex=False).to_numpy()
-        if not rows.any():
-            raise ValueError(f"no label of '{words}': the score is a mean over all three groups of conditions")
-        parts[name] = log_loss(grade[rows], given[rows], weight[rows])
+        tops[name] = pd.Series((weight * loss)[rows]).groupby(studies[rows]).sum()
+        bottoms[name] = pd.Series(weight[rows]).groupby(studies[rows]).sum()
     spinal = table["condition"].str.contains(GROUPS["spinal"], regex=False).to_numpy()
-    by_study = pd.DataFrame({"truth": grade == 2, "severe": given[:, 2], "weight": weight})[spinal]
-    by_study = by_study.groupby(table.loc[spinal, "study"].to_numpy()).max()
-    severe = by_study["severe"].to_numpy()
-    truth = by_study["truth"].to_numpy().astype(int)
-    parts["any_severe_spinal"] = log_loss(truth, np.stack([1 - severe, severe], axis=1), by_study["weight"].to_numpy())
-    mean = float(np.average(list(parts.values()), weights=(1.0, 1.0, 1.0, any_severe_weight)))
-    return WeightedLogLoss(**parts, mean=mean, rows=len(table))
+    by_study = pd.DataFrame({"truth": grade == 2, "severe": given[:, 2], "weight": weight})[spinal].groupby(studies[spinal]).max()
+    chance = np.where(by_study["truth"], by_study["severe"], 1 - by_study["severe"])
+    tops[ANY_SEVERE] = -np.log(_within(chance)) * by_study["weight"]
+    bottoms[ANY_SEVERE] = by_study["weight"]
+    everyone = np.unique(studies)
+    return tuple(pd.DataFrame(part).reindex(everyone).fillna(0.0)[list(PARTS)] for part in (tops, bottoms))

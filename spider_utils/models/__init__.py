@@ -1,15 +1,16 @@
-"""Segmentation networks behind one ``build_model``; one architecture, one file."""
+"""Networks: those that segment behind one ``build_model``, one architecture one file; those that classify in ``classifiers``."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from spider_utils.models.network import SegmentationNetwork
+    from spider_utils.models.network import Network, SegmentationNetwork
 
 # Name -> "module:class". Imported on first use only, because torch and the network libraries take seconds to load.
 ARCHITECTURES: dict[str, str] = {
@@ -23,6 +24,8 @@ ARCHITECTURES: dict[str, str] = {
 }
 VOLUME_ARCHITECTURES = ("unetr",)
 """Those that see whole volumes; the others see slices."""
+CLASSIFIERS = ("inception_v3", "xception", "vgg16", "nasnetalarge", "resnet50", "mobilenetv2", "densenet121")
+"""The seven networks of `misan` in the order of its Table 3.1, for ``classifiers.build_classifier``."""
 
 
 def available_models() -> list[str]:
@@ -74,6 +77,24 @@ def build_model(name: str, in_channels: int, n_classes: int, **options: Any) -> 
         "initial_weights": model.initial_weights,
     }
     return model
+
+
+def build_from_card(card: Mapping[str, Any]) -> Network:
+    """The network that a model's card describes, with random weights: its trained ones replace them.
+
+    Args:
+        card: holds the entries of ``spec`` of a network of ``build_model`` or ``build_classifier``.
+
+    Raises:
+        ValueError, TypeError: unknown architecture, or settings that it refuses.
+    """
+    options = dict(card["options"])
+    if card["architecture"] in CLASSIFIERS:
+        classifiers = importlib.import_module("spider_utils.models.classifiers")
+        return classifiers.build_classifier(card["architecture"], **{**options, "weights": None})
+    if "encoder_weights" in options:
+        options["encoder_weights"] = None  # nothing to fetch
+    return build_model(card["architecture"], card["in_channels"], card["n_classes"], **options)
 
 
 def parameter_count(model: nn.Module, trainable_only: bool = True) -> int:

@@ -1,4 +1,4 @@
-"""The face that every segmentation network of the kit shows, of slices and of volumes."""
+"""The faces that the kit's networks show: any that is trained, and those that segment slices or volumes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,26 @@ import torch
 from torch import nn
 
 
-class SegmentationNetwork(nn.Module):
+class Network(nn.Module):
+    """What training and the files of a model ask of any network.
+
+    Attributes:
+        channels_last: the memory format with channels last for its images.
+        initial_weights: "random" or "imagenet": what it, or its encoder, starts from.
+        spec: what builds the network again (see ``models.build_from_card``).
+    """
+
+    channels_last: ClassVar[torch.memory_format] = torch.channels_last
+    initial_weights: str
+    spec: dict[str, Any]
+
+    @property
+    def transformer(self) -> nn.Module | None:
+        """Its transformer, which a training may give a learning rate of its own; None where there is none."""
+        return None
+
+
+class SegmentationNetwork(Network):
     """A network that turns images into class scores (logits) of the same size; of slices, unless a subclass says otherwise.
 
     Args:
@@ -22,15 +41,11 @@ class SegmentationNetwork(nn.Module):
 
     Attributes:
         axes: names of the sides of an image.
-        channels_last: the memory format with channels last for such images.
         image_size: the only size of an image that it takes; None for any that ``stride`` divides.
-        spec: what ``build_model`` needs to build the network again (see there).
     """
 
     axes: ClassVar[tuple[str, ...]] = ("height", "width")
-    channels_last: ClassVar[torch.memory_format] = torch.channels_last
     image_size: tuple[int, ...] | None = None
-    spec: dict[str, Any]
 
     def __init__(self, body: nn.Module, in_channels: int, stride: int, initial_weights: str = "random"):
         super().__init__()
@@ -51,11 +66,6 @@ class SegmentationNetwork(nn.Module):
         """
         self._check(images)
         return self.body(images.expand(-1, self.in_channels, *(-1 for _ in self.axes)))
-
-    @property
-    def transformer(self) -> nn.Module | None:
-        """Its transformer, which a training may give a learning rate of its own; None where there is none."""
-        return None
 
     def _check(self, images: torch.Tensor) -> None:
         if images.ndim != 2 + len(self.axes) or images.shape[1] not in (1, self.in_channels):

@@ -15,8 +15,8 @@ from torch import nn
 
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_path, read_json, write_json
-from spider_utils.models import available_models, build_model
-from spider_utils.models.network import SegmentationNetwork
+from spider_utils.models import CLASSIFIERS, available_models, build_from_card
+from spider_utils.models.network import Network
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x1f\x8b")  # torch.save, pickle, gzip
@@ -79,7 +79,7 @@ def read_tensors(path: str | Path, fix: str) -> tuple[dict[str, torch.Tensor], d
 # ---------------------------------------------------------------------------------------------------------- trained models
 
 
-def complete_card(model: SegmentationNetwork, card: dict[str, Any]) -> dict[str, Any]:
+def complete_card(model: Network, card: dict[str, Any]) -> dict[str, Any]:
     """``card`` with what ``model.spec`` knows about the network filled in.
 
     Raises:
@@ -92,12 +92,12 @@ def complete_card(model: SegmentationNetwork, card: dict[str, Any]) -> dict[str,
     return spec | plain_card
 
 
-def save_model(folder: str | Path, model: SegmentationNetwork, card: dict[str, Any]) -> None:
+def save_model(folder: str | Path, model: Network, card: dict[str, Any]) -> None:
     """Write ``model.safetensors`` (weights) and ``model.json`` (the card, with ``model.spec`` filled in) into ``folder``.
 
     Args:
         folder: made when it does not exist.
-        model: a network of ``build_model``.
+        model: a network of ``build_model`` or ``build_classifier``.
         card: what a user of the model must know: scheme, slice size, data, split, ...; anything JSON can hold.
 
     Raises:
@@ -153,17 +153,18 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     wrong = [key for key, kind in needed.items() if not isinstance(card, dict) or not isinstance(card.get(key), kind)]
     if wrong:
         raise DataError(path, f"lacks a proper {', '.join(wrong)}", fix)
-    if card["architecture"] not in available_models():
+    known = [*available_models(), *CLASSIFIERS]
+    if card["architecture"] not in known:
         raise DataError(
             path,
-            f"names the unknown architecture '{card['architecture']}' (known: {', '.join(available_models())})",
+            f"names the unknown architecture '{card['architecture']}' (known: {', '.join(known)})",
             "Use the version of the kit that trained it.",
         )
     card["options"].pop("transformer_pace", None)  # a setting of the training; earlier cards have it among the network's
     return card
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[SegmentationNetwork, dict[str, Any]]:
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Network, dict[str, Any]]:
     """Build the network of a model folder and give it its trained weights.
 
     Args:
@@ -178,11 +179,8 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
     """
     folder = Path(folder)
     card = read_card(folder)
-    options = dict(card["options"])
-    if "encoder_weights" in options:
-        options["encoder_weights"] = None  # the trained weights replace them: nothing to fetch
     try:
-        model = build_model(card["architecture"], card["in_channels"], card["n_classes"], **options)
+        model = build_from_card(card)
     except (ValueError, TypeError) as error:
         raise DataError(folder / CARD_FILE, str(error), "Use the version of the kit that trained it.") from error
     path = folder / WEIGHTS_FILE

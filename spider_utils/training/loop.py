@@ -17,11 +17,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from spider_utils.errors import KitError
-from spider_utils.evaluation.metrics import ConfusionMatrix
 from spider_utils.files import fingerprint, require_free_space, write_csv, write_json
 from spider_utils.locks import file_lock
 from spider_utils.models import parameter_count
-from spider_utils.models.network import SegmentationNetwork
+from spider_utils.models.network import Network
 from spider_utils.runtime import is_interactive, pick_device, seed_everything
 from spider_utils.training.checkpoints import (
     complete_card,
@@ -32,7 +31,6 @@ from spider_utils.training.checkpoints import (
     write_training_state,
 )
 from spider_utils.training.config import TrainConfig, scheduled_share
-from spider_utils.training.losses import make_loss
 from spider_utils.training.precision import autocast, choose_amp
 from spider_utils.training.provenance import peak_memory_bytes, provenance
 from spider_utils.training.runs import (
@@ -46,19 +44,21 @@ from spider_utils.training.runs import (
     remove_unfinished_writes,
     run_identity,
 )
+from spider_utils.training.tasks import Meter, SegmentationTask, Task
 
 OPTIMIZER_CLASSES = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 STEPS_BETWEEN_CHECKS = 20  # losses are looked at this often; on a GPU every look waits for the device
 
 
 def fit(
-    model: SegmentationNetwork,
+    model: Network,
     train_set: Dataset,
     val_set: Dataset,
     folder: str | Path,
     config: TrainConfig,
     card: dict[str, Any],
     *,
+    task: Task | None = None,
     device: str = "auto",
     overwrite: bool = False,
     save_every_s: float = 30.0,
@@ -70,15 +70,18 @@ def fit(
     same numbers as an unbroken run. A finished run of the same config, card and set sizes is returned without training.
 
     Args:
-        model: a network of ``build_model``, where training starts; it is changed. Take the trained one from the result. The
-            starting weights do not count when deciding whether a run is the same: name in the card what they come from.
-        train_set, val_set: give (float32 image ``(1, height, width)``, int64 mask ``(height, width)``), or volumes with
-            ``slices, rows, columns``; ``set_epoch(epoch)`` is called where it exists, so that augmentation can follow from the
-            epoch.
+        model: a network of ``build_model`` or ``build_classifier``, where training starts; it is changed. Take the trained one
+            from the result. The starting weights do not count when deciding whether a run is the same: name in the card what
+            they come from.
+        train_set, val_set: give what the task takes; for segmentation (float32 image ``(1, height, width)``, int64 mask
+            ``(height, width)``), or volumes with ``slices, rows, columns``; ``set_epoch(epoch)`` is called where it exists, so
+            that augmentation can follow from the epoch.
         folder: the run folder.
         config: how to train.
         card: what to know about the model, JSON values: ``scheme``, ``size``, ``data``, ``split``, ... The network's own
             entries are filled in. Name the data by fingerprint: it tells one run from another.
+        task: what is learned and how it is scored (see training.tasks); segmentation with the config's loss when None. Settings
+            of another task belong into the card.
         device: "auto", "cpu", "cuda" or "mps".
         overwrite: replace a finished or half-done run in ``folder`` that was made with other settings. The finished one is
             kept until the new one is complete. Anything but a run is never replaced.
@@ -89,8 +92,8 @@ def fit(
         The finished run.
 
     Raises:
-        KitError: the loss is no longer a number (with epoch and step); masks hold classes that the model lacks; the
-            validation set has no foreground; ``folder`` holds another run and ``overwrite`` is False (with what differs).
+        KitError: the loss is no longer a number (with epoch and step); the truth holds classes that the model lacks; the
+            validation set has nothing to score; ``folder`` holds another run and ``overwrite`` is False (with what differs).
         DataError: another process trains in ``folder``; files cannot be written or read; the disk is too full.
         ValueError: the card contradicts the model, or a data set is empty.
     """
@@ -108,7 +111,8 @@ def fit(
             remove_unfinished_writes(partial)
             if is_other_run(partial, identity, overwrite):
                 shutil.rmtree(partial)
-        run = _Run(model, train_set, val_set, partial, config, card, identity, pick_device(device), save_every_s)
+        task = task or SegmentationTask(config.loss, card["n_classes"])
+        run = _Run(model, train_set, val_set, partial, config, card, identity, task, pick_device(device), save_every_s)
         run.train()
         run.finish()
         move_into_place(partial, folder)
@@ -118,7 +122,7 @@ def fit(
 # ---------------------------------------------------------------------------------------------------------------- training
 
 
-def parameter_groups(model: SegmentationNetwork, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: Network, config: TrainConfig) -> list[dict[str, Any]]:
     """A network's weights for an optimizer: one group, or two where the transformer learns at a pace of its own.
 
     Returns:
@@ -160,23 +164,23 @@ class _Run:
 
     def __init__(
         self,
-        model: SegmentationNetwork,
+        model: Network,
         train_set: Dataset,
         val_set: Dataset,
         partial: Path,
         config: TrainConfig,
         card: dict[str, Any],
         identity: dict[str, Any],
+        task: Task,
         device: str,
         save_every_s: float,
     ):
         self.train_set, self.val_set = train_set, val_set
         self.partial, self.config, self.card, self.identity, self.device = partial, config, card, identity, device
-        self.n_classes, self.save_every_s = card["n_classes"], save_every_s
+        self.task, self.save_every_s = task, save_every_s
         memory_format = model.channels_last if config.channels_last else torch.contiguous_format
         self.model = model.to(device=device, memory_format=memory_format)
         self.memory_format = memory_format
-        self.loss = make_loss(config.loss, self.n_classes)
         self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
             parameter_groups(model, config),
             weight_decay=config.weight_decay,
@@ -251,13 +255,11 @@ class _Run:
 
     def _train_one_epoch(self, epoch: int) -> None:
         started = time.perf_counter()
-        train_loss = self._train_steps(epoch)
-        val_loss, confusion = self._validate(epoch)
+        train_loss, seen = self._train_steps(epoch)
+        val_loss, validation = self._validate(epoch)
         if not math.isfinite(val_loss):
             raise self._no_number("validation", f"epoch {epoch}")
-        score = confusion.mean_iou()
-        if math.isnan(score):
-            raise KitError("the validation set holds no foreground class: mean IoU is undefined. Use other validation patients")
+        score = (validation if seen is None else seen).score()
         if self.config.schedule == "plateau":
             self.plateau.step(score)
         is_best = score > self.progress.best_score
@@ -265,25 +267,23 @@ class _Run:
             self.progress.best_epoch, self.progress.best_score = epoch, score
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         seconds = time.perf_counter() - started
-        dice = {f"val_dice_{index}": float(value) for index, value in enumerate(confusion.dice())}
         self.progress.epoch = epoch
         self.progress.seconds += seconds
         learning_rate = self.optimizer.param_groups[0]["lr"]
         self.progress.history.append(
-            {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, "val_mean_iou": score}
-            | {"val_accuracy": confusion.accuracy()}
-            | dice
+            {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, self.task.score_name: score}
+            | validation.columns()
             | {"learning_rate": learning_rate, "seconds": seconds}
         )
         print(
             f"epoch {epoch:>{len(str(self.config.epochs))}}/{self.config.epochs}  train loss {train_loss:.4f}  "
-            f"val loss {val_loss:.4f}  mean IoU {score:.4f}  mean Dice {confusion.mean_dice():.4f}  "
+            f"val loss {val_loss:.4f}  {validation.text()}  "
             f"lr {learning_rate:.1e}  {seconds:.1f} s{'  best' if is_best else ''}",
             flush=True,
         )
 
-    def _train_steps(self, epoch: int) -> float:
-        """Train for one epoch and return the mean loss of its steps."""
+    def _train_steps(self, epoch: int) -> tuple[float, Meter | None]:
+        """Train for one epoch and return the mean loss of its steps, and their counts where the task chooses by them."""
         # All randomness of an epoch follows from (seed, epoch), so an epoch that is repeated after a kill is the same.
         order_seed, epoch_seed = np.random.SeedSequence([self.config.seed, epoch]).generate_state(2)
         order = np.random.default_rng(order_seed).permutation(len(self.train_set))[: self.n_samples]
@@ -292,21 +292,24 @@ class _Run:
         seed_everything(int(epoch_seed))
         self.model.train()
         losses: list[torch.Tensor] = []
+        seen = self.task.meter() if self.task.chooses_by_training else None
         kept = order[: self.steps_per_epoch * self.config.batch_size]
         batches = self._batches(self.train_set, kept, f"epoch {epoch}", int(epoch_seed))
-        for step, (images, masks) in enumerate(batches, start=1):
+        for step, (inputs, truth) in enumerate(batches, start=1):
             self._set_learning_rate((epoch - 1) * self.steps_per_epoch + step - 1)
             with autocast(self.progress.amp, self.device):
-                logits = self.model(images)
-            loss = self.loss(logits, masks)
+                outputs = self.model(*inputs)
+            loss = self.task.loss(outputs, truth)
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
             losses.append(loss.detach())
+            if seen is not None:
+                seen.update(truth, outputs)
             if step % STEPS_BETWEEN_CHECKS == 0 or step == self.steps_per_epoch:
                 self._check_losses(losses, epoch)
-        return float(torch.stack(losses).double().mean())
+        return float(torch.stack(losses).double().mean()), seen
 
     def _check_losses(self, losses: list[torch.Tensor], epoch: int) -> None:
         finite = torch.stack(losses).isfinite().cpu().numpy()
@@ -326,20 +329,22 @@ class _Run:
                 group["lr"] = self.config.learning_rate * share * group["pace"]
 
     @torch.inference_mode()
-    def _validate(self, epoch: int) -> tuple[float, ConfusionMatrix]:
-        """Mean loss over the validation slices, and their pooled counts."""
+    def _validate(self, epoch: int) -> tuple[float, Meter]:
+        """Mean loss over the validation items, and their pooled counts."""
         self.model.eval()
-        confusion = ConfusionMatrix(self.n_classes)
+        meter = self.task.meter()
         total = 0.0
         everything = np.arange(len(self.val_set))
-        for images, masks in self._batches(self.val_set, everything, f"epoch {epoch} validation", seed=0):
+        for inputs, truth in self._batches(self.val_set, everything, f"epoch {epoch} validation", seed=0):
             with autocast(self.progress.amp, self.device):
-                logits = self.model(images)
-            total += float(self.loss(logits, masks)) * len(images)
-            confusion.update(masks.cpu().numpy(), logits.argmax(dim=1).cpu().numpy())
-        return total / len(self.val_set), confusion
+                outputs = self.model(*inputs)
+            total += float(self.task.loss(outputs, truth)) * len(truth)
+            meter.update(truth, outputs)
+        return total / len(self.val_set), meter
 
-    def _batches(self, dataset: Dataset, order: np.ndarray, desc: str, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _batches(
+        self, dataset: Dataset, order: np.ndarray, desc: str, seed: int
+    ) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
         """Batches of ``dataset`` in ``order``, checked and on the device."""
         loader = DataLoader(
             Subset(dataset, order.tolist()),
@@ -352,15 +357,11 @@ class _Run:
             from tqdm.auto import tqdm
 
             loader = tqdm(loader, desc=desc, leave=False)
-        for images, masks in loader:
-            lowest, highest = int(masks.min()), int(masks.max())
-            if lowest < 0 or highest >= self.n_classes:
-                raise KitError(
-                    f"a mask holds class {lowest if lowest < 0 else highest}, but the model has classes 0 to "
-                    f"{self.n_classes - 1}. Convert the masks to the model's label scheme first"
-                )
+        for batch in loader:
+            (images, *more), truth = self.task.parts(batch)
             images = images.to(self.device, non_blocking=True, memory_format=self.memory_format)
-            yield images, masks.to(self.device, non_blocking=True).long()  # datasets may give bytes, an eighth to move
+            more = [tensor.to(self.device, non_blocking=True) for tensor in more]
+            yield (images, *more), truth.to(self.device, non_blocking=True).long()  # may be bytes, an eighth to move
 
     # -- the end
 
@@ -380,7 +381,7 @@ class _Run:
             "amp": self.progress.amp,
             "parameters": parameter_count(self.model),
             "best_epoch": self.progress.best_epoch,
-            "best_val_mean_iou": self.progress.best_score,
+            f"best_{self.task.score_name}": self.progress.best_score,
             "epochs_trained": self.progress.epoch,
             "stopped_early": self.progress.epoch < self.config.epochs,
             "wall_seconds": self.progress.seconds,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import explain_write_error, read_json
-from spider_utils.models.network import SegmentationNetwork
+from spider_utils.models.network import Network
 from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_model
 from spider_utils.training.config import TrainConfig
 
@@ -28,10 +28,9 @@ class RunResult:
 
     Attributes:
         folder: holds ``run.json``, ``history.csv``, ``model.safetensors`` and ``model.json``.
-        history: one row an epoch: epoch, train_loss, val_loss, val_mean_iou (foreground classes that the truth holds, pooled
-            over the validation set), val_accuracy (share of right pixels), val_dice_<class> (pooled), learning_rate (at the end
-            of the epoch), seconds.
-        best_epoch: the epoch whose weights were kept, the best by val_mean_iou.
+        history: one row an epoch: epoch, train_loss, val_loss, the task's columns (see training.tasks), learning_rate (at the
+            end of the epoch), seconds.
+        best_epoch: the epoch whose weights were kept, the best by the task's score: val_mean_iou for segmentation.
         card: what is known about the model (``model.json``).
     """
 
@@ -66,7 +65,7 @@ class RunResult:
         prepared = {name: value for name, value in self.card.items() if name not in made_of}
         return {**prepared, **self.card["options"], **config}
 
-    def load_model(self, device: str = "cpu") -> SegmentationNetwork:
+    def load_model(self, device: str = "cpu") -> Network:
         """The trained network, in evaluation mode, on ``device``."""
         return load_model(self.folder, device)[0]
 

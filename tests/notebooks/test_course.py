@@ -35,6 +35,7 @@ EXPECTED = [
     "13_measurements",
     "13b_gradings",
     "13c_axial_tissues",
+    "14_disease_classification",
 ]
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from spider_utils.errors import DataError, KitError
+from spider_utils.evaluation.metrics import ConfusionMatrix
 from spider_utils.locks import file_lock
 from spider_utils.models import ARCHITECTURES, build_model
 from spider_utils.models.network import SegmentationNetwork
@@ -159,7 +160,7 @@ def test_the_best_epoch_by_validation_iou_is_kept(unbroken):
     assert unbroken.best_epoch == unbroken.history.epoch[best]
     model = unbroken.load_model()
     assert not model.training
-    counts = loop.ConfusionMatrix(3)
+    counts = ConfusionMatrix(3)
     for image, mask in Squares(12, seed=1):
         counts.update(mask.numpy()[None], model(image[None]).argmax(1).numpy())
         if counts.counts.sum() == 12 * 256:

@@ -1,0 +1,141 @@
+"""misan's study on small sets: protocols, splits, shortcuts, ceilings by hand, the challenge's score and the printed table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from spider_utils import findings
+from spider_utils.data.rsna_tables import read_tables
+from spider_utils.errors import KitError
+from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, weighted_log_loss
+from spider_utils.findings import AS_PRINTED, MENDED, SETTINGS, FindingStudy, ceilings, constant_shares
+from spider_utils.models import CLASSIFIERS
+from tests.finding_studies import make_studies
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPIDER_KIT_HEADLESS", "1")
+        yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("findings")
+    return FindingStudy(make_studies(folder / "set", 5), SETTINGS["smoke"], folder / "runs", folder / "stores", "cpu")
+
+
+@pytest.fixture(scope="module")
+def runs(study):
+    return {one.name: study.train(protocol=one, samples_per_epoch=16) for one in (AS_PRINTED, MENDED)}
+
+
+def test_the_printed_protocol_shares_studies_and_the_mended_one_does_not(study):
+    samples = study.rsna.samples
+    for protocol, shared in ((AS_PRINTED, True), (MENDED, False)):
+        made, store = study.split(protocol.split), study.store(protocol)
+        train, test = (set(samples["study"].iloc[made.rows(subset, store.table)]) for subset in ("train", "test"))
+        assert bool(train & test) == shared
+        assert store.settings.wrapped == protocol.whole == (store.settings.crop_mm is None)
+
+
+def test_runs_hold_what_the_protocols_say(study, runs):
+    printed, mended = runs["as_printed"], runs["mended"]
+    assert printed.folder.name == "mobilenetv2-as_printed-samplesperepoch16"
+    assert set(printed.card["options"]["heads"]) == {"condition", "level"} and not printed.card["options"]["normalise"]
+    assert "train_condition_accuracy" in printed.history and "val_severity_score" in mended.history
+    assert mended.card["task"]["class_weights"] == {"severity": list(WEIGHTS)}
+
+
+def test_predictions_are_kept_and_renewed(study, runs, monkeypatch):
+    table = study.predictions(runs["mended"])
+    given = table[[f"severity_{k}" for k in range(3)]].to_numpy()
+    assert np.allclose(given.sum(axis=1), 1) and table["study"].nunique() == 1 and len(table) == 25
+    monkeypatch.setattr(study, "probabilities", None)
+    pd.testing.assert_frame_equal(study.predictions(runs["mended"]), table)
+    path = runs["mended"].folder / "predictions-test.csv"
+    path.write_text("# other\n" + path.read_text(encoding="utf-8").partition("\n")[2], encoding="utf-8")
+    with pytest.raises(TypeError):
+        study.predictions(runs["mended"])
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(study.predictions(runs["mended"]), table)
+
+
+def test_a_run_of_other_data_is_refused(study, runs, tmp_path):
+    other = FindingStudy(make_studies(tmp_path / "set", 6), SETTINGS["smoke"], study.folder, tmp_path / "stores", "cpu")
+    with pytest.raises(KitError, match="trained with other data"):
+        other.predictions(runs["mended"])
+
+
+def test_table_in_the_printed_form(study, runs):
+    table = study.table31(list(runs.values()))
+    printed = table[table["protocol"] == "printed"]
+    assert printed["network"].tolist() == list(CLASSIFIERS) and printed["accuracy"].max() == 0.882
+    ours = table[table["network"] == "mobilenetv2"].set_index("protocol")
+    assert ours.index.tolist() == ["printed", "as_printed", "mended"]
+    assert ours.loc["as_printed", "split"] == "image" and ours.loc["mended", "split"] == "study"
+    scores = study.scores(runs["mended"])
+    assert ours.loc["mended", "accuracy"] == scores.loc[scores["metric"] == "accuracy", "value"].iloc[0]
+    assert np.isfinite(ours.loc["mended", "weighted_log_loss"]) and np.isnan(ours.loc["as_printed", "weighted_log_loss"])
+
+
+def test_the_challenge_score_is_that_of_the_predictions(study, runs):
+    table = study.challenge_score(runs["mended"])
+    given = study.predictions(runs["mended"]).rename(columns={f"severity_{k}": name for k, name in enumerate(PROBABILITIES)})
+    assert table.loc[0, "mean"] == pytest.approx(weighted_log_loss(given[["study", "condition", "level", "grade"]], given).mean)
+    assert table["prediction"].tolist() == ["network", "shares by condition and level", "one set of shares"]
+    with pytest.raises(KitError, match="predicts no severities"):
+        study.challenge_score(runs["as_printed"])
+
+
+def test_age_and_sex_as_second_input(study):
+    run = study.train(metadata=True, samples_per_epoch=8)
+    assert run.card["options"]["metadata"] == 2 and "metadata" in run.folder.name
+    assert study.table31([run]).dropna(subset="n")["protocol"].tolist() == ["mended + age, sex"]
+
+
+# ----------------------------------------------------------------------------------------------------- without any picture
+
+
+def test_constant_shares_by_hand_and_best():
+    known = pd.DataFrame({"condition": "spinal_canal_stenosis", "level": "l1_l2", "grade": [0, 0, 0, 1, 1, 2]})
+    labels = pd.DataFrame({"study": [1], "condition": "spinal_canal_stenosis", "level": "l1_l2"})
+    # One more of each: 4, 3, 2; times 1, 2, 4: 4, 6, 8.
+    found = constant_shares(known, labels)[list(PROBABILITIES)].to_numpy()
+    assert found == pytest.approx(np.array([[4, 6, 8]]) / 18)
+    elsewhere = constant_shares(known, labels.assign(level="l5_s1"), by_place=True)[list(PROBABILITIES)].to_numpy()
+    assert elsewhere == pytest.approx(np.full((1, 3), 1 / 3)), "nothing is known of that level"
+
+
+def test_ceilings_by_hand(study):
+    """A slice with two points of two levels, one class; a slice with one point."""
+    points = pd.DataFrame(
+        {
+            "study": 1, "series": 1, "instance": [3, 3, 4], "condition": "spinal_canal_stenosis",
+            "misan_class": [5, 5, 4], "misan_level": [0, 1, 2],
+        }
+    )  # fmt: skip
+    found = ceilings(points).set_index("asked")["highest"]
+    assert found.tolist() == pytest.approx([1.0, 1.0, 2 / 3, 2 / 3])
+    whole = ceilings(study.rsna.samples).set_index("asked")
+    # Foramina and canal: five levels on each of three slices; recesses: two on each of five.
+    assert whole.loc["level", "highest"] == pytest.approx((3 * 1 + 5 * 2) / 25) and whole.loc["level", "slices"] == 5 * 8
+    by_tables = ceilings(findings.labelled_points(read_tables(study.rsna.root)))
+    pd.testing.assert_frame_equal(by_tables, ceilings(study.rsna.samples))
+
+
+def test_the_shortcut_reads_no_picture(study, monkeypatch):
+    monkeypatch.setattr(study, "store", None)
+    table = study.shortcut()
+    samples, made = study.rsna.samples, study.split()
+    test = samples[samples["study"].isin(made.patients("test"))]
+    train = samples[samples["study"].isin(made.patients("train"))]
+    usual = train["misan_class"].mode().iloc[0]
+    assert table.loc[0, "accuracy"] == pytest.approx((test["misan_class"] == usual).mean())
+    assert table.loc[1, "accuracy"] >= 0 and table["n"].tolist() == [25, 25]
