@@ -82,12 +82,13 @@ def test_mirrored_classes():
         assert partner == name.replace("left", "X").replace("right", "left").replace("X", "right")
 
 
-def test_a_mirror_turns_axial_columns_and_leaves_sagittal_ones():
+def test_a_mirror_turns_axial_columns_and_leaves_sagittal_pictures_and_labels():
     image = np.arange(12).reshape(3, 4)
     turned, condition = fp.mirror(image, 1, axial=True)
     assert condition == 3 and np.array_equal(turned, image[:, ::-1])
-    same, condition = fp.mirror(image, 0, axial=False)
-    assert condition == 2 and np.array_equal(same, image)
+    for given in range(6):
+        same, condition = fp.mirror(image, given, axial=False)
+        assert condition == given and np.array_equal(same, image), "left and right lie along the slices"
     back, condition = fp.mirror(*fp.mirror(image, 3, True), True)
     assert condition == 3 and np.array_equal(back, image)
 
@@ -156,6 +157,15 @@ def test_flips_carry_the_label_along(store):
             assert np.array_equal(image.flip(-1), other) and swapped[0] == fp.MIRRORED_CLASS[truth[0]]
             assert np.array_equal(other, third) and kept.tolist() == truth.tolist()
     assert 0 < turned < len(axial) or len(axial) < 4
+
+
+def test_a_sagittal_picture_keeps_picture_and_side(store):
+    sagittal = np.flatnonzero((store.table["description"] != "Axial T2") & (store.table["misan_class"] < 4))
+    plain = FindingPictures(store, sagittal, augment=True)
+    mirrored = FindingPictures(store, sagittal, augment=True, flip="mirrored")
+    assert len(sagittal) > 8, "enough for flips that are drawn for half of the items"
+    for k in range(len(sagittal)):
+        assert np.array_equal(plain[k][0][0], mirrored[k][0][0]) and plain[k][1].tolist() == mirrored[k][1].tolist()
 
 
 def test_items_follow_from_seed_epoch_and_sample(store):
