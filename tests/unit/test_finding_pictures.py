@@ -1,5 +1,7 @@
 """Pictures for classifiers: grey levels, crops in millimetres, flips that know left from right, splits by study."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -8,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spider_utils.data import finding_pictures as fp
+from spider_utils.data.dicom_write import SliceGeometry, write_slice
 from spider_utils.data.finding_pictures import FindingPictures, PictureSettings, PictureStore, build_picture_store
+from spider_utils.data.rsna import open_rsna
 from spider_utils.data.rsna_tables import CONDITIONS, POINT_TABLE
 from spider_utils.data.splits import make_split
 from spider_utils.errors import DataError
@@ -122,6 +126,30 @@ def test_the_labelled_point_lies_in_the_middle(small_rsna, store):
     expected = whole[round(row.y), round(row.x)]
     assert abs(store.images[7][11:13, 11:13].mean() / 255 - expected) < 0.2
     assert store.table["patient"].equals(store.table["study"]) and set(store.table["sex"]) <= {"F", "M", "O", ""}
+
+
+def test_every_crop_is_centred_with_columns_rows_and_spacing_in_their_places(tmp_path):
+    """Each slice has 3 x 3 bright pixels around column 21, row 8; its rows are 0.5 mm and its columns 1 mm apart.
+
+    With x and y exchanged the spot lies off the middle; with the spacings exchanged it is stretched the other way.
+    """
+    rsna = make_studies(tmp_path / "set", 1)
+    pixels = np.zeros((40, 30), np.uint16)
+    pixels[7:10, 20:23] = 1000
+    for path in map(Path, rsna.files["path"]):
+        write_slice(path, pixels, SliceGeometry(np.zeros(3), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (0.5, 1.0), 4.0, 4.0), {})
+    points = pd.read_csv(rsna.root / POINT_TABLE).assign(x=21, y=8)
+    points.to_csv(rsna.root / POINT_TABLE, index=False)
+    rsna = open_rsna(rsna.root)
+    found = build_picture_store(rsna, tmp_path / "store", PictureSettings(31, 15.5))
+    assert len(found) == 25
+    along = np.arange(31) - 15.0
+    for image in found.images:
+        weights = image.astype(float) - image.min()
+        middle = [(weights.sum(axis=axis) * along).sum() / weights.sum() for axis in (1, 0)]
+        width = [np.sqrt((weights.sum(axis=axis) * along**2).sum() / weights.sum()) for axis in (1, 0)]
+        assert image[15, 15] == image.max() and np.allclose(middle, 0, atol=0.05), "the point is the middle"
+        assert width[0] / width[1] == pytest.approx(0.5, abs=0.05), "half as high as wide, in mm"
 
 
 def test_whole_slices_of_five_levels_are_one_picture(small_rsna, tmp_path):
