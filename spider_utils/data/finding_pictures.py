@@ -152,18 +152,18 @@ def grey_levels(image: np.ndarray, settings: PictureSettings) -> np.ndarray:
 
 
 def mirror(image: np.ndarray, condition: int, axial: bool) -> tuple[np.ndarray, int]:
-    """The picture and class of the patient's mirror image.
+    """An axial picture and its class in a mirror; a sagittal picture as it is.
 
-    In an axial slice left and right lie side by side: columns and class turn round together. A sagittal slice lies wholly on
-    one side, and its columns run from front to back: in a mirror it looks as it did, and only its class changes. To turn its
-    columns round, as `misan` does, shows a patient who faces the other way.
+    In an axial slice left and right lie side by side: columns and class turn round together. In a sagittal series left and right
+    lie along the slices: no flip within a slice changes its side, so picture and class stay. To exchange the class alone would
+    give one picture two answers at random; to turn its columns round, as `misan` does, shows a patient who faces the other way.
 
     Args:
         image: (..., rows, columns).
         condition: `misan`'s class.
         axial: whether the slice is axial.
     """
-    return (np.flip(image, -1) if axial else image), MIRRORED_CLASS[condition]
+    return (np.flip(image, -1), MIRRORED_CLASS[condition]) if axial else (image, condition)
 
 
 def augmented(image: np.ndarray, seed: int) -> np.ndarray:
@@ -286,8 +286,8 @@ class FindingPictures(Dataset):
         rows: which samples.
         heads: columns of the truth, of TARGETS.
         augment: whether pictures are turned, zoomed, brightened and flipped.
-        flip: what half of the augmented pictures undergo: "none"; "mirrored" (``mirror``: left becomes right in the label as
-            well); "as_printed" (columns of any slice turned round, the label left alone).
+        flip: what half of the augmented pictures undergo: "none"; "mirrored" (``mirror``: axial ones, left becomes right in the
+            label as well); "as_printed" (columns of any slice turned round, the label left alone).
         metadata: whether age and sex come along.
         seed: all random numbers follow from it, the epoch and the sample.
 
