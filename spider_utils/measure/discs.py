@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from spider_utils.measure.geometry import (
 from spider_utils.measure.sheet import Part
 
 _FACING_MM = 6.0  # an endplate lies no further from its disc
+_SLID_MM = 2.0  # a disc's own face ends further behind than beside the midline by less, unless a hernia has slid over its edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,32 @@ def space_between(above: Block | None, below: Block | None, disc: Part | None) -
         if upper is None or lower is None:
             raise NotMeasurable("the disc has no straight face")
     return Space(upper, lower, *outlines, disc, tuple(own))
+
+
+def without_slid_hernia(space: Space, beside: Sequence[Part]) -> Space:
+    """The space with the posterior corners of the disc's own faces where the disc has them beside the midline.
+
+    A hernia that slides over the edge of a bone without a label, as it does behind S1, lengthens the disc's own face: the line
+    that it should stand out of would end on the hernia itself. A hernia is focal, a face is not.
+
+    Args:
+        space: of the mid-sagittal plane.
+        beside: the disc in planes to either side, beyond most hernias; with fewer than two nothing is changed.
+    """
+    for side in space.own_faces:
+        plate: Endplate = getattr(space, side)
+        faces = [lower_face(part.outline, plate.along if side == "lower" else -plate.along) for part in beside]
+        behind = [float((plate.back - face.back) @ plate.along) for face in faces if face is not None]
+        slid = float(np.median(behind)) if len(behind) > 1 else 0.0
+        if not _SLID_MM < slid < plate.length / 2:
+            continue
+        back = plate.back - slid * plate.along
+        # Without the hernia the face may lie otherwise too: it is fitted anew.
+        before = space.disc.outline[(space.disc.outline - back) @ plate.along < 0]
+        face = lower_face(before, plate.along if side == "lower" else -plate.along) or plate
+        end = face.front + float((back - face.front) @ face.along) * face.along
+        space = replace(space, **{side: Endplate(face.front, end)})
+    return space
 
 
 def _stranger(plate: Endplate, disc: Part) -> bool:

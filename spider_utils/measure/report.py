@@ -11,7 +11,15 @@ from spider_utils.labels import SCHEMES, convert, disc_name, vertebra_name
 from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
 from spider_utils.measure.canal import CanalAxis, narrowest_diameter, sac_area, sac_diameter
 from spider_utils.measure.checks import checked_spacing, refuse_classes
-from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
+from spider_utils.measure.discs import (
+    Space,
+    disc_angle,
+    disc_depth,
+    disc_height_index,
+    disc_heights,
+    space_between,
+    without_slid_hernia,
+)
 from spider_utils.measure.geometry import Block, Endplate, NotMeasurable, body_block
 from spider_utils.measure.herniation import Overhang, displacement, overhang
 from spider_utils.measure.sheet import CANAL, DISCS, Part, Spine, body_of
@@ -21,6 +29,7 @@ from spider_utils.measure.vertebrae import body_depth, body_heights, body_wedge
 COLUMNS = ("level", "label", "quantity", "value", "unit", "status")
 MEASURED = "measured"
 _SIDE_MM = 12.0  # hernias are looked for so far to either side of the midline
+_BESIDE_MM = (6.0, 14.0)  # planes so far to either side show the disc's face without a hernia of the midline
 _SPINE = "spine"  # level of what belongs to no single one
 
 UNITS = {
@@ -134,7 +143,15 @@ class Report:
 
     def space(self, number: int) -> Space:
         """The space of disc ``number``. Raises NotMeasurable as space_between."""
-        return space_between(self.bodies.get(number), self.bodies.get(number - 1), self.spine.part(DISCS + number))
+        label = DISCS + number
+        space = space_between(self.bodies.get(number), self.bodies.get(number - 1), self.spine.part(label))
+        if self.spine.flat or not space.own_faces:
+            return space
+        slices, step = self.spine.boxes[label][0], self.spine.spacing[0]
+        reach = min(_BESIDE_MM[1], (slices.stop - slices.start) * step / 4)
+        asides = [k * step for k in range(-int(reach / step), int(reach / step) + 1) if abs(k) * step >= _BESIDE_MM[0]]
+        parts = [self.spine.part(label, aside) for aside in asides]
+        return without_slid_hernia(space, [part for part in parts if part is not None])
 
     # ---- rows
 

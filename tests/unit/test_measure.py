@@ -321,6 +321,29 @@ def test_the_hernia_of_a_volume(measured):
     assert abs(right - 4) < HERNIA[1] + 1.5 and abs(dw) < 3.5 and dv == pytest.approx(DEPTH / 2 + HERNIA[0], abs=pixel)
 
 
+@pytest.mark.parametrize("spacing", [(3.0, 0.6, 0.6), (4.8, 0.75, 0.75)], ids=str)
+@pytest.mark.parametrize("slid_mm", [-5.0, 8.0])
+def test_a_hernia_that_slides_behind_a_bone_without_a_label(spacing, slid_mm):
+    mask, centre = rasterised(spacing, (-2.5 * WEDGE, 0, 0))  # the lowest disc is level
+    plain = measure(mask, spacing)
+    at = np.argwhere(mask == 201) * spacing
+    lowest, rear = at[:, 1].max(), at[:, 2].max()
+    aside, down, back = (np.arange(n) * step for n, step in zip(mask.shape, spacing, strict=True))
+    # 6 mm behind the disc over the middle ten mm; slid, it ends 8 mm below the disc, else within its height.
+    hernia = np.ix_(
+        np.abs(aside - centre[0]) < 5,
+        (down > lowest - 11) & (down < lowest + slid_mm),
+        (back > rear - 4) & (back < rear + 6),
+    )
+    mask[hernia] = np.where(np.isin(mask[hernia], (0, 100)), 201, mask[hernia])
+    table = measure(mask, spacing)
+    assert looked_up(plain, 201, "herniated") == 0 and looked_up(table, 201, "herniated") == 1
+    added = looked_up(table, 201, "overhang") - looked_up(plain, 201, "overhang")
+    assert added == pytest.approx(6, abs=2 * spacing[2])  # the line ends at the bone's corner, not on the hernia
+    for quantity in ("disc height anterior", "disc height middle", "slip"):
+        assert looked_up(table, 201, quantity) == pytest.approx(looked_up(plain, 201, quantity), abs=spacing[2])
+
+
 def test_a_single_slice_is_measured_like_its_volume():
     spacing = (3.0, 0.5, 0.7)
     mask, _ = rasterised(spacing, (8, 0, 0))
