@@ -50,6 +50,11 @@ class Finding:
         return values if self.ordered else (values >= self.present_from).astype("Int64")
 
     @property
+    def target_from(self) -> int:
+        """The value of ``target`` from which the finding counts as present."""
+        return self.present_from if self.ordered else 1
+
+    @property
     def present_name(self) -> str:
         """What "present" means, in words."""
         return self.name if self.target_grades == (0, 1) else f"{self.name} {self.present_from} to {self.grades[-1]}"
