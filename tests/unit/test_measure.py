@@ -495,13 +495,16 @@ def test_marks_are_as_long_as_what_they_mark():
 def test_schemes_and_bad_input(plain):
     nine = np.where(plain > 200, plain - 190, np.where(plain == 100, 10, plain))
     pd.testing.assert_frame_equal(measure(nine, SPACING, scheme="levels20"), measure(plain, SPACING))
-    with pytest.raises(ValueError, match="without levels"):
+    with pytest.raises(ValueError, match="without levels.*spider-kit levels MASK --out"):
         measure(plain, SPACING, scheme="structures4")
     classes = np.where(plain > 200, 3, np.where(plain == 100, 2, plain > 0)).astype(np.uint8)
     with pytest.raises(ValueError, match="hold classes.*spider-kit levels"):
         measure(classes, SPACING)
     with pytest.raises(ValueError, match="hold classes"):
         measure(classes[14], SPACING[1:], scheme="levels20")
+    with pytest.raises(ValueError, match="only 1, 2, 3.*hold classes"):  # however little of the spine is in view
+        rows = np.flatnonzero((plain == 203).any(axis=(0, 2)))
+        measure(classes[:, rows[0] - 15 : rows[-1] + 15], SPACING)
     complete(measure(np.where(plain <= 3, plain, 0), SPACING))  # three vertebrae alone are no classes
     with pytest.raises(ValueError, match="unknown"):
         measure(plain, SPACING, scheme="colours")
