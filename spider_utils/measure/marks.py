@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,3 +57,19 @@ def marks(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str = "spider
         except NotMeasurable:
             continue
     return found
+
+
+def of_disc(found: Sequence[Mark], level: str) -> list[Mark]:
+    """The marks of one disc and of the endplates that face it, without those on the far side of both bodies.
+
+    Args:
+        found: of ``marks``.
+        level: of the disc, such as "L4/L5".
+    """
+    upper, lower = level.split("/")
+    chosen = [mark for mark in found if mark.level == level]
+    for body, facing in ((upper, max), (lower, min)):  # rows run downwards: the upper body's lower plate faces the disc
+        plates = [mark for mark in found if (mark.level, mark.quantity) == (body, "endplate")]
+        if plates:
+            chosen.append(facing(plates, key=lambda mark: mark.ends[:, 1].mean()))
+    return chosen
