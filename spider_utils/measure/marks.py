@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -57,3 +58,19 @@ def marks(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str = "spider
             if report.canal is not None:
                 add(level, "canal diameter", sac_line(report.canal, report.axis, space.centre, space.along))
     return found
+
+
+def of_disc(found: Sequence[Mark], level: str) -> list[Mark]:
+    """The marks of one disc and of the endplates that face it, without those on the far side of both bodies.
+
+    Args:
+        found: of ``marks``.
+        level: of the disc, such as "L4/L5".
+    """
+    upper, lower = level.split("/")
+    chosen = [mark for mark in found if mark.level == level]
+    for body, facing in ((upper, max), (lower, min)):  # rows run downwards: the upper body's lower plate faces the disc
+        plates = [mark for mark in found if (mark.level, mark.quantity) == (body, "endplate")]
+        if plates:
+            chosen.append(facing(plates, key=lambda mark: mark.ends[:, 1].mean()))
+    return chosen

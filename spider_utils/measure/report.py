@@ -84,11 +84,14 @@ def checked(
     spacing = checked_spacing(mask, spacing_mm)
     if scheme not in ("spider", "levels20"):
         known = "unknown" if scheme not in SCHEMES else "without levels"
-        raise ValueError(f"scheme '{scheme}' is {known}: give spider or levels20, or number the levels first (name_levels)")
+        raise ValueError(
+            f"scheme '{scheme}' is {known}: give spider or levels20, or number the levels first: "
+            "spider-kit levels MASK --out LEVELS"
+        )
     if image is not None and np.shape(image) != mask.shape:
         raise ValueError(f"image of shape {np.shape(image)} does not fit a mask of shape {mask.shape}")
     labels = convert(mask, scheme, "spider")
-    refuse_classes(mask, spacing[-2], scheme)
+    refuse_classes(mask, scheme)
     if mask.ndim == 2:
         labels, spacing = labels[None], np.array([1.0, *spacing])
     image = None if image is None else np.asarray(image, dtype=np.float32).reshape(labels.shape)

@@ -137,7 +137,9 @@ def test_every_crop_is_centred_with_columns_rows_and_spacing_in_their_places(tmp
     pixels = np.zeros((40, 30), np.uint16)
     pixels[7:10, 20:23] = 1000
     for path in map(Path, rsna.files["path"]):
-        write_slice(path, pixels, SliceGeometry(np.zeros(3), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (0.5, 1.0), 4.0, 4.0), {})
+        write_slice(
+            path, pixels, SliceGeometry(np.zeros(3), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (0.5, 1.0), 4.0, 4.0), {}
+        )
     points = pd.read_csv(rsna.root / POINT_TABLE).assign(x=21, y=8)
     points.to_csv(rsna.root / POINT_TABLE, index=False)
     rsna = open_rsna(rsna.root)

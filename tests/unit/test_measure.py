@@ -13,7 +13,7 @@ from spider_utils.measure.canal import CanalAxis, narrowest_diameter
 from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
 from spider_utils.measure.geometry import Endplate, NotMeasurable, body_block, outline, signed_angle, surface_at, tangent_line
 from spider_utils.measure.herniation import Overhang, displacement
-from spider_utils.measure.marks import marks
+from spider_utils.measure.marks import marks, of_disc
 from spider_utils.measure.report import COLUMNS, MEASURED, UNITS, measure
 from spider_utils.measure.sheet import CANAL, Spine
 from spider_utils.measure.vertebrae import body_depth, body_heights, body_wedge
@@ -625,19 +625,26 @@ def test_marks_are_as_long_as_what_they_mark():
     assert len(plates) == 2 and np.mean(plates) == pytest.approx(looked_up(table, 3, "body depth"), abs=0.1)
     lowest = [mark for mark in found if mark.level == "L5/S1" and mark.quantity == "endplate"]
     assert len(lowest) == 1, "no S1 is labelled: the disc's own lower face is drawn"
+    near = {(mark.level, mark.quantity): mark.ends[:, 1].mean() for mark in of_disc(found, "L3/L4")}
+    assert {level for level, _ in near} == {"L3", "L3/L4", "L4"} and ("L3/L4", "canal diameter") in near
+    assert near["L3", "endplate"] < near["L3/L4", "disc height middle"] < near["L4", "endplate"]
+    assert near["L4", "endplate"] - near["L3", "endplate"] < 20, "the plates that face the disc"
     assert marks(np.zeros((5, 20, 20), np.uint8), (3, 1, 1)) == []
 
 
 def test_schemes_and_bad_input(plain):
     nine = np.where(plain > 200, plain - 190, np.where(plain == 100, 10, plain))
     pd.testing.assert_frame_equal(measure(nine, SPACING, scheme="levels20"), measure(plain, SPACING))
-    with pytest.raises(ValueError, match="without levels"):
+    with pytest.raises(ValueError, match="without levels.*spider-kit levels MASK --out"):
         measure(plain, SPACING, scheme="structures4")
     classes = np.where(plain > 200, 3, np.where(plain == 100, 2, plain > 0)).astype(np.uint8)
     with pytest.raises(ValueError, match="hold classes.*spider-kit levels"):
         measure(classes, SPACING)
     with pytest.raises(ValueError, match="hold classes"):
         measure(classes[14], SPACING[1:], scheme="levels20")
+    with pytest.raises(ValueError, match="only 1, 2, 3.*hold classes"):  # however little of the spine is in view
+        rows = np.flatnonzero((plain == 203).any(axis=(0, 2)))
+        measure(classes[:, rows[0] - 15 : rows[-1] + 15], SPACING)
     complete(measure(np.where(plain <= 3, plain, 0), SPACING))  # three vertebrae alone are no classes
     with pytest.raises(ValueError, match="unknown"):
         measure(plain, SPACING, scheme="colours")
