@@ -1,5 +1,6 @@
 """Pictures for classifiers: grey levels, crops in millimetres, flips that know left from right, splits by study."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from spider_utils.data import finding_pictures as fp
 from spider_utils.data.dicom_write import SliceGeometry, write_slice
 from spider_utils.data.finding_pictures import FindingPictures, PictureSettings, PictureStore, build_picture_store
 from spider_utils.data.rsna import open_rsna
-from spider_utils.data.rsna_tables import CONDITIONS, POINT_TABLE
+from spider_utils.data.rsna_tables import CONDITIONS, POINT_TABLE, SEVERITY_TABLE
 from spider_utils.data.splits import make_split
 from spider_utils.errors import DataError
 from tests.finding_studies import make_studies
@@ -168,6 +169,23 @@ def test_found_again_and_made_anew_with_other_settings(small_rsna, store, monkey
     with pytest.raises(TypeError):
         build_picture_store(small_rsna, store.folder, PRINTED)
     assert PictureStore.open(store.folder).fingerprint == store.fingerprint, "a failed attempt leaves the old store"
+
+
+def test_the_fingerprint_follows_pictures_and_labels_and_no_times(tmp_path):
+    rsna = make_studies(tmp_path / "set", 1)
+    first = build_picture_store(rsna, tmp_path / "store", MENDED).fingerprint
+    for path in [*rsna.files["path"], rsna.root / POINT_TABLE]:
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    assert build_picture_store(open_rsna(rsna.root), tmp_path / "store", MENDED).fingerprint == first, "a touch changes nothing"
+    points = pd.read_csv(rsna.root / POINT_TABLE)
+    points.assign(x=points["x"] + 2).to_csv(rsna.root / POINT_TABLE, index=False)
+    moved = build_picture_store(open_rsna(rsna.root), tmp_path / "store", MENDED).fingerprint
+    labels = pd.read_csv(rsna.root / SEVERITY_TABLE)
+    labels.iloc[:, 1] = "Severe" if labels.iloc[0, 1] != "Severe" else "Moderate"
+    labels.to_csv(rsna.root / SEVERITY_TABLE, index=False)
+    relabelled = build_picture_store(open_rsna(rsna.root), tmp_path / "store", MENDED).fingerprint
+    other = build_picture_store(open_rsna(rsna.root), tmp_path / "other", PictureSettings(24, 40.0)).fingerprint
+    assert len({first, moved, relabelled, other}) == 4
 
 
 def test_flips_carry_the_label_along(store):
