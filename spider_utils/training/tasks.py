@@ -124,7 +124,8 @@ class ClassificationTask:
     Args:
         heads: name -> number of classes, in the order of the truth's columns.
         class_weights: head -> weight of each class in the loss; a head's loss is then the weighted mean over the batch.
-        chosen_by: the best epoch is the one with the lowest (weighted) loss of this head over the validation set.
+        chosen_by: the best epoch is the one with the lowest (weighted) loss of this head over the validation set; its score is
+            exp(-loss), the geometric mean of the true classes' probabilities.
         training_accuracy: instead, the one with the highest accuracy of this head on its own training batches, as `misan`
             chooses (section 3.9.7). That says nothing about pictures that were not trained on.
 
@@ -212,7 +213,8 @@ class _ClassificationMeter:
 
     def score(self) -> float:
         scores = self._scores(self.task.chosen_by)
-        return scores["accuracy"] if self.task.chooses_by_training else -scores["loss"]
+        # The plateau schedule asks for a score that rises by a share of itself: it must be positive.
+        return scores["accuracy"] if self.task.chooses_by_training else math.exp(-scores["loss"])
 
     def columns(self) -> dict[str, float]:
         return {f"val_{head}_{name}": value for head in self.task.heads for name, value in self._scores(head).items()}

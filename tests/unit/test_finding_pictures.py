@@ -91,9 +91,9 @@ def test_a_mirror_turns_axial_columns_and_leaves_sagittal_pictures_and_labels():
     image = np.arange(12).reshape(3, 4)
     turned, condition = fp.mirror(image, 1, axial=True)
     assert condition == 3 and np.array_equal(turned, image[:, ::-1])
-    for given in range(6):
-        same, condition = fp.mirror(image, given, axial=False)
-        assert condition == given and np.array_equal(same, image), "left and right lie along the slices"
+    for side in range(6):
+        same, condition = fp.mirror(image, side, axial=False)
+        assert condition == side and np.array_equal(same, image), "left and right lie along the slices"
     back, condition = fp.mirror(*fp.mirror(image, 3, True), True)
     assert condition == 3 and np.array_equal(back, image)
 
@@ -138,7 +138,9 @@ def test_every_crop_is_centred_with_columns_rows_and_spacing_in_their_places(tmp
     pixels = np.zeros((40, 30), np.uint16)
     pixels[7:10, 20:23] = 1000
     for path in map(Path, rsna.files["path"]):
-        write_slice(path, pixels, SliceGeometry(np.zeros(3), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (0.5, 1.0), 4.0, 4.0), {})
+        write_slice(
+            path, pixels, SliceGeometry(np.zeros(3), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (0.5, 1.0), 4.0, 4.0), {}
+        )
     points = pd.read_csv(rsna.root / POINT_TABLE).assign(x=21, y=8)
     points.to_csv(rsna.root / POINT_TABLE, index=False)
     rsna = open_rsna(rsna.root)
