@@ -94,6 +94,7 @@ class FindingSettings:
         dense: width of the dense layer.
         epochs, batch_size, learning_rate, schedule, early_stop_patience: see TrainConfig.
         weights: what networks start from, see build_classifier.
+        batch_sizes: of networks that take another one.
     """
 
     networks: tuple[str, ...]
@@ -107,6 +108,7 @@ class FindingSettings:
     schedule: str
     early_stop_patience: int | None
     weights: str | None
+    batch_sizes: dict[str, int] = field(default_factory=dict, hash=False)
 
 
 SETTINGS = {
@@ -115,10 +117,9 @@ SETTINGS = {
     # `misan`, sections 3.8 and 3.9: 299 pixels, Adam at Keras's own 1e-3, 20 epochs of batches of 8, plateau, early stop
     # (its patience is not said).
     "paper": FindingSettings(
-        tuple(SMALLEST_SIDE), 299, 224, 60.0, 1024, 20, 8, 1e-3, "plateau", 6, "imagenet"
+        tuple(SMALLEST_SIDE), 299, 224, 60.0, 1024, 20, 8, 1e-3, "plateau", 6, "imagenet", {"resnet50": 16}
     ),
 }  # fmt: skip
-BATCH_SIZES = {"resnet50": 16}  # of the source, for one network in `paper`
 
 
 class FindingStudy:
@@ -197,7 +198,7 @@ class FindingStudy:
         config = TrainConfig(
             **{
                 "epochs": settings.epochs,
-                "batch_size": BATCH_SIZES.get(network, settings.batch_size) if settings.batch_size == 8 else settings.batch_size,
+                "batch_size": settings.batch_sizes.get(network, settings.batch_size),
                 "learning_rate": settings.learning_rate,
                 "schedule": settings.schedule,
                 "early_stop_patience": settings.early_stop_patience,
@@ -219,7 +220,6 @@ class FindingStudy:
         val_set = FindingPictures(store, rows["val"], protocol.heads, metadata=metadata)
         card = {
             "scheme": "findings",
-            "task": task.facts,
             "protocol": protocol.name,
             "flip": protocol.flip,
             "pictures": asdict(store.settings),
@@ -328,7 +328,8 @@ class FindingStudy:
         """`misan`'s Table 3.1 with what runs reach on their test samples below each printed row.
 
         Returns:
-            network, protocol ("printed", or the run's), split, accuracy with low and high (95 % over studies), loss (of both
+            network, protocol ("printed", or the run's), run (its folder's name, with the seed and what was changed),
+            initial_weights ("imagenet" or "random"), split, accuracy with low and high (95 % over studies), loss (of both
             printed heads together, on test samples), auc (mean of each class against the rest), then what is not printed:
             balanced_accuracy with its low and high, calibration_error, brier, level_accuracy, weighted_log_loss, n (samples),
             studies.
@@ -350,6 +351,8 @@ class FindingStudy:
         row = {
             "network": run.card["architecture"],
             "protocol": run.card["protocol"] + metadata,
+            "run": Path(run.folder).name,
+            "initial_weights": run.card["initial_weights"],
             "split": "sample" if run.card["split"]["name"] == BY_SAMPLE else "study",
             "loss": sum(table.loc["log loss", "value"] for table in overall.values()),
             "auc": own.loc["AUC", "value"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -42,10 +42,15 @@ class Task(Protocol):
     Attributes:
         score_name: column of the history that holds the score by which the best epoch is chosen.
         chooses_by_training: the score is that of the epoch's own training batches, not of validation.
+        facts: JSON values that make it this task.
     """
 
     score_name: str
     chooses_by_training: bool
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the card of a run."""
 
     def parts(self, batch: Any) -> Parts:
         """What the network is called with, images first, and the truth, its first axis the items. Checks the truth."""
@@ -70,6 +75,7 @@ class SegmentationTask:
 
     score_name = "val_mean_iou"
     chooses_by_training = False
+    facts: ClassVar[dict[str, Any]] = {}  # the loss stands in the config, the classes in the card
 
     def __init__(self, loss: str, n_classes: int):
         self.loss: nn.Module = make_loss(loss, n_classes)

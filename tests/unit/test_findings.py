@@ -101,6 +101,7 @@ def test_table_in_the_printed_form(study, runs):
     ours = table[table["network"] == "mobilenetv2"].set_index("protocol")
     assert ours.index.tolist() == ["printed", "as_printed", "mended"]
     assert ours.loc["as_printed", "split"] == "sample" and ours.loc["mended", "split"] == "study"
+    assert ours.loc["mended", "run"] == runs["mended"].folder.name and ours.loc["mended", "initial_weights"] == "random"
     scores = study.scores(runs["mended"])
     assert ours.loc["mended", "accuracy"] == scores.loc[scores["metric"] == "accuracy", "value"].iloc[0]
     assert np.isfinite(ours.loc["mended", "weighted_log_loss"]) and np.isnan(ours.loc["as_printed", "weighted_log_loss"])
