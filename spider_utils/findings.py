@@ -39,7 +39,7 @@ CLASS_NAMES = {
     "level": tuple(name.upper().replace("_", "/") for name in LEVELS),
     "severity": SEVERITIES,
 }
-BY_STUDY, BY_IMAGE = "kfold5", "leaky-kfold5"
+BY_STUDY, BY_SAMPLE = "kfold5", "leaky-kfold5"
 _VERSION = 1  # raised whenever predictions would come out differently
 
 
@@ -52,7 +52,7 @@ class Protocol:
         whole: the whole slice; else a crop around the labelled point.
         wrapped: see PictureSettings.
         heads: what is learned.
-        split: by study or by image.
+        split: by study or by sample.
         flip: see FindingPictures.
         chosen_by: the head by which the best epoch is chosen.
         training_accuracy: see ClassificationTask.
@@ -73,7 +73,7 @@ class Protocol:
 
 
 AS_PRINTED = Protocol(
-    name="as_printed", whole=True, wrapped=True, heads=TARGETS[:2], split=BY_IMAGE, flip="as_printed", chosen_by="condition",
+    name="as_printed", whole=True, wrapped=True, heads=TARGETS[:2], split=BY_SAMPLE, flip="as_printed", chosen_by="condition",
     training_accuracy=True, class_weights={}, normalise=False,
 )  # fmt: skip
 MENDED = Protocol(
@@ -94,6 +94,7 @@ class FindingSettings:
         dense: width of the dense layer.
         epochs, batch_size, learning_rate, schedule, early_stop_patience: see TrainConfig.
         weights: what networks start from, see build_classifier.
+        batch_sizes: of networks that take another one.
     """
 
     networks: tuple[str, ...]
@@ -107,6 +108,7 @@ class FindingSettings:
     schedule: str
     early_stop_patience: int | None
     weights: str | None
+    batch_sizes: dict[str, int] = field(default_factory=dict, hash=False)
 
 
 SETTINGS = {
@@ -115,10 +117,9 @@ SETTINGS = {
     # `misan`, sections 3.8 and 3.9: 299 pixels, Adam at Keras's own 1e-3, 20 epochs of batches of 8, plateau, early stop
     # (its patience is not said).
     "paper": FindingSettings(
-        tuple(SMALLEST_SIDE), 299, 224, 60.0, 1024, 20, 8, 1e-3, "plateau", 6, "imagenet"
+        tuple(SMALLEST_SIDE), 299, 224, 60.0, 1024, 20, 8, 1e-3, "plateau", 6, "imagenet", {"resnet50": 16}
     ),
 }  # fmt: skip
-BATCH_SIZES = {"resnet50": 16}  # of the source, for one network in `paper`
 
 
 class FindingStudy:
@@ -197,7 +198,7 @@ class FindingStudy:
         config = TrainConfig(
             **{
                 "epochs": settings.epochs,
-                "batch_size": BATCH_SIZES.get(network, settings.batch_size) if settings.batch_size == 8 else settings.batch_size,
+                "batch_size": settings.batch_sizes.get(network, settings.batch_size),
                 "learning_rate": settings.learning_rate,
                 "schedule": settings.schedule,
                 "early_stop_patience": settings.early_stop_patience,
@@ -219,7 +220,6 @@ class FindingStudy:
         val_set = FindingPictures(store, rows["val"], protocol.heads, metadata=metadata)
         card = {
             "scheme": "findings",
-            "task": task.facts,
             "protocol": protocol.name,
             "flip": protocol.flip,
             "pictures": asdict(store.settings),
@@ -328,7 +328,8 @@ class FindingStudy:
         """`misan`'s Table 3.1 with what runs reach on their test samples below each printed row.
 
         Returns:
-            network, protocol ("printed", or the run's), split, accuracy with low and high (95 % over studies), loss (of both
+            network, protocol ("printed", or the run's), run (its folder's name, with the seed and what was changed),
+            initial_weights ("imagenet" or "random"), split, accuracy with low and high (95 % over studies), loss (of both
             printed heads together, on test samples), auc (mean of each class against the rest), then what is not printed:
             balanced_accuracy with its low and high, calibration_error, brier, level_accuracy, weighted_log_loss, n (samples),
             studies.
@@ -350,7 +351,9 @@ class FindingStudy:
         row = {
             "network": run.card["architecture"],
             "protocol": run.card["protocol"] + metadata,
-            "split": "image" if run.card["split"]["name"] == BY_IMAGE else "study",
+            "run": Path(run.folder).name,
+            "initial_weights": run.card["initial_weights"],
+            "split": "sample" if run.card["split"]["name"] == BY_SAMPLE else "study",
             "loss": sum(table.loc["log loss", "value"] for table in overall.values()),
             "auc": own.loc["AUC", "value"],
         }
@@ -370,7 +373,7 @@ class FindingStudy:
         """What can be had without looking into a picture, on the test samples of a split.
 
         Returns:
-            guess ("always healthy", "the series' most frequent class", "... with its level"), accuracy, balanced_accuracy, both
+            guess ("always the most frequent class", "most frequent class of the series' kind"), accuracy, balanced_accuracy, both
             of the condition, n.
         """
         samples, made = self.rsna.samples, self.split(split)
@@ -408,14 +411,14 @@ def truth_and_probabilities(table: pd.DataFrame, head: str) -> tuple[np.ndarray,
 def constant_shares(known: pd.DataFrame, labels: pd.DataFrame, by_place: bool = False) -> pd.DataFrame:
     """A prediction that looks at no picture: the shares of the severities, weighted as the challenge weighs them.
 
-    Of all constant predictions these score best on the samples that they were taken from: the weighted log loss is lowest where
-    p(k) is proportional to weight x count of k.
+    One group's weighted log loss is lowest where p(k) is proportional to weight x count of k. One of each severity is added to
+    the counts, so that none is thought impossible. That is near the best constant, not the best one: the score is a mean of three
+    groups, of which each counts as much as the others however many rows it has, and of a fourth part by study.
 
     Args:
         known: samples with condition, level and grade, of training studies.
         labels: study, condition, level of what is predicted.
-        by_place: shares of each condition (left and right together) and level, one of each severity added to what is counted;
-            else one set of shares for all.
+        by_place: shares of each condition (left and right together) and level; else one set of shares for all.
 
     Returns:
         ``labels`` with one column a severity (PROBABILITIES).
@@ -448,10 +451,12 @@ def labelled_points(tables: RsnaTables) -> pd.DataFrame:
 
 
 def ceilings(points: pd.DataFrame) -> pd.DataFrame:
-    """The highest accuracy that anything can reach which sees whole slices alone.
+    """The highest accuracy that anything can reach which sees whole slices alone, on exactly these points.
 
     One slice can hold several labelled points. Whoever sees only the slice must answer all of them alike, so at best the most
-    frequent label of each slice is right: no network, however good, can pass that.
+    frequent label of each slice is right. A split that parts the points of a slice, as a random one by sample does, leaves fewer
+    labels on each slice of its test part, and so a higher ceiling there: give the points that are scored, or see
+    ``ceiling_of_share``.
 
     Args:
         points: rows of ``labelled_points`` or of RsnaSet.samples.
@@ -473,3 +478,25 @@ def ceilings(points: pd.DataFrame) -> pd.DataFrame:
         distinct = len(points[columns].drop_duplicates())
         rows.append((asked, distinct, best / len(points), len(points[slices].drop_duplicates()), len(points)))
     return pd.DataFrame(rows, columns=["asked", "classes", "highest", "slices", "points"])
+
+
+def ceiling_of_share(points: pd.DataFrame, share: float, n_draws: int = 5, seed: int = 0) -> pd.DataFrame:
+    """``ceilings`` of so large a random part of the points, drawn by sample: the mean of several draws.
+
+    Args:
+        points: as for ``ceilings``.
+        share: of the points, above 0 and at most 1, such as the test part of a split.
+        n_draws, seed: how many parts are drawn, and the seed of all of them.
+
+    Returns:
+        asked, share, highest.
+
+    Raises:
+        ValueError: the share is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie above 0 and be at most 1, not {share}")
+    random = np.random.default_rng(seed)
+    n = max(1, round(share * len(points)))
+    drawn = pd.concat(ceilings(points.iloc[random.choice(len(points), n, replace=False)]) for _ in range(n_draws))
+    return drawn.groupby("asked", sort=False)["highest"].mean().reset_index().assign(share=share)[["asked", "share", "highest"]]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spider_utils.errors import KitError
 from spider_utils.evaluation.statistics import CONFIDENCE, N_BOOT, ratio_interval
 
 WEIGHTS = (1.0, 2.0, 4.0)  # of Normal/Mild, Moderate, Severe
@@ -79,14 +80,14 @@ def weighted_log_loss(labels: pd.DataFrame, predictions: pd.DataFrame, any_sever
         WeightedLogLoss.
 
     Raises:
-        ValueError: a label has no prediction or two, probabilities are negative, not finite or all 0 in a row, or a group of
-            conditions has no label.
+        ValueError: a label has no prediction or two, or probabilities are negative, not finite or all 0 in a row.
+        KitError: a group of conditions has no label.
     """
     table, given = _matched(labels, predictions)
     losses, weights = _sums(table, given)
     for name, words in GROUPS.items():
         if not weights[name].any():
-            raise ValueError(f"no label of '{words}': the score is a mean over all three groups of conditions")
+            raise KitError(f"no label of '{words}' to score, and the score is a mean over all three groups: score more studies")
     parts = {name: float(losses[name].sum() / weights[name].sum()) for name in PARTS}
     mean = float(np.average(list(parts.values()), weights=(1.0, 1.0, 1.0, any_severe_weight)))
     return WeightedLogLoss(**parts, mean=mean, rows=len(table))

@@ -80,8 +80,8 @@ def fit(
         config: how to train.
         card: what to know about the model, JSON values: ``scheme``, ``size``, ``data``, ``split``, ... The network's own
             entries are filled in. Name the data by fingerprint: it tells one run from another.
-        task: what is learned and how it is scored (see training.tasks); segmentation with the config's loss when None. Settings
-            of another task belong into the card.
+        task: what is learned and how it is scored (see training.tasks); segmentation with the config's loss when None. The
+            facts of a given one become part of the card, and so tell one run from another.
         device: "auto", "cpu", "cuda" or "mps".
         overwrite: replace a finished or half-done run in ``folder`` that was made with other settings. The finished one is
             kept until the new one is complete. Anything but a run is never replaced.
@@ -100,7 +100,7 @@ def fit(
     folder = Path(folder)
     if not len(train_set) or not len(val_set):
         raise ValueError(f"{'validation' if len(train_set) else 'training'} set is empty")
-    card = complete_card(model, card)
+    card = complete_card(model, {**card, "task": task.facts} if task and task.facts else card)
     identity = run_identity(config, card, len(train_set), len(val_set))
     with file_lock(folder.with_name(folder.name + ".lock"), "is training in this run folder"):
         if folder.exists() and not is_other_run(folder, identity, overwrite):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -42,10 +42,15 @@ class Task(Protocol):
     Attributes:
         score_name: column of the history that holds the score by which the best epoch is chosen.
         chooses_by_training: the score is that of the epoch's own training batches, not of validation.
+        facts: JSON values that make it this task.
     """
 
     score_name: str
     chooses_by_training: bool
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the card of a run."""
 
     def parts(self, batch: Any) -> Parts:
         """What the network is called with, images first, and the truth, its first axis the items. Checks the truth."""
@@ -70,6 +75,7 @@ class SegmentationTask:
 
     score_name = "val_mean_iou"
     chooses_by_training = False
+    facts: ClassVar[dict[str, Any]] = {}  # the loss stands in the config, the classes in the card
 
     def __init__(self, loss: str, n_classes: int):
         self.loss: nn.Module = make_loss(loss, n_classes)
@@ -124,7 +130,8 @@ class ClassificationTask:
     Args:
         heads: name -> number of classes, in the order of the truth's columns.
         class_weights: head -> weight of each class in the loss; a head's loss is then the weighted mean over the batch.
-        chosen_by: the best epoch is the one with the lowest (weighted) loss of this head over the validation set.
+        chosen_by: the best epoch is the one with the lowest (weighted) loss of this head over the validation set; its score is
+            exp(-loss), the geometric mean of the true classes' probabilities.
         training_accuracy: instead, the one with the highest accuracy of this head on its own training batches, as `misan`
             chooses (section 3.9.7). That says nothing about pictures that were not trained on.
 
@@ -212,7 +219,8 @@ class _ClassificationMeter:
 
     def score(self) -> float:
         scores = self._scores(self.task.chosen_by)
-        return scores["accuracy"] if self.task.chooses_by_training else -scores["loss"]
+        # The plateau schedule asks for a score that rises by a share of itself: it must be positive.
+        return scores["accuracy"] if self.task.chooses_by_training else math.exp(-scores["loss"])
 
     def columns(self) -> dict[str, float]:
         return {f"val_{head}_{name}": value for head in self.task.heads for name, value in self._scores(head).items()}

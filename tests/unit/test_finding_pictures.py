@@ -91,9 +91,9 @@ def test_a_mirror_turns_axial_columns_and_leaves_sagittal_pictures_and_labels():
     image = np.arange(12).reshape(3, 4)
     turned, condition = fp.mirror(image, 1, axial=True)
     assert condition == 3 and np.array_equal(turned, image[:, ::-1])
-    for given in range(6):
-        same, condition = fp.mirror(image, given, axial=False)
-        assert condition == given and np.array_equal(same, image), "left and right lie along the slices"
+    for side in range(6):
+        same, condition = fp.mirror(image, side, axial=False)
+        assert condition == side and np.array_equal(same, image), "left and right lie along the slices"
     back, condition = fp.mirror(*fp.mirror(image, 3, True), True)
     assert condition == 3 and np.array_equal(back, image)
 

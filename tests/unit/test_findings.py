@@ -100,7 +100,8 @@ def test_table_in_the_printed_form(study, runs):
     assert printed["network"].tolist() == list(CLASSIFIERS) and printed["accuracy"].max() == 0.882
     ours = table[table["network"] == "mobilenetv2"].set_index("protocol")
     assert ours.index.tolist() == ["printed", "as_printed", "mended"]
-    assert ours.loc["as_printed", "split"] == "image" and ours.loc["mended", "split"] == "study"
+    assert ours.loc["as_printed", "split"] == "sample" and ours.loc["mended", "split"] == "study"
+    assert ours.loc["mended", "run"] == runs["mended"].folder.name and ours.loc["mended", "initial_weights"] == "random"
     scores = study.scores(runs["mended"])
     assert ours.loc["mended", "accuracy"] == scores.loc[scores["metric"] == "accuracy", "value"].iloc[0]
     assert np.isfinite(ours.loc["mended", "weighted_log_loss"]) and np.isnan(ours.loc["as_printed", "weighted_log_loss"])
@@ -124,7 +125,7 @@ def test_age_and_sex_as_second_input(study):
 # ----------------------------------------------------------------------------------------------------- without any picture
 
 
-def test_constant_shares_by_hand_and_best():
+def test_constant_shares_by_hand():
     known = pd.DataFrame({"condition": "spinal_canal_stenosis", "level": "l1_l2", "grade": [0, 0, 0, 1, 1, 2]})
     labels = pd.DataFrame({"study": [1], "condition": "spinal_canal_stenosis", "level": "l1_l2"})
     # One more of each: 4, 3, 2; times 1, 2, 4: 4, 6, 8.
@@ -151,6 +152,17 @@ def test_ceilings_by_hand(study):
     pd.testing.assert_frame_equal(by_tables, ceilings(study.rsna.samples))
 
 
+def test_the_ceiling_of_a_random_part_lies_higher(study):
+    """Two levels on every slice. Of two points one is right of each pair, unless the draw parted it: 1/3 of pairs stay."""
+    points = pd.DataFrame({"study": 1, "series": 1, "instance": [1, 1, 2, 2], "condition": "spinal_canal_stenosis"})
+    points = points.assign(misan_class=5, misan_level=[0, 1, 0, 1])
+    assert findings.ceiling_of_share(points, 1.0).set_index("asked").loc["level", "highest"] == 0.5
+    half = findings.ceiling_of_share(points, 0.5, n_draws=400).set_index("asked")["highest"]
+    assert half["level"] == pytest.approx(1 - 0.5 / 3, abs=0.05) and half["condition, with healthy"] == 1
+    with pytest.raises(ValueError, match="above 0 and be at most 1"):
+        findings.ceiling_of_share(points, 0.0)
+
+
 def test_the_shortcut_reads_no_picture(study, monkeypatch):
     monkeypatch.setattr(study, "store", None)
     table = study.shortcut()
@@ -159,4 +171,7 @@ def test_the_shortcut_reads_no_picture(study, monkeypatch):
     train = samples[samples["study"].isin(made.patients("train"))]
     usual = train["misan_class"].mode().iloc[0]
     assert table.loc[0, "accuracy"] == pytest.approx((test["misan_class"] == usual).mean())
-    assert table.loc[1, "accuracy"] >= 0 and table["n"].tolist() == [25, 25]
+    by_kind = {kind: rows["misan_class"].value_counts() for kind, rows in train.groupby("description")}
+    guess = [min(counts.index[counts == counts.max()]) for counts in (by_kind[kind] for kind in test["description"])]
+    assert table.loc[1, "accuracy"] == pytest.approx((test["misan_class"] == guess).mean())
+    assert table["n"].tolist() == [25, 25]

@@ -1,5 +1,8 @@
 """What the fit loop learns: classification by hand, and the same loop, checkpoints and resume as segmentation."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,7 +79,7 @@ def test_meter_by_hand():
     columns = meter.columns()
     assert columns["val_condition_accuracy"] == pytest.approx(2 / 3)
     assert columns["val_severity_balanced_accuracy"] == pytest.approx((1 + 0 + 1) / 3)
-    assert meter.score() == pytest.approx(-columns["val_severity_loss"])
+    assert meter.score() == pytest.approx(np.exp(-columns["val_severity_loss"])) and meter.score() > 0
     chosen = task(chosen_by="condition", training_accuracy=True)
     assert chosen.score_name == "train_condition_accuracy" and chosen.facts["chosen_by"] == chosen.score_name
     assert "condition 0.667" in meter.text()
@@ -101,7 +104,7 @@ def train(folder, chosen=None, **more):
     torch.manual_seed(0)
     chosen = chosen or task()
     model = build_classifier("mobilenetv2", heads=HEADS, metadata=2, dense=16)
-    return fit(model, Spots(8), Spots(4, 1), folder, CONFIG, {"task": chosen.facts}, task=chosen, save_every_s=0, **more)
+    return fit(model, Spots(8), Spots(4, 1), folder, CONFIG, {}, task=chosen, save_every_s=0, **more)
 
 
 def test_killed_and_gone_on_with_the_same_numbers(tmp_path, monkeypatch):
@@ -128,6 +131,17 @@ def test_killed_and_gone_on_with_the_same_numbers(tmp_path, monkeypatch):
     assert read_json(whole.folder / "run.json")["best_val_severity_score"] == whole.history["val_severity_score"][best]
     model = whole.load_model()
     assert set(model.heads) == set(HEADS) and not model.training
+
+
+def test_a_plateau_lowers_the_learning_rate(tmp_path, monkeypatch):
+    """Scores that do not rise: after ``plateau_patience`` epochs the rate falls. With a negative score it never would."""
+    meter = type(task().meter())
+    scores = meter._scores
+    monkeypatch.setattr(meter, "_scores", lambda self, head: scores(self, head) | {"loss": 1.5})
+    stuck = dataclasses.replace(CONFIG, schedule="plateau", plateau_patience=1, epochs=4)
+    monkeypatch.setattr(sys.modules[__name__], "CONFIG", stuck)
+    rates = train(tmp_path / "run").history["learning_rate"]
+    assert rates.iloc[-1] == pytest.approx(CONFIG.learning_rate * CONFIG.plateau_factor)
 
 
 def test_chosen_by_training_accuracy_as_printed(tmp_path):

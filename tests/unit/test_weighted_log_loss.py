@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics
 
 from spider_utils.data.rsna_tables import CONDITIONS, LEVELS
+from spider_utils.errors import KitError
 from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, weighted_log_loss
 
 KEYS = ["study", "condition", "level"]
@@ -99,7 +100,7 @@ def test_what_cannot_be_scored_is_refused():
         weighted_log_loss(labels, predictions[:5])
     with pytest.raises(ValueError, match="1 predictions come twice, such as 1, spinal_canal_stenosis, l4_l5"):
         weighted_log_loss(labels, pd.concat([predictions, predictions[:1]]))
-    with pytest.raises(ValueError, match="no label of 'subarticular_stenosis'"):
+    with pytest.raises(KitError, match="no label of 'subarticular_stenosis'"):
         weighted_log_loss(labels[:5], predictions)
     for wrong in (-0.1, np.nan, np.inf):
         with pytest.raises(ValueError, match="probabilities must be finite"):
