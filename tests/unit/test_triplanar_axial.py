@@ -115,7 +115,7 @@ def test_errors_and_herniated_slices_by_hand():
     assert row[["tp", "tn", "fp", "fn"]].tolist() == [2, 2, 1, 1]
     assert row["accuracy"] == pytest.approx(4 / 6) and row["sensitivity"] == row["precision"] == row["specificity"] == 2 / 3
     height = errors(table).set_index("quantity").loc["hernia_height_mm"]
-    assert (height["n"], height["mae"], height["bias"]) == (2, 1, 0) and height["high"] == pytest.approx(1.96 * 2**0.5)
+    assert (height["n"], height["mae"], height["bias"]) == (2, 1, 0) and height["limit high"] == pytest.approx(1.96 * 2**0.5)
     assert errors(table).set_index("quantity").loc["sac_ap_mm", "n"] == 0
     none = herniated_slices(table.tail(2), true.tail(2)).iloc[0]
     assert np.isnan(none["sensitivity"]) and none["accuracy"] == 1
