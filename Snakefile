@@ -44,7 +44,7 @@ NOTEBOOKS = {
     "10_triplanar_ensemble": [name for name in PLANE_TRAININGS if name != "triplanar_axial"],
     "11_ensemble_weight_search": ["unet", "unetplusplus", "resunet", "deeplabv3"],
     "12_evaluation": ["unet", "levels20"],
-    "13_measurements": ["unet"],
+    "13_measurements": ["resunet"],
     "13b_gradings": [],
     "13c_axial_tissues": ["triplanar_axial"],
     "14_disease_classification": list(FINDING_TRAININGS),

@@ -707,25 +707,28 @@ def gradings_table(
     """
     from spider_utils.data.gradings import read_gradings
     from spider_utils.evaluation.prevalence import co_occurrence, prevalence
-    from spider_utils.grading.models import compact, grade_table
+    from spider_utils.grading.models import grade_table
 
     found = read_gradings(table)
-    if len(found.mistakes):
-        print(f"mistakes in the table:\n{found.mistakes.to_string(index=False)}\n")
+    _print_mistakes(found.mistakes)
     tables = {
         "prevalence": prevalence(found.table),
         "grades": prevalence(found.table, every_grade=True),
         "prevalence-by-level": prevalence(found.table, by_level=True),
         "co-occurrence": co_occurrence(found.table),
-        "predicted-from-the-table": grade_table(found.table)[0],
     }
     for name in ("prevalence", "grades"):
         print(f"{name}:\n{_as_text(tables[name], 3)}\n")
-    shown = {"AUC": "AUC", "balanced accuracy": "balanced accuracy", "kappa": "kappa", "mean absolute error": "grades off"}
-    print("predicted from the table alone, on patients that a model does not know:")
-    print(compact(tables["predicted-from-the-table"], shown).to_string(index=False))
-    print("low, high, [ ]: 95 % interval, bootstrap over patients; Modic: any change; kappa: quadratic weights.")
+    print("low, high: 95 % interval, bootstrap over patients")
     _write_gradings(out, tables)
+    try:
+        scores, _ = grade_table(found.table)
+    except KitError as error:  # a table of a patient or two is read for what it holds
+        print(f"not predicted from the table alone: {error}")
+        return
+    print("\npredicted from the table alone, on patients that a model does not know:")
+    _print_grade_scores(scores)
+    _write_gradings(out, {"predicted-from-the-table": scores})
 
 
 GivenMasks = Annotated[
@@ -745,23 +748,37 @@ def gradings_models(
     ] = None,
     masks: GivenMasks = None,
     scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
-    out: Annotated[Path | None, typer.Option(help="Folder for measurements and scores; build/... when left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for measurements and scores; needed with --root, else build/...")
+    ] = None,
 ) -> None:
     """Grade every disc from measurements and image, tested on patients that the models do not know.
 
     Example: spider-kit gradings models --root data/mine --out build/mine
     """
+    import pandas as pd
+
     from spider_utils.data.gradings import read_gradings
-    from spider_utils.grading.models import compact, grade_table
+    from spider_utils.grading.models import LEVEL, MEASURED, MEASURED_AND_IMAGE, gains, grade_table, without_measurement
     from spider_utils.grading.series import measure_source
 
     source, folder = _gradings_place(profile, data, root, out, masks)
-    found = measure_source(source, folder, masks, scheme, show_progress=True)
-    scores, predictions = grade_table(read_gradings(source.gradings_file or source.root).table, found.features())
-    shown = {"AUC": "AUC", "balanced accuracy": "balanced accuracy", "kappa": "kappa", "mean absolute error": "grades off"}
-    print(compact(scores, shown).to_string(index=False))
-    print("[ ]: 95 % interval, bootstrap over patients; Modic: any change; kappa: quadratic weights.")
-    _write_gradings(folder, {"scores": scores, "predictions": predictions})
+    given = read_gradings(source.gradings_file or source.root)
+    _print_mistakes(given.mistakes)
+    gradings = given.table[given.table["patient"].isin(source.cases["patient"])]
+    features = measure_source(source, folder, masks, scheme, show_progress=True).features()
+    lost = without_measurement(gradings, features)
+    print(
+        f"{len(gradings)} graded discs of {gradings['patient'].nunique()} patients; {lost} without a measurement: graded by level"
+    )
+    scores, predictions = grade_table(gradings, features)
+    _print_grade_scores(scores)
+    pairs = ((MEASURED, LEVEL), (MEASURED_AND_IMAGE, MEASURED))
+    gained = pd.concat([gains(predictions, *pair).assign(model=pair[0], base=pair[1]) for pair in pairs], ignore_index=True)
+    print("\nAUC gained by 'model' over 'base' on the same discs, patients drawn in pairs:")
+    aucs = gained.loc[gained["metric"] == "AUC", ["finding", "model", "base", "value", "low", "high", "discs", "patients"]]
+    print(_as_text(aucs, 3))
+    _write_gradings(folder, {"scores": scores, "predictions": predictions, "gains": gained})
 
 
 @gradings_app.command("herniation")
@@ -770,23 +787,30 @@ def gradings_herniation(
     root: Annotated[Path | None, typer.Option(help="A phantom set; the course's when left out.")] = None,
     masks: GivenMasks = None,
     scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
-    out: Annotated[Path | None, typer.Option(help="Folder for measurements and tables; build/... when left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for measurements and tables; needed with --root, else build/...")
+    ] = None,
 ) -> None:
     """The source triplanar's Tables 5 and 6, printed beside measured: are hernias found, and how far off are they?
 
     Example: spider-kit gradings herniation --root data/mine --out build/mine
     """
+    from spider_utils.data.phantom.dataset import phantom_facts
     from spider_utils.grading.herniation import compare_set, summary_lines, table5, table6
     from spider_utils.grading.series import measure_source
 
     source, folder = _gradings_place(profile, DataKind.phantom, root, out, masks)
+    phantom_facts(source.root)  # what is no phantom is refused before hours of measuring
     found = measure_source(source, folder, masks, scheme, show_progress=True)
     discs = compare_set(source, found.measured)
     tables = {"table5": table5(discs), "table6": table6(discs)}
     for name, one in tables.items():
         print(f"{name}:\n{_as_text(one, 3)}\n")
     print(*(f"{what}: {text}" for what, text in summary_lines(discs).items()), sep="\n")
-    print("low, high: 95 % over patients. The source's slices are axial, of other patients, and its pixels have no size.")
+    print(
+        "low, high: 95 % over patients. A disc that could not be judged counts as one in which nothing was found; 'judged disc'"
+    )
+    print("leaves it out. The source's slices are axial, of other patients; its pixels have no size, its X and Y no direction.")
     _write_gradings(folder, tables)
 
 
@@ -797,12 +821,27 @@ def _gradings_place(
     from spider_utils.data.sources import open_source
     from spider_utils.workflow import Workspace
 
-    workspace = None if root is not None and out is not None else Workspace.open(profile.value, data.value, root and str(root))
-    if root is None:
-        source = workspace.source
-    else:
-        source = open_source("phantom" if (root / "phantom.json").is_file() else "spider", root)
-    return source, out or workspace.build / ("gradings" if masks is None else "gradings-of-given-masks")
+    if root is not None:
+        if out is None:
+            raise KitError("--root needs --out: a folder of its own for measurements and tables, apart from the course's")
+        return open_source("phantom" if (root / "phantom.json").is_file() else "spider", root), out
+    workspace = Workspace.open(profile.value, data.value)
+    return workspace.source, out or workspace.build / ("gradings" if masks is None else "gradings-of-given-masks")
+
+
+def _print_mistakes(mistakes: pd.DataFrame) -> None:
+    if len(mistakes):
+        print(f"mistakes in the table:\n{mistakes.to_string(index=False)}\n")
+
+
+def _print_grade_scores(scores: pd.DataFrame) -> None:
+    from spider_utils.grading.models import compact, scores_that_are_missing
+
+    shown = {"AUC": "AUC", "balanced accuracy": "balanced accuracy", "kappa": "kappa", "mean absolute error": "grades off"}
+    print(compact(scores, shown).to_string(index=False))
+    for row in scores_that_are_missing(scores).itertuples():
+        print(f"- {row.finding}: {row.reason}")
+    print("[ ]: 95 % interval, bootstrap over patients; Modic: any change; kappa: quadratic weights.")
 
 
 def _write_gradings(folder: Path | None, tables: dict[str, pd.DataFrame]) -> None:

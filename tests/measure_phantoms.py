@@ -2,7 +2,8 @@
 
 Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (5 minutes on one core). What FILE holds
 already is not done again. With ``--masks FOLDER`` masks that a network made of a phantom set's patients are measured instead:
-``python -m tests.measure_phantoms --masks predicted --data data/phantom-quick --out build/measured-predicted.csv``.
+``python -m tests.measure_phantoms --masks predicted --data data/phantom-quick --out build/measured-predicted.csv``. With
+``--grid 160 128`` masks are brought into a network's pixels and back first: what is left is the error of a perfect network.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from spider_utils.data.phantom.raster import TissueGrid
 from spider_utils.data.phantom.scanner import body_box, body_spacing
 from spider_utils.data.phantom.soft import paint_canal, trace
 from spider_utils.data.phantom.truth import truth_in_set, truth_of
+from spider_utils.data.slices import SliceGrid
 from spider_utils.data.volumes import Volume, read_mask
 from spider_utils.evaluation.agreement import agreement
 from spider_utils.evaluation.statistics import bootstrap_interval
+from spider_utils.labels import convert
 from spider_utils.measure.levels import name_levels
 from spider_utils.measure.report import MEASURED, measure
 
@@ -81,17 +84,31 @@ def true_masks(seeds: range) -> Iterator[pd.DataFrame]:
         yield compared(mask, truth_of(anatomy, grid=grid), seed)
 
 
-def predicted_masks(masks: Path, data: Path, scheme: str) -> Iterator[pd.DataFrame]:
-    """Masks in a folder, named as the images of a phantom set in SPIDER's layout."""
+def through_grid(mask: Volume, scheme: str, grid: SliceGrid, shares: bool) -> Volume:
+    """A mask's four classes in a network's pixels and back: one label a pixel, or the share of each class in it."""
+    classes = convert(mask.array, scheme, "structures4")
+    planes = np.stack([classes == k for k in range(4)], axis=1).astype(np.float32)
+    fitted = grid.fit(planes, mask.spacing[1:], is_mask=not shares)
+    return mask.with_array(grid.unfit(fitted, classes.shape[1:], mask.spacing[1:]).argmax(axis=1).astype(np.uint8))
+
+
+def predicted_masks(
+    masks: Path, data: Path, scheme: str, series: list[str] | None = None, grid: SliceGrid | None = None, shares: bool = False
+) -> Iterator[pd.DataFrame]:
+    """Masks in a folder, named as the images of a phantom set in SPIDER's layout; of some series alone, through a grid."""
     truths: dict[int, pd.DataFrame] = {}
     for path in sorted(masks.glob("*.mha")):
+        if series and path.stem not in series:
+            continue
         patient = int(path.name.split("_")[0])
         if patient not in truths:
             truths[patient] = truth_in_set(data, patient)
         mask = read_mask(path, allow_empty=True)
-        if scheme == "structures4":
+        if grid is not None:
+            mask = through_grid(mask, scheme, grid, shares)
+        if grid is not None or scheme == "structures4":
             mask = mask.with_array(name_levels(mask.array, mask.spacing).mask)
-        own = "spider" if scheme == "structures4" else scheme
+        own = "spider" if grid is not None or scheme == "structures4" else scheme
         true_mask = read_mask(data / "masks" / path.name).array
         yield compared(mask, truths[patient], patient, own, true_mask).assign(series=path.stem)
 
@@ -141,12 +158,17 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, help="folder of masks of a phantom set to measure instead")
     parser.add_argument("--data", type=Path, default=Path("data/phantom-quick"), help="that phantom set")
     parser.add_argument("--scheme", default="levels20", help="of those masks: levels20, spider or structures4")
+    parser.add_argument("--series", nargs="+", help="of --masks: these alone, such as 7_t2 9_t2")
+    parser.add_argument("--grid", nargs=2, type=int, help="rows and columns of a network, into whose pixels --masks are brought")
+    parser.add_argument("--shares", action="store_true", help="with --grid: shares of classes in a pixel instead of a label")
     parser.add_argument("--out", type=Path, default=Path("build/measured.csv"), help="table to write, or to go on with")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame()
     if options.masks:
-        tables = list(tqdm(predicted_masks(options.masks, options.data, options.scheme), unit="series"))
+        grid = SliceGrid(*options.grid) if options.grid else None
+        found = predicted_masks(options.masks, options.data, options.scheme, options.series, grid, options.shares)
+        tables = list(tqdm(found, unit="series"))
         table = pd.concat(tables, ignore_index=True)
         table.to_csv(options.out, index=False)
     else:

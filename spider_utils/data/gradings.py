@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from spider_utils.data.rsna_tables import Report
+from spider_utils.data.tables import Report, read_as_text, whole_numbers
 from spider_utils.errors import DataError
 from spider_utils.labels import disc_name
 
@@ -50,6 +49,11 @@ class Finding:
         return values if self.ordered else (values >= self.present_from).astype("Int64")
 
     @property
+    def target_from(self) -> int:
+        """The value of ``target`` from which the finding counts as present."""
+        return self.present_from if self.ordered else 1
+
+    @property
     def present_name(self) -> str:
         """What "present" means, in words."""
         return self.name if self.target_grades == (0, 1) else f"{self.name} {self.present_from} to {self.grades[-1]}"
@@ -77,7 +81,7 @@ class Gradings:
     Attributes:
         table: a row a disc, by patient and disc: ``patient``, ``disc`` (1 = L5/S1), ``level`` ("L5/S1"), and the columns of
             FINDINGS (Int64, missing where nothing usable stands there).
-        mistakes: see data.rsna_tables.Report.table.
+        mistakes: see data.tables.Report.table.
     """
 
     table: pd.DataFrame
@@ -98,19 +102,25 @@ def read_gradings(path: str | Path) -> Gradings:
     """
     path = Path(path)
     path = path / GRADINGS_FILE if path.is_dir() else path
-    raw, report = _read(path), Report()
-    raw["patient"] = _whole(raw["Patient"])
+    raw = read_as_text(
+        path,
+        (*_KEYS, *FINDINGS),
+        f"Give {GRADINGS_FILE} or the folder that holds it.",
+        "Commas between columns, and SPIDER's names, are expected.",
+    )
+    report = Report()
+    raw["patient"] = whole_numbers(raw["Patient"])
     nameless = ~(raw["patient"] >= 1).fillna(False)
     problem = "'" + raw.loc[nameless, "Patient"].fillna("") + "' is no patient's number"
     report.add("error", "no patient", path.name, raw.loc[nameless, "row"], problem, "Write the patient's number.")
-    raw["disc"] = _whole(raw["IVD label"])
+    raw["disc"] = whole_numbers(raw["IVD label"])
     no_disc = ~raw["disc"].between(1, _HIGHEST_DISC).fillna(False) & ~nameless
     problem = "IVD label " + raw.loc[no_disc, "IVD label"].fillna("(nothing)") + " of patient "
     problem += raw.loc[no_disc, "patient"].astype(str)
     report.add("error", "no disc", path.name, raw.loc[no_disc, "row"], problem, "The row belongs to no disc of a mask.")
     table = raw[~nameless & ~no_disc].copy()
     for finding in FINDINGS.values():
-        values = _whole(table[finding.column])
+        values = whole_numbers(table[finding.column])
         known = values.isin(finding.grades)
         odd = ~known & table[finding.column].notna()
         allowed = f"{finding.grades[0]} to {finding.grades[-1]}"
@@ -127,30 +137,6 @@ def read_gradings(path: str | Path) -> Gradings:
     table = table.assign(level=table["disc"].map(disc_name)).astype({"patient": "int64", "disc": "int64"})
     table = table.sort_values(["patient", "disc"], ignore_index=True)
     return Gradings(table[["patient", "disc", "level", *FINDINGS]], report.table())
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """The table as text, with its line numbers in ``row``."""
-    try:
-        table = pd.read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(path, "this table is missing", f"Give {GRADINGS_FILE} or the folder that holds it.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(path, "is not UTF-8 text", "Save it as CSV in UTF-8, or fetch it again.") from error
-    except (ValueError, OSError) as error:
-        raise DataError(path, f"cannot be read as CSV ({str(error)[:120]})", "Fetch the table again.") from error
-    missing = [column for column in (*_KEYS, *FINDINGS) if column not in table]
-    if missing:
-        raise DataError(
-            path, f"lacks the column(s) {', '.join(missing)}", "Commas between columns, and SPIDER's names, are expected."
-        )
-    return table[[*_KEYS, *FINDINGS]].assign(row=np.arange(2, 2 + len(table)))
-
-
-def _whole(text: pd.Series) -> pd.Series:
-    """Whole numbers ("3" and "3.0"); all else is missing."""
-    numbers = pd.to_numeric(text, errors="coerce").astype("float64")
-    return numbers.where(np.isfinite(numbers) & (numbers % 1 == 0) & (numbers.abs() < 1e9)).astype("Int64")
 
 
 def _once(table: pd.DataFrame, file: str, report: Report) -> pd.DataFrame:

@@ -22,11 +22,11 @@ from spider_utils.data.rsna_tables import (
     POINT_TABLE,
     SERIES_TABLE,
     SEVERITY_TABLE,
-    Report,
     RsnaTables,
     read_tables,
     side_of,
 )
+from spider_utils.data.tables import Report
 from spider_utils.data.volumes import Volume, from_image
 from spider_utils.errors import DataError
 from spider_utils.files import fingerprint
@@ -214,7 +214,7 @@ class RsnaSet:
         return read_pixels(one)
 
     def check(self, deep: bool = True, show_progress: bool = False, jobs: int | None = None) -> pd.DataFrame:
-        """Every mistake in tables and files, one a row (see rsna_tables.Report).
+        """Every mistake in tables and files, one a row (see tables.Report).
 
         Args:
             deep: read the header of every slice that has a point: points outside the picture, left and right exchanged, instance

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.data.dicom import SEXES
-from spider_utils.errors import DataError
+from spider_utils.data.tables import Report, read_as_text, whole_numbers
 
 # In the order in which `misan` numbers its classes 0 to 4.
 CONDITIONS = (
@@ -48,42 +48,7 @@ POINT_TABLE = "train_label_coordinates.csv"
 PATIENT_TABLE = "train_patients.csv"
 OLDEST = 120  # years
 SAME_POINT_PIXELS = 1e-3  # copies are written with fewer digits
-REPORT_COLUMNS = ("level", "what", "file", "row", "problem", "fix")
 _POINT_COLUMNS = ("study_id", "series_id", "instance_number", "condition", "level", "x", "y")
-
-
-class Report:
-    """Collects mistakes, row by row of a table."""
-
-    def __init__(self) -> None:
-        self._parts: list[pd.DataFrame] = []
-
-    def add(
-        self, level: str, what: str, file: str | pd.Series, rows: pd.Series | list[int], problem: str | pd.Series, fix: str
-    ) -> None:
-        """Add one mistake a row.
-
-        Args:
-            level: "error" (left out) or "warning" (kept).
-            what: short name of the kind of mistake.
-            file: table, or a path below the root; one for all or one a row.
-            rows: line numbers of the table as an editor counts them (the header is line 1); 0 where there is none.
-            problem: what is wrong; one text for all or one a row.
-            fix: what to do.
-        """
-        n = len(rows)
-        values = {"level": level, "what": what, "file": file, "row": np.asarray(rows, int), "problem": problem, "fix": fix}
-        plain = {k: v.to_numpy() if isinstance(v, pd.Series) else v for k, v in values.items()}
-        if n:
-            self._parts.append(pd.DataFrame(plain, index=range(n)))
-
-    def table(self) -> pd.DataFrame:
-        """All mistakes: REPORT_COLUMNS, errors first, then by kind, file and row."""
-        if not self._parts:
-            return pd.DataFrame({name: pd.Series(dtype=int if name == "row" else str) for name in REPORT_COLUMNS})
-        table = pd.concat(self._parts, ignore_index=True)[list(REPORT_COLUMNS)]
-        # "error" comes before "warning" in the alphabet as well.
-        return table.sort_values(["level", "what", "file", "row"], ignore_index=True, kind="stable")
 
 
 @dataclass(frozen=True)
@@ -96,7 +61,7 @@ class RsnaTables:
         points: study, series, instance, condition, level, x, y, fixed (bool: changed by the makers of the copy), row.
         point_file: name of the table that the points come from.
         patients: study, age (years), sex ("F", "M", "O"), row; NaN where unknown; no rows when there is no such table.
-        mistakes: see Report.table.
+        mistakes: see data.tables.Report.table.
     """
 
     labels: pd.DataFrame
@@ -113,30 +78,15 @@ def plain_name(names: pd.Series) -> pd.Series:
 
 
 def _read(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
-    """A table as text, with its line numbers in ``row``."""
-    try:
-        table = pd.read_csv(path, dtype=str, skipinitialspace=True)
-    except FileNotFoundError as error:
-        raise DataError(path, "this table is missing", "Give the folder that holds the challenge's CSV files.") from error
-    except (ValueError, OSError) as error:
-        raise DataError(path, f"cannot be read as CSV ({str(error)[:120]})", "Fetch the table again.") from error
-    missing = [column for column in needed if column not in table]
-    if missing:
-        raise DataError(path, f"lacks the column(s) {', '.join(missing)}", "Use the challenge's own table.")
-    return table.assign(row=np.arange(2, 2 + len(table)))
-
-
-def _whole(values: pd.Series) -> pd.Series:
-    """Whole positive numbers, <NA> for everything else."""
-    numbers = pd.to_numeric(values, errors="coerce")
-    return numbers.where((numbers > 0) & (numbers == np.floor(numbers))).astype("Int64")
+    return read_as_text(path, needed, "Give the folder that holds the challenge's CSV files.", "Use the challenge's own table.")
 
 
 def _drop_bad_numbers(table: pd.DataFrame, columns: dict[str, str], file: str, report: Report) -> pd.DataFrame:
     """Rename id columns to ``columns`` and make them integers; rows with anything else are reported and dropped."""
     table = table.rename(columns=columns)
     for name in columns.values():
-        table[name] = _whole(table[name])
+        numbers = whole_numbers(table[name])
+        table[name] = numbers.where(numbers > 0)
     bad = table[list(columns.values())].isna().any(axis=1)
     report.add(
         "error", "bad number", file, table.loc[bad, "row"], f"{' or '.join(columns)} is no whole number", "Correct the row."

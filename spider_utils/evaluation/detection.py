@@ -40,7 +40,9 @@ def rates(counts: Mapping[str, int]) -> dict[str, float]:
 
 
 def how_rounded(value: float, exact: float, digits: int = 3) -> str:
-    """How a printed rate follows from its counts: "rounded", "cut off" (digits dropped), or "neither"."""
+    """How a printed rate follows from its counts: "rounded", "cut off" (digits dropped), "neither", or "undefined" (0 / 0)."""
+    if not math.isfinite(exact):
+        return "undefined"
     step = 10**digits
     if math.isclose(value, math.floor(exact * step + 0.5) / step, abs_tol=1e-9):
         return "rounded"

@@ -20,11 +20,14 @@ def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
     """Mean recall over the grades that the truth holds.
 
     Args:
-        confusion: (..., grades, grades) counts, true grade by predicted grade.
+        confusion: (..., grades, grades) counts, true grade by predicted grade. Of several (a sample and its resamples) the mean
+            goes over the grades that any of them holds, and is NaN where one is lacking: a mean over fewer grades is another
+            quantity.
     """
     total = confusion.sum(axis=-1)
-    recall = np.divide(np.diagonal(confusion, axis1=-2, axis2=-1), total, out=np.zeros(total.shape), where=total > 0)
-    return recall.sum(axis=-1) / np.maximum((total > 0).sum(axis=-1), 1)
+    held = (total > 0).reshape(-1, total.shape[-1]).any(axis=0)
+    hits, total = np.diagonal(confusion, axis1=-2, axis2=-1)[..., held], total[..., held]
+    return np.divide(hits, total, out=np.full(total.shape, np.nan), where=total > 0).mean(axis=-1)
 
 
 def weighted_kappa(confusion: np.ndarray) -> np.ndarray:
@@ -68,34 +71,17 @@ def _auc(scores: np.ndarray, positive: np.ndarray, codes: np.ndarray, times: np.
     return np.divide(tops, bottoms, out=np.full(len(times), np.nan), where=bottoms > 0)
 
 
-def grade_scores(
+def _drawn(
     truth: Sequence[int],
     probabilities: np.ndarray,
     predicted: Sequence[int],
     patients: Sequence,
     grades: Sequence[int],
-    folds: Sequence[int] | None = None,
-    n_boot: int = N_BOOT,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Score predicted grades.
-
-    Args:
-        truth, predicted: (n,) grades.
-        probabilities: (n, grades) of each grade. The AUC of more than two grades is the mean over the splits into "below g" and
-            "g or more" that the truth holds on both sides.
-        patients: (n,) whose each is.
-        grades: all that there can be, ascending.
-        folds: (n,) of a cross-validation. The AUC then compares discs of the same fold alone, as models of two folds need not be
-            on one scale: pooled, even a constant prediction would fall below 0.5 (Parker et al., BMC Bioinformatics 8:326, 2007).
-        n_boot, seed: of the bootstrap.
-
-    Returns:
-        A row a metric: ``metric``, ``value``, ``low``, ``high`` (95 %), ``discs``, ``patients``. NaN where one is not defined.
-
-    Raises:
-        ValueError: lengths differ, there is no case, a grade is none of ``grades``, or a patient is in two folds.
-    """
+    folds: Sequence[int] | None,
+    n_boot: int,
+    seed: int,
+) -> tuple[dict[str, np.ndarray], int]:
+    """Each of METRICS as (1 + n_boot,): of the sample, then of its resamples; and the number of patients. See grade_scores."""
     truth, predicted, probabilities = np.asarray(truth), np.asarray(predicted), np.asarray(probabilities, dtype=float)
     grades = list(grades)
     if not (len(truth) == len(predicted) == len(probabilities) == len(patients)) or probabilities.shape[1:] != (len(grades),):
@@ -126,10 +112,77 @@ def grade_scores(
         "kappa": weighted_kappa(confusion),
         "mean absolute error": mean_grade_error(confusion),
     }
+    return values, len(names)
+
+
+def _intervals(values: dict[str, np.ndarray], discs: int, patients: int) -> pd.DataFrame:
+    """A row a metric of what ``_drawn`` gives, or of the difference of two such."""
     rows = []
     for metric, draws in values.items():
-        usable = len(names) > 1 and np.isfinite(draws[1:]).mean() > 0.5
+        usable = patients > 1 and np.isfinite(draws[1:]).mean() > 0.5
         low, high = np.nanquantile(draws[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if usable else (np.nan, np.nan)
         row = {"metric": metric, "value": float(draws[0]), "low": float(low), "high": float(high)}
-        rows.append(row | {"discs": len(truth), "patients": len(names)})
+        rows.append(row | {"discs": discs, "patients": patients})
     return pd.DataFrame(rows)
+
+
+def grade_scores(
+    truth: Sequence[int],
+    probabilities: np.ndarray,
+    predicted: Sequence[int],
+    patients: Sequence,
+    grades: Sequence[int],
+    folds: Sequence[int] | None = None,
+    n_boot: int = N_BOOT,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score predicted grades.
+
+    Args:
+        truth, predicted: (n,) grades.
+        probabilities: (n, grades) of each grade. The AUC of more than two grades is the mean over the splits into "below g" and
+            "g or more" that the truth holds on both sides.
+        patients: (n,) whose each is.
+        grades: all that there can be, ascending.
+        folds: (n,) of a cross-validation. The AUC then compares discs of the same fold alone, as models of two folds need not be
+            on one scale: pooled, even a constant prediction would fall below 0.5 (Parker et al., BMC Bioinformatics 8:326, 2007).
+        n_boot, seed: of the bootstrap.
+
+    Returns:
+        A row a metric: ``metric``, ``value``, ``low``, ``high`` (95 %), ``discs``, ``patients``. NaN where one is not defined.
+
+    Raises:
+        ValueError: lengths differ, there is no case, a grade is none of ``grades``, or a patient is in two folds.
+    """
+    values, n = _drawn(truth, probabilities, predicted, patients, grades, folds, n_boot, seed)
+    return _intervals(values, len(truth), n)
+
+
+def grade_gains(
+    found_a: pd.DataFrame, found_b: pd.DataFrame, grades: Sequence[int], n_boot: int = N_BOOT, seed: int = 0
+) -> pd.DataFrame:
+    """By how much one model scores higher than another on the same discs, patients drawn in pairs.
+
+    Two intervals that overlap say little of the difference: what is hard for one model is mostly hard for the other. Here every
+    resample scores both.
+
+    Args:
+        found_a, found_b: a row a disc: ``patient``, ``disc``, ``truth``, ``fold``, ``predicted`` and ``p<grade>`` a grade, as of
+            grading.models.grade_table; in any order.
+        grades, n_boot, seed: as for ``grade_scores``.
+
+    Returns:
+        As ``grade_scores``; ``value`` is a minus b. (A "mean absolute error" below zero means that a is better.)
+
+    Raises:
+        ValueError: the tables are not of the same discs, grades given and folds, or as for ``grade_scores``.
+    """
+    keys = ["patient", "disc", "truth", "fold"]
+    a, b = (table.sort_values(keys, ignore_index=True) for table in (found_a, found_b))
+    if not a[keys].equals(b[keys]):
+        raise ValueError("two models are compared on the same discs, in the same folds: these tables differ")
+    columns = [f"p{grade}" for grade in grades]
+    (one, n), (other, _) = (
+        _drawn(t["truth"], t[columns].to_numpy(), t["predicted"], t["patient"], grades, t["fold"], n_boot, seed) for t in (a, b)
+    )
+    return _intervals({metric: one[metric] - other[metric] for metric in METRICS}, len(a), n)

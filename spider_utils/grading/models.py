@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,13 +10,13 @@ import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spider_utils.data.gradings import FINDINGS, Finding
 from spider_utils.errors import KitError
-from spider_utils.evaluation.grades import grade_scores
+from spider_utils.evaluation.grades import METRICS, grade_gains, grade_scores
 from spider_utils.grading.ordinal import CumulativeLogit
 
 MOST_FREQUENT, LEVEL = "most frequent", "level alone"
@@ -53,8 +54,48 @@ def image_features(features: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {LEVEL: level} | {name: pd.concat([level, part], axis=1) for name, part in sets.items()}
 
 
+def deal(present: np.ndarray, patients: np.ndarray, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Deal whole patients into five folds that have about the same share of discs with a finding; up to five one by one.
+
+    Args:
+        present: (n,) bool, discs with the finding.
+        patients: (n,) whose each disc is.
+        seed: of the deal.
+
+    Returns:
+        Rows to train and to test on, a pair a fold; every row is tested once.
+
+    Raises:
+        KitError: fewer than two patients have a disc with it, or one without, or a fold has got all of them: why no model can be
+            tested on patients that it does not know.
+    """
+    for which, what in ((present, "with"), (~present, "without")):
+        if (carriers := len(set(patients[which].tolist()))) < 2:
+            raise KitError(
+                f"{carriers} patient(s) have a disc {what} it: to test on patients that a model does not know takes two"
+            )
+    rows = np.zeros((len(present), 1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # a rare finding: not in every fold
+        if len(set(patients.tolist())) <= FOLDS:
+            splits = list(LeaveOneGroupOut().split(rows, present, patients))
+        else:
+            folds = min(FOLDS, max(int(present.sum()), int((~present).sum())))
+            splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(rows, present, patients))
+    splits = [(train, test) for train, test in splits if len(test)]
+    if any(len(set(present[train].tolist())) < 2 for train, _ in splits):
+        raise KitError("one fold has got all patients with it, or all without it: nothing is left to learn from")
+    return splits
+
+
 def out_of_fold(
-    model: BaseEstimator, features: pd.DataFrame, target: np.ndarray, patients: np.ndarray, grades: tuple[int, ...], seed: int = 0
+    model: BaseEstimator,
+    features: pd.DataFrame,
+    target: np.ndarray,
+    patients: np.ndarray,
+    grades: tuple[int, ...],
+    present_from: int = 1,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Grade every disc by a model that saw none of the patient's discs.
 
@@ -62,25 +103,22 @@ def out_of_fold(
         model: a scikit-learn classifier; a fresh copy learns in each fold.
         features: (n, features), NaN where unknown.
         target: (n,) grades.
-        patients: (n,) whose each disc is: patients are dealt into five folds (fewer where there are fewer patients) whole.
+        patients: (n,) whose each disc is; see ``deal``.
         grades: columns of the probabilities; a grade that a fold's training patients lack gets 0 there.
+        present_from: the grade from which the finding counts as present in the deal.
         seed: of the deal.
 
     Returns:
         (n) rows: ``fold``, ``predicted``, and a column ``p<grade>`` a grade.
 
     Raises:
-        KitError: fewer than two patients.
+        KitError: as ``deal``.
     """
     target, patients = np.asarray(target), np.asarray(patients)
-    n = len(set(patients.tolist()))
-    if n < 2:
-        raise KitError("models of gradings are tested on patients that they do not know: give two patients at least")
     table = pd.DataFrame(0.0, index=range(len(target)), columns=["fold", "predicted", *(f"p{grade}" for grade in grades)])
     table = table.astype({"fold": int, "predicted": int})
     values = features.to_numpy(dtype=float)
-    splits = GroupKFold(min(FOLDS, n), shuffle=True, random_state=seed).split(values, target, patients)
-    for fold, (train, test) in enumerate(splits):
+    for fold, (train, test) in enumerate(deal(target >= present_from, patients, seed)):
         fitted = clone(model).fit(values[train], target[train])
         classes = fitted.classes_ if hasattr(fitted, "classes_") else fitted[-1].classes_
         table.loc[test, "fold"] = fold
@@ -94,39 +132,46 @@ def grade_table(gradings: pd.DataFrame, features: pd.DataFrame | None = None, se
 
     Args:
         gradings: of data.gradings.read_gradings.
-        features: of ``MeasuredSet.features``, for models of measurements and image; discs without a row are left out. None: what
-            the table alone says.
+        features: of ``MeasuredSet.features``, for models of measurements and image. Discs without a row are graded too, by their
+            level, as a disc of median measurements: leaving out what a network's masks miss would flatter them. None: what the
+            table alone says.
         seed: of the folds.
 
     Returns:
-        Scores, a row a finding, model and metric: ``finding``, ``model``, then the columns of evaluation.grades.grade_scores.
-        Predictions, a row a finding, model and disc: ``finding``, ``model``, ``patient``, ``disc``, ``truth``, ``fold``,
-        ``predicted`` and probabilities. A finding that no disc, or every disc, has is left out of both.
+        Scores, a row a finding, model and metric: ``finding``, ``model``, then the columns of evaluation.grades.grade_scores, and
+        ``reason``: why the scores are missing (see ``deal``), else "". Predictions, a row a finding, model and disc:
+        ``finding``, ``model``, ``patient``, ``disc``, ``truth``, ``fold``, ``predicted`` and probabilities.
 
     Raises:
-        KitError: no disc has both grades and features, or there is one patient alone.
+        KitError: no disc has both grades and features, or no finding can be tested.
     """
-    rows = gradings
+    rows = gradings.reset_index(drop=True)
     if features is not None:
-        rows = gradings.merge(features[_KEYS], on=_KEYS)
-        if rows.empty:
+        if without_measurement(rows, features) == len(rows):
             raise KitError("no measured disc is graded: check that both tables are of the same patients")
         features = rows[_KEYS].merge(features, on=_KEYS, how="left")
     scores, predictions = [], []
     for column, finding in FINDINGS.items():
         graded = rows[column].notna().to_numpy()
         target = finding.target(rows.loc[graded, column]).astype(int).to_numpy()
-        if len(set(target.tolist())) < 2:
-            continue
+        try:
+            deal(target >= finding.target_from, rows.loc[graded, "patient"].to_numpy(), seed)
+            reason = ""
+        except KitError as error:
+            reason = str(error)
         sets = table_features(rows, finding) if features is None else image_features(features)
         models = {MOST_FREQUENT: (DummyClassifier(strategy="prior"), sets[LEVEL])}
         models |= {name: (grade_model(), part) for name, part in sets.items()}
         for name, (model, part) in models.items():
+            if reason:
+                scores.append(_no_scores(rows[graded], reason).assign(finding=finding.name, model=name))
+                continue
             found = _predicted(model, part[graded], target, rows[graded], finding, seed)
-            scores.append(_scored(found, finding).assign(finding=finding.name, model=name))
+            scores.append(_scored(found, finding).assign(finding=finding.name, model=name, reason=""))
             predictions.append(found.assign(finding=finding.name, model=name))
-    if not scores:
-        raise KitError("no finding is there in some discs and not in others: nothing can be learnt from this table")
+    if not predictions:
+        missing = scores_that_are_missing(pd.concat(scores)).itertuples()
+        raise KitError(f"nothing can be learnt from this table: {'; '.join(f'{one.finding}: {one.reason}' for one in missing)}")
     order = ["finding", "model"]
     return tuple(_first(pd.concat(parts, ignore_index=True), order) for parts in (scores, predictions))  # type: ignore[return-value]
 
@@ -135,13 +180,47 @@ def _predicted(
     model: BaseEstimator, features: pd.DataFrame, target: np.ndarray, rows: pd.DataFrame, finding: Finding, seed: int
 ) -> pd.DataFrame:
     patients = rows["patient"].to_numpy()
-    table = out_of_fold(model, features, target, patients, finding.target_grades, seed)
+    table = out_of_fold(model, features, target, patients, finding.target_grades, finding.target_from, seed)
     return pd.concat([rows[_KEYS].reset_index(drop=True), table.assign(truth=target)], axis=1)
 
 
 def _scored(found: pd.DataFrame, finding: Finding) -> pd.DataFrame:
     probabilities = found[[f"p{grade}" for grade in finding.target_grades]].to_numpy()
     return grade_scores(found["truth"], probabilities, found["predicted"], found["patient"], finding.target_grades, found["fold"])
+
+
+def _no_scores(rows: pd.DataFrame, reason: str) -> pd.DataFrame:
+    table = pd.DataFrame({"metric": METRICS, "value": np.nan, "low": np.nan, "high": np.nan})
+    return table.assign(discs=len(rows), patients=rows["patient"].nunique(), reason=reason)
+
+
+def scores_that_are_missing(scores: pd.DataFrame) -> pd.DataFrame:
+    """The findings of ``grade_table`` that no model could be tested on: ``finding``, ``reason``."""
+    return scores.loc[scores["reason"] != "", ["finding", "reason"]].drop_duplicates(ignore_index=True)
+
+
+def without_measurement(gradings: pd.DataFrame, features: pd.DataFrame) -> int:
+    """How many graded discs have no row in ``MeasuredSet.features``."""
+    return len(gradings) - len(gradings.merge(features[_KEYS], on=_KEYS))
+
+
+def gains(predictions: pd.DataFrame, model: str, base: str) -> pd.DataFrame:
+    """By how much ``model`` scores higher than ``base`` on the same discs, patients drawn in pairs.
+
+    Args:
+        predictions: of ``grade_table``.
+        model, base: two of its models.
+
+    Returns:
+        ``finding``, then the columns of evaluation.grades.grade_gains.
+    """
+    parts = []
+    for finding in FINDINGS.values():
+        rows = predictions[predictions["finding"] == finding.name]
+        a, b = (rows[rows["model"] == name] for name in (model, base))
+        if len(rows):
+            parts.append(grade_gains(a, b, finding.target_grades).assign(finding=finding.name))
+    return _first(pd.concat(parts, ignore_index=True), ["finding"])
 
 
 def _first(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 
@@ -27,6 +28,7 @@ class CumulativeLogit(ClassifierMixin, BaseEstimator):
         classes_: (grades,) of the training data, ascending.
         shares_: (grades - 1,) share of training rows above each grade but the last.
         regressions_: one a grade but the last.
+        n_iter_: steps of the longest of them; 0 where there is one grade alone.
     """
 
     def __init__(self, C: float = 0.3, max_iter: int = 1000):  # noqa: N803 (scikit-learn's name)
@@ -34,12 +36,18 @@ class CumulativeLogit(ClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> CumulativeLogit:  # noqa: N803
-        """Learn from X (rows, features) and grades y (rows,), which sort in their order."""
+        """Learn from X (rows, features) and grades y (rows,), which sort in their order.
+
+        Raises:
+            ValueError: shapes that do not fit, gaps in X, or y that are no grades but measurements.
+        """
         X, y = validate_data(self, X, y)  # noqa: N806
+        check_classification_targets(y)
         self.classes_ = np.unique(y)
         above = [y > grade for grade in self.classes_[:-1]]
         self.shares_ = np.array([part.mean() for part in above])
         self.regressions_ = [LogisticRegression(C=self.C, max_iter=self.max_iter).fit(X, part) for part in above]
+        self.n_iter_ = max((int(one.n_iter_.max()) for one in self.regressions_), default=0)
         return self
 
     def above(self, X: ArrayLike) -> np.ndarray:  # noqa: N803

@@ -15,13 +15,15 @@ from spider_utils.errors import DataError, KitError
 from spider_utils.files import fingerprint, read_json, write_csv, write_json
 from spider_utils.measure.endplates import UNITS as ENDPLATE_UNITS
 from spider_utils.measure.endplates import endplate_features
-from spider_utils.measure.report import MEASURED, measure
+from spider_utils.measure.report import COLUMNS, MEASURED, measure
+from spider_utils.measure.sheet import DISCS
 from spider_utils.processes import map_in_processes
 from spider_utils.runtime import cpu_count, progress
 
 VERSION = 2  # raised whenever measurements come out differently, so that kept tables are made again
 _FILES = ("measured.csv", "endplates.csv")
 _T2 = ("t2", "t2_SPACE")  # measured, and the source of T2 signal: the first that a patient has
+_WHO = ["case", "patient", "sequence"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,13 @@ class MeasuredSet:
         """A row a disc: ``patient``, ``disc``, then the measurements of the disc, then ``image: ...`` columns.
 
         "image" holds what needs the picture: signal of the disc over fluid and marrow (T2), marrow beside each endplate by
-        sequence. Measurements are of the mask alone. NaN where something could not be measured or a sequence is missing.
+        sequence. Measurements are of the mask alone. NaN where something could not be measured or a sequence is missing: of
+        a patient without T2 the disc's signal too, which in T1 means something else.
         """
-        discs = self.measured[(self.measured["label"] > 200) & (self.measured["status"] == MEASURED)]
+        discs = self.measured[(self.measured["label"] > DISCS) & (self.measured["status"] == MEASURED)]
         discs = discs[~discs["quantity"].str.startswith("hernia top")]
+        in_t1 = discs["quantity"].str.contains("signal") & ~discs["sequence"].isin(_T2)
+        discs = discs.assign(value=discs["value"].mask(in_t1))
         wide = discs.pivot(index=["patient", "label"], columns="quantity", values="value")
         wide.columns = [f"image: {name}" if "signal" in name else name for name in wide.columns]
         parts, first = [wide], self.measured.drop_duplicates("patient")[["patient", "case"]]
@@ -57,13 +62,20 @@ class MeasuredSet:
             rows = self.endplates[self.endplates["sequence"].isin(sequences)].set_index(["patient", "label"])[marrow]
             parts.append(rows.rename(columns=lambda name, kind=kind: f"image: {kind} {name}"))
         table = pd.concat(parts, axis=1).dropna(how="all", axis=0).reset_index()
-        table.insert(1, "disc", table.pop("label") - 200)
+        table.insert(1, "disc", table.pop("label") - DISCS)
         order = sorted(table.columns[2:], key=lambda name: name.startswith("image: "))
         return table[["patient", "disc", *order]].sort_values(["patient", "disc"], ignore_index=True)
 
 
-def _chosen(cases: pd.DataFrame) -> pd.DataFrame:
-    """The series to measure: of each patient the first of T2, T2_SPACE and T1 wholly, and T1 for its marrow."""
+def series_to_measure(cases: pd.DataFrame) -> pd.DataFrame:
+    """The series to measure: of each patient the first of T2, T2_SPACE and T1 ``wholly``, and T1 for its marrow.
+
+    Args:
+        cases: of a Source.
+
+    Raises:
+        KitError: a sequence is not known.
+    """
     rank = cases["sequence"].map({name: k for k, name in enumerate((*_T2, "t1"))})
     if rank.isna().any():
         raise KitError(f"sequence '{cases['sequence'][rank.isna()].iloc[0]}' is not known: {', '.join((*_T2, 't1'))}")
@@ -109,13 +121,13 @@ def measure_source(
 
     Raises:
         KitError: the source holds no levels, a sequence is unknown, or a process was killed.
-        DataError: a file cannot be read, or a mask is missing or of another grid.
+        DataError: a file cannot be read, a mask is missing or of another grid, or no mask holds a disc.
     """
     scheme = scheme or source.scheme
     if source.kind == "spider-2d":
         raise KitError("the released slices have classes without levels and no grades of their own: give volumes")
     folder, masks = Path(folder), None if masks is None else Path(masks)
-    chosen = _chosen(source.cases)
+    chosen = series_to_measure(source.cases)
     stamps = []
     if masks is not None:
         for name in chosen["case"]:
@@ -129,12 +141,14 @@ def measure_source(
         tasks = [(source, row.case, bool(row.wholly), masks, scheme) for row in chosen.itertuples()]
         results = map_in_processes(_measure_one, tasks, jobs or min(cpu_count(), 4))
         done = list(progress(results, "measuring series", len(tasks)) if show_progress else results)
-        who = ["case", "patient", "sequence"]
-        for k, path in enumerate(kept):
-            table = pd.concat([tables[k] for tables in done if len(tables[k])] or [pd.DataFrame(columns=who)], ignore_index=True)
-            write_csv(path, table[who + [name for name in table if name not in who]])
+        note.unlink(missing_ok=True)  # killed between two tables, their folder must not pass for whole
+        for k, (path, columns) in enumerate(zip(kept, (COLUMNS, ("level", "label", *ENDPLATE_UNITS)), strict=True)):
+            empty = pd.DataFrame(columns=[*_WHO, *columns])
+            table = pd.concat([tables[k] for tables in done if len(tables[k])] or [empty], ignore_index=True)
+            write_csv(path, table[list(empty)])
         write_json(note, {"state": state, "version": VERSION, "series": len(tasks)})
     measured, endplates = (pd.read_csv(path) for path in kept)
-    if not len(measured):
-        raise DataError(folder, "no series could be measured", "Check that the masks hold vertebrae and discs.")
+    if not (measured["label"] > DISCS).any():
+        where = source.root if masks is None else masks
+        raise DataError(where, "no disc could be measured in any of these masks", "Check that they hold discs with levels.")
     return MeasuredSet(measured.astype({"value": np.float64}), endplates)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 
-_TALLEST_MM = 75.0  # from the top of a vertebra's pedicles to the tip of its process, with room to spare
+_BESIDE = 0.5  # of the rows of two vertebrae are never shared: a process reaches down to a third of the next vertebra
 _CLASSES = frozenset({0, 1, 2, 3})  # of structures4
 
 
@@ -24,15 +26,14 @@ def checked_spacing(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarr
     return spacing
 
 
-def refuse_classes(mask: np.ndarray, row_mm: float, scheme: str) -> None:
+def refuse_classes(mask: np.ndarray, scheme: str) -> None:
     """Refuse a mask of classes (structures4) that is given as one of levels: 1, 2 and 3 would be three vertebrae.
 
-    Three vertebrae alone are a mask like any other. What tells classes is their height: most of the vertebrae and most of the
-    canal (or of the discs) are taller than a vertebra can be.
+    Three vertebrae alone are a mask like any other, one above the other. What tells classes is that they lie beside each other:
+    canal and discs share most of their rows with the vertebrae.
 
     Args:
         mask: integers (..., row, column).
-        row_mm: distance of its rows.
         scheme: that it is said to be in.
 
     Raises:
@@ -41,13 +42,15 @@ def refuse_classes(mask: np.ndarray, row_mm: float, scheme: str) -> None:
     found = np.flatnonzero(np.bincount(mask.reshape(-1)))
     if not set(found.tolist()) <= _CLASSES:
         return
-    tall = []
+    spans = []
     for value in found[found > 0]:
         per_row = (mask == value).sum(axis=tuple(k for k in range(mask.ndim) if k != mask.ndim - 2)).cumsum()
-        low, high = np.searchsorted(per_row, (0.05 * per_row[-1], 0.95 * per_row[-1]))
-        tall.append((high - low) * row_mm > _TALLEST_MM)
-    if sum(tall) >= 2:
-        raise ValueError(
-            f"the mask is said to be in scheme '{scheme}', but its values 1 to 3 are each taller than a vertebra: it seems to "
-            "hold classes. Number them first: spider-kit levels MASK --out LEVELS (scheme structures4)"
-        )
+        spans.append(np.searchsorted(per_row, (0.05 * per_row[-1], 0.95 * per_row[-1])) + (0, 1))
+    for (top, bottom), (other_top, other_bottom) in combinations(spans, 2):
+        shared = min(bottom, other_bottom) - max(top, other_top)
+        if shared > _BESIDE * min(bottom - top, other_bottom - other_top):
+            values = ", ".join(str(value) for value in found[found > 0])
+            raise ValueError(
+                f"the mask is said to be in scheme '{scheme}', but it holds only {values}, which lie side by side: it seems to "
+                "hold classes, not levels. Number them first: spider-kit levels MASK --out LEVELS (scheme structures4)"
+            )

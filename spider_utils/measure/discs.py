@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from spider_utils.measure.geometry import (
 from spider_utils.measure.sheet import Part
 
 _FACING_MM = 6.0  # an endplate lies no further from its disc
+_SLID_MM = 2.0  # a disc's own face ends further behind than beside the midline by less, unless a hernia has slid over its edge
+_WITHIN_MM = 3.0  # the centre of a space lies no deeper in a bone
+_HOLLOW_MM = 10.0  # no hollow of an endplate is deeper: what lies beyond is another surface
+_TOUCH_MM = 1.0  # about a pixel: between bodies as near to each other there is no space
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,18 +88,59 @@ def space_between(above: Block | None, below: Block | None, disc: Part | None) -
     return Space(upper, lower, *outlines, disc, tuple(own))
 
 
+def without_slid_hernia(space: Space, beside: Sequence[Part]) -> Space:
+    """The space with the posterior corners of the disc's own faces where the disc has them beside the midline.
+
+    A hernia that slides over the edge of a bone without a label, as it does behind S1, lengthens the disc's own face: the line
+    that it should stand out of would end on the hernia itself. A hernia is focal, a face is not.
+
+    Args:
+        space: of the mid-sagittal plane.
+        beside: the disc in planes to either side, beyond most hernias; with fewer than two nothing is changed.
+    """
+    for side in space.own_faces:
+        plate: Endplate = getattr(space, side)
+        faces = [lower_face(part.outline, plate.along if side == "lower" else -plate.along) for part in beside]
+        behind = [float((plate.back - face.back) @ plate.along) for face in faces if face is not None]
+        slid = float(np.median(behind)) if len(behind) > 1 else 0.0
+        if not _SLID_MM < slid < plate.length / 2:
+            continue
+        back = plate.back - slid * plate.along
+        # Without the hernia the face may lie otherwise too: it is fitted anew.
+        before = space.disc.outline[(space.disc.outline - back) @ plate.along < 0]
+        face = lower_face(before, plate.along if side == "lower" else -plate.along) or plate
+        end = face.front + float((back - face.front) @ face.along) * face.along
+        space = replace(space, **{side: Endplate(face.front, end)})
+    return space
+
+
 def _stranger(plate: Endplate, disc: Part) -> bool:
     """Whether an endplate is not the disc's own: a mask may skip a level."""
     return float(np.linalg.norm(disc.outline - plate.middle, axis=1).min()) > _FACING_MM
 
 
-def _halves(space: Space) -> tuple[float, float]:
-    """How far (mm) the endplates lie above and below the centre of the space."""
-    up = perpendicular(space.along)
-    halves = [surface_at(points, space.centre, towards) for points, towards in ((space.above, up), (space.below, -up))]
-    if None in halves:
-        raise NotMeasurable("there is no endplate above or below the middle of the space")
+def _middle(space: Space, ends: tuple[float, float]) -> tuple[float, float]:
+    """How far (mm) the endplates lie above and below the centre of a space whose heights at the ends are known."""
+    up, halves = perpendicular(space.along), []
+    for side, points, towards in (("upper", space.above, up), ("lower", space.below, -up)):
+        # The centre of a narrow space may lie within a bone, whose far side must not be taken for the endplate. A disc's own
+        # face is looked for from within the disc.
+        half = surface_at(points, space.centre, towards, behind_mm=0.0 if side in space.own_faces else _WITHIN_MM)
+        if half is None or half > max(ends) / 2 + _HOLLOW_MM:
+            raise NotMeasurable("there is no endplate above or below the middle of the space")
+        halves.append(half)
+    if sum(halves) < _TOUCH_MM:
+        raise NotMeasurable("the bodies touch")
     return halves[0], halves[1]
+
+
+def _ends(space: Space) -> tuple[float, float]:
+    """Heights in mm in front and behind."""
+    up = perpendicular(space.along)
+    front, back = (float((a - b) @ up) for a, b in ((space.upper.front, space.lower.front), (space.upper.back, space.lower.back)))
+    if min(front, back) <= 0:
+        raise NotMeasurable("the endplates cross: a corner is in the wrong place, or the bodies touch")
+    return front, back
 
 
 def disc_heights(space: Space) -> tuple[float, float, float]:
@@ -106,13 +151,10 @@ def disc_heights(space: Space) -> tuple[float, float, float]:
     themselves, hollows included, as the mean over a strip of 4 mm.
 
     Raises:
-        NotMeasurable: no surface above or below the middle of the space; endplates that cross.
+        NotMeasurable: no surface above or below the middle of the space; endplates that cross; bodies that touch.
     """
-    up = perpendicular(space.along)
-    ends = [float((a - b) @ up) for a, b in ((space.upper.front, space.lower.front), (space.upper.back, space.lower.back))]
-    if min(ends) <= 0:
-        raise NotMeasurable("the endplates cross: a corner is in the wrong place")
-    return ends[0], sum(_halves(space)), ends[1]
+    front, back = _ends(space)
+    return front, sum(_middle(space, (front, back))), back
 
 
 def height_lines(space: Space) -> dict[str, np.ndarray]:
@@ -121,11 +163,13 @@ def height_lines(space: Space) -> dict[str, np.ndarray]:
     Raises:
         NotMeasurable: as disc_heights.
     """
-    above, below = _halves(space)
+    front, back = _ends(space)
+    above, below = _middle(space, (front, back))
     up = perpendicular(space.along)
     lines = {"disc height middle": np.array([space.centre + above * up, space.centre - below * up])}
-    for place, a, b in (("anterior", space.upper.front, space.lower.front), ("posterior", space.upper.back, space.lower.back)):
-        half = float((a - b) @ up) / 2 * up
+    corners = {"anterior": (space.upper.front, space.lower.front, front), "posterior": (space.upper.back, space.lower.back, back)}
+    for place, (a, b, height) in corners.items():
+        half = height / 2 * up
         lines[f"disc height {place}"] = np.array([(a + b) / 2 + half, (a + b) / 2 - half])
     return lines
 

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from spider_utils.labels import convert, disc_name
+from spider_utils.labels import disc_name
 from spider_utils.measure.geometry import perpendicular
+from spider_utils.measure.report import checked
 from spider_utils.measure.sheet import CANAL, DISCS, Part, Spine
 
 PLATES = ("upper", "lower")
@@ -193,18 +194,19 @@ def endplate_features(
     """Unevenness of both endplates of every disc, and the marrow beside them.
 
     Args:
-        mask, spacing_mm, image, scheme: as for ``measure.report.measure``, which checks them.
+        mask, spacing_mm, image, scheme: as for ``measure.report.measure``.
 
     Returns:
         A row a disc: ``level``, ``label`` (mask value), and the columns of UNITS: depth and roughness (mm) of each endplate,
         mean, bright and dark marrow beside it over the middle of the same vertebra (NaN without an image).
+
+    Raises:
+        ValueError: as ``measure.report.measure``.
     """
-    labels, spacing = convert(np.asarray(mask), scheme, "spider"), np.asarray(spacing_mm, dtype=float)
-    if labels.ndim == 2:
-        labels, spacing = labels[None], np.array([1.0, *spacing])
-    picture = None if image is None else np.asarray(image, dtype=np.float32).reshape(labels.shape)
+    given, picture = checked(mask, spacing_mm, image, scheme)
+    labels = given.mask
     whole = np.where((labels > CANAL) & (labels <= DISCS), labels - CANAL, labels)
-    spine, rows = Spine(whole, spacing, len(whole) == 1), []
+    spine, rows = Spine(whole, given.spacing, given.flat), []
     part = cache(spine.part)
     for label in (int(v) for v in np.flatnonzero(np.bincount(whole.reshape(-1), minlength=256)) if v > DISCS):
         found = surfaces(spine, label - DISCS, picture, part)

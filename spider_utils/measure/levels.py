@@ -187,7 +187,7 @@ def _checked(
     elif scheme in SCHEMES:
         classes = convert(mask, scheme, "structures4")
         if scheme in _WITH_LEVELS:
-            refuse_classes(mask, spacing[-2], scheme)
+            refuse_classes(mask, scheme)
     else:
         raise ValueError(f"unknown scheme '{scheme}'. Known are: {', '.join([*SCHEMES, *_ONE_CLASS])}")
     if not ((classes == _VERTEBRA) | (classes == _DISC)).any():

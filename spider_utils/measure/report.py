@@ -11,7 +11,15 @@ from spider_utils.labels import SCHEMES, convert, disc_name, vertebra_name
 from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
 from spider_utils.measure.canal import CanalAxis, narrowest_diameter, sac_area, sac_diameter
 from spider_utils.measure.checks import checked_spacing, refuse_classes
-from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
+from spider_utils.measure.discs import (
+    Space,
+    disc_angle,
+    disc_depth,
+    disc_height_index,
+    disc_heights,
+    space_between,
+    without_slid_hernia,
+)
 from spider_utils.measure.geometry import Block, Endplate, NotMeasurable, body_block
 from spider_utils.measure.herniation import Overhang, displacement, overhang
 from spider_utils.measure.sheet import CANAL, DISCS, Part, Spine, body_of
@@ -21,6 +29,7 @@ from spider_utils.measure.vertebrae import body_depth, body_heights, body_wedge
 COLUMNS = ("level", "label", "quantity", "value", "unit", "status")
 MEASURED = "measured"
 _SIDE_MM = 12.0  # hernias are looked for so far to either side of the midline
+_BESIDE_MM = (6.0, 14.0)  # planes so far to either side show the disc's face without a hernia of the midline
 _SPINE = "spine"  # level of what belongs to no single one
 
 UNITS = {
@@ -57,8 +66,8 @@ def measure(
     Returns:
         A row a level and quantity, levels from below: ``level`` ("L4/L5", "L4", "spine"), ``label`` (mask value; 0 for the
         spine), ``quantity`` (keys of UNITS), ``value``, ``unit``, ``status``: "measured", or "not measurable: " and why; only
-        then ``value`` is NaN. "bulging" and "herniated" are 0 or 1; "hernia top" rows (mm from the first voxel's middle) are
-        there for herniated discs alone.
+        then ``value`` is NaN. "bulging" and "herniated" are 0 or 1; "hernia width" and "hernia top" rows (mm from the first
+        voxel's middle) are there for herniated discs alone.
 
     Raises:
         ValueError: wrong shape or spacing, an image of another shape, a scheme without levels, values that it does not know,
@@ -75,11 +84,14 @@ def checked(
     spacing = checked_spacing(mask, spacing_mm)
     if scheme not in ("spider", "levels20"):
         known = "unknown" if scheme not in SCHEMES else "without levels"
-        raise ValueError(f"scheme '{scheme}' is {known}: give spider or levels20, or number the levels first (name_levels)")
+        raise ValueError(
+            f"scheme '{scheme}' is {known}: give spider or levels20, or number the levels first: "
+            "spider-kit levels MASK --out LEVELS"
+        )
     if image is not None and np.shape(image) != mask.shape:
         raise ValueError(f"image of shape {np.shape(image)} does not fit a mask of shape {mask.shape}")
     labels = convert(mask, scheme, "spider")
-    refuse_classes(mask, spacing[-2], scheme)
+    refuse_classes(mask, scheme)
     if mask.ndim == 2:
         labels, spacing = labels[None], np.array([1.0, *spacing])
     image = None if image is None else np.asarray(image, dtype=np.float32).reshape(labels.shape)
@@ -134,7 +146,15 @@ class Report:
 
     def space(self, number: int) -> Space:
         """The space of disc ``number``. Raises NotMeasurable as space_between."""
-        return space_between(self.bodies.get(number), self.bodies.get(number - 1), self.spine.part(DISCS + number))
+        label = DISCS + number
+        space = space_between(self.bodies.get(number), self.bodies.get(number - 1), self.spine.part(label))
+        if self.spine.flat or not space.own_faces:
+            return space
+        slices, step = self.spine.boxes[label][0], self.spine.spacing[0]
+        reach = min(_BESIDE_MM[1], (slices.stop - slices.start) * step / 4)
+        asides = [k * step for k in range(-int(reach / step), int(reach / step) + 1) if abs(k) * step >= _BESIDE_MM[0]]
+        parts = [self.spine.part(label, aside) for aside in asides]
+        return without_slid_hernia(space, [part for part in parts if part is not None])
 
     # ---- rows
 
@@ -298,10 +318,16 @@ class Report:
             slices = self.spine.boxes[label][0]
             width = float((slices.stop - slices.start) * self.spine.spacing[0])
             found = displacement(self._planes(number, space, width), float(self.spine.spacing[0]), width, disc_depth(space))
-            return found.top.height, found.bulge, found.bulging, found.herniated, found.width
+            return found.top.height, found.bulge, found.bulging, found.herniated
 
-        add(("overhang", "bulge", "bulging", "herniated", "hernia width"), judged)
+        def width() -> float:
+            if found.width is None:
+                raise NotMeasurable("a single plane shows no width")
+            return found.width
+
+        add(("overhang", "bulge", "bulging", "herniated"), judged)
         if found is not None and found.herniated:
+            add("hernia width", width)
             place = self.spine.places(found.top.top[None], found.top.aside)[0]
             add(tuple(f"hernia top {axis}" for axis in ("slice", "row", "column")), lambda: tuple(place))
 

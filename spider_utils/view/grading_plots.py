@@ -9,11 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 
+from spider_utils.labels import convert, get_scheme
 from spider_utils.view.plots import PALETTE, CourseFigure, new_figure, show_slice, styled
 
 _COLUMNS = 4
+_FEWEST = 5  # discs that a share is drawn of
 _MARKERS = "sv^oD"
+_CLASSES = get_scheme("structures4")
 _CLOSE_UP_MM = 34.0  # half the side of a picture of a hernia
 
 
@@ -35,10 +39,15 @@ def prevalence_by_level(table: pd.DataFrame, title: str = "") -> CourseFigure:
     """Share of discs with each finding, a panel a finding, a line a level, with 95 % intervals over patients.
 
     Args:
-        table: of evaluation.prevalence.prevalence with ``by_level``.
+        table: of evaluation.prevalence.prevalence with ``by_level``. Levels with fewer than five discs are left out: one disc
+            is a share of 0 or 100 %. So are findings of too few discs at a level.
         title: above all panels.
     """
-    findings, levels = list(dict.fromkeys(table["finding"])), list(dict.fromkeys(table["level"]))
+    findings = list(dict.fromkeys(table["finding"]))
+    discs = table.groupby("level", sort=False)["discs"].max()
+    levels = list(discs.index[discs >= _FEWEST])
+    left_out = [f"{level} ({n})" for level, n in discs.items() if n < _FEWEST]
+    table = table[table["discs"] >= _FEWEST]
     figure = new_figure(2 * (0.26 * len(levels) + 1.1), title)
     axes = figure.subplots(math.ceil(len(findings) / _COLUMNS), _COLUMNS, squeeze=False, sharey=True)
     for ax, finding in zip(axes.flat, findings, strict=False):
@@ -46,14 +55,15 @@ def prevalence_by_level(table: pd.DataFrame, title: str = "") -> CourseFigure:
         places = np.arange(len(levels))
         share = rows.assign(**{name: 100 * rows[name] for name in ("share", "low", "high")})
         ax.errorbar(share["share"], places, xerr=_errors(share, "share"), fmt="o", color=PALETTE[0], capsize=3, markersize=5)
-        ax.set_yticks(places, levels)
+        ax.set_yticks(places, [f"{level}, n = {discs[level]}" for level in levels])
         ax.set(title=finding, xlim=(0, 100), ylim=(-0.5, len(levels) - 0.5))
         ax.title.set_fontsize(10.5)
     for ax in axes[-1]:
         ax.set_xlabel("discs (%)")
     for ax in axes.flat[len(findings) :]:
         ax.set_visible(False)
-    return _with_title(figure, title, "share of discs with each finding by level, 95 % intervals over patients")
+    what = f"share of discs (n graded) with each finding by level, 95 % intervals over patients; from {_FEWEST} discs on"
+    return _with_title(figure, title, f"{what}, without {', '.join(left_out)}" if left_out else what)
 
 
 @styled
@@ -197,7 +207,7 @@ class HerniaPicture:
 
 @styled
 def hernia_pictures(pictures: Sequence[HerniaPicture], title: str = "") -> CourseFigure:
-    """Hernias from the side, with the measured and the true top point.
+    """Hernias from the side, with the measured and the true top point and outlines of discs, vertebrae and dural sac.
 
     Args:
         pictures: at most four; each has one point at least.
@@ -215,8 +225,12 @@ def hernia_pictures(pictures: Sequence[HerniaPicture], title: str = "") -> Cours
         low = np.clip(np.floor(middle - reach), 0, None).astype(int)
         high = np.ceil(middle + reach).astype(int)
         part = np.s_[low[0] : high[0], low[1] : high[1]]
-        show_slice(ax, picture.image[part], picture.mask[part], "spider", picture.spacing_mm, True, picture.title)
+        classes = convert(picture.mask[part], "spider", "structures4")
+        show_slice(ax, picture.image[part], classes, "structures4", picture.spacing_mm, True, picture.title)
         ax.title.set_fontsize(9.5)
+        for value in np.unique(classes[classes > 0]).tolist():
+            color = [part / 255 for part in _CLASSES.colors[value]]
+            handles[_CLASSES.names[value]] = Line2D([], [], color=color, linewidth=1.4)
         for point, marker, color, name in (
             (picture.true, "o", PALETTE[5], "true top point"),
             (picture.measured, "x", PALETTE[4], "measured top point"),
@@ -225,5 +239,5 @@ def hernia_pictures(pictures: Sequence[HerniaPicture], title: str = "") -> Cours
                 row, column = np.asarray(point) / spacing - low
                 look = {"marker": marker, "color": color, "markersize": 11, "markeredgewidth": 2.2, "fillstyle": "none"}
                 handles[name] = ax.plot(column, row, linestyle="none", **look)[0]
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=5)
     return _with_title(figure, title, "hernias from the side with true and measured top point, outlines of the true mask")

@@ -15,28 +15,40 @@ from spider_utils.view.plots import PALETTE, CourseFigure, new_figure, show_slic
 
 _PANELS = 3  # in a row
 _MARK_COLORS = {"endplate": PALETTE[1], "disc height": PALETTE[2], "canal diameter": PALETTE[3]}
+_OUTLINES = (("-", PALETTE[4]), ("--", "white"), (":", PALETTE[5]))
 _AROUND_MM = 22.0  # of the picture is shown around what is marked
 
 
 @styled
 def marked_slice(
-    image: Volume, marks: Sequence[Mark], title: str = "", points_mm: Mapping[str, Sequence[float]] | None = None
+    image: Volume,
+    marks: Sequence[Mark],
+    title: str = "",
+    points_mm: Mapping[str, Sequence[float]] | None = None,
+    outlines: Mapping[str, np.ndarray] | None = None,
 ) -> CourseFigure:
-    """Lines of measurements on the sagittal slice that most of them lie next to; left the slice alone.
+    """Lines of measurements on a sagittal slice; left the slice alone.
+
+    The slice is that of the first point, or without one that which most of the lines lie next to.
 
     Args:
         image: that was measured.
         marks: of measure.marks.
         title: above both.
         points_mm: name -> (slice, row, column) mm of places to mark as well, such as the top of a hernia.
+        outlines: name -> labels of the image's shape whose borders are drawn; at most three, told apart by color and dashes.
 
     Raises:
-        ValueError: there is nothing to mark.
+        ValueError: there is nothing to mark, or labels of another shape.
     """
     if not marks:
         raise ValueError("there is nothing to mark: nothing of this mask could be measured")
+    for name, labels in (outlines or {}).items():
+        if labels.shape != image.array.shape:
+            raise ValueError(f"'{name}' of shape {labels.shape} does not fit an image of shape {image.array.shape}")
     places = np.concatenate([mark.ends for mark in marks])
-    number = int(np.clip(np.rint(np.median(places[:, 0]) / image.spacing[0]), 0, len(image.array) - 1))
+    at_mm = next((point[0] for point in (points_mm or {}).values()), np.median(places[:, 0]))
+    number = int(np.clip(np.rint(at_mm / image.spacing[0]), 0, len(image.array) - 1))
     row_mm, column_mm = image.spacing[1:]
     low, high = places[:, 1:].min(axis=0) - _AROUND_MM, places[:, 1:].max(axis=0) + _AROUND_MM
     rows, columns = (
@@ -45,11 +57,16 @@ def marked_slice(
     )
     shown = image.array[number, rows, columns]
     tall = shown.shape[0] * row_mm / (shown.shape[1] * column_mm)
-    figure = new_figure(min(7.5, 4.3 * tall) + 0.7, title)
+    figure = new_figure(min(6.3, 4.3 * tall) + 0.7, title)
     axes = figure.subplots(1, 2)
     for ax in axes:
         show_slice(ax, shown, spacing_mm=image.spacing[1:])
     ax, drawn = axes[1], set()
+    for (name, labels), (style, color) in zip((outlines or {}).items(), _OUTLINES, strict=False):
+        part = labels[number, rows, columns]
+        for label in np.unique(part[part > 0]):
+            ax.contour(part == label, levels=[0.5], colors=[color], linestyles=style, linewidths=1.3)
+        ax.plot([], [], color=color, linestyle=style, linewidth=1.3, label=name)
     for mark in marks:
         kind = next((name for name in _MARK_COLORS if mark.quantity.startswith(name)), None)
         if kind is None:
@@ -69,7 +86,7 @@ def marked_slice(
     figure.legend(
         *ax.get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=4,
+        ncols=5,
         frameon=True,
         facecolor="#555555",
         labelcolor="white",

@@ -238,11 +238,33 @@ def test_gradings_of_a_table(tmp_path: Path) -> None:
     assert said.returncode == 0, said.stderr
     assert "Pfirrmann grade 4 to 5" in said.stdout and "level and other findings" in said.stdout
     assert len(pd.read_csv(tmp_path / "out" / "co-occurrence.csv")) == 56
+    table[table["Patient"] == 1].to_csv(tmp_path / "radiological_gradings.csv", index=False)
+    said = kit("gradings", "table", str(tmp_path), "--out", str(tmp_path / "one"))
+    assert said.returncode == 0 and "Pfirrmann grade 4 to 5" in said.stdout and "not predicted" in said.stdout, said.stderr
+    assert (tmp_path / "one" / "prevalence.csv").is_file() and not (tmp_path / "one" / "predicted-from-the-table.csv").exists()
+
+
+def test_gradings_models_say_what_was_left_out(tmp_path: Path) -> None:
+    from spider_utils.data.phantom import generate_dataset
+
+    generate_dataset(tmp_path / "set", 3, seed=12, jobs=1, size="small")
+    path = tmp_path / "set" / "radiological_gradings.csv"
+    path.write_bytes(path.read_bytes() + b"1,0,0,0,0,0,0,0,0,1\r\n99,1,0,0,0,0,0,0,0,1\r\n")
+    said = kit("gradings", "models", "--root", str(tmp_path / "set"), "--out", str(tmp_path / "out"))
+    assert said.returncode == 0, said.stderr
+    assert "mistakes in the table" in said.stdout and "IVD label 0 of patient 1" in said.stdout
+    assert re.search(r"\d+ graded discs of 3 patients; [0-9] without a measurement", said.stdout)
+    assert set(pd.read_csv(tmp_path / "out" / "gains.csv")["base"]) == {"level alone", "measurements"}
 
 
 def test_gradings_errors(tmp_path: Path) -> None:
     assert_one_line_error(kit("gradings", "table", str(tmp_path)), "radiological_gradings.csv", "missing")
     assert_one_line_error(kit("gradings", "herniation", "--root", str(tmp_path), "--out", str(tmp_path / "o")), "images")
+    assert_one_line_error(kit("gradings", "models", "--root", str(tmp_path)), "--root needs --out")
+    for name in ("images", "masks"):
+        mask_file(tmp_path / name / "1_t2.mha", 1)
+    assert_one_line_error(kit("gradings", "herniation", "--root", str(tmp_path), "--out", str(tmp_path / "o")), "phantom.json")
+    assert not (tmp_path / "o").exists(), "what is no phantom must be refused before it is measured"
 
 
 def test_measure_errors(tmp_path: Path) -> None:

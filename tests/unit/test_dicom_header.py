@@ -17,6 +17,7 @@ from spider_utils.errors import DataError
 from tests.unit.test_dicom import PIXELS, TAGS, UPRIGHT, element, packed_file, run_lengths
 
 PLAIN, DEFLATED, RLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
+IMPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 MODALITY = element(0x08, 0x60, "CS", b"MR")
 PIXEL_HEAD = struct.pack("<HH2s", 0x7FE0, 0x10, b"OW")
 
@@ -42,6 +43,28 @@ def deflated(data: bytes) -> bytes:
     meta = element(2, 0x10, "UI", DEFLATED.encode())
     head = b"\0" * 128 + b"DICM" + element(2, 0, "UL", struct.pack("<I", len(meta))) + meta
     return head + packer.compress(data[data.index(MODALITY) :]) + packer.flush()
+
+
+def recoded(data: bytes, syntax: str) -> bytes:
+    """A plain data set in one of the two old transfer syntaxes (PS3.5, sections 7.1.3 and 7.3)."""
+    meta, body, place = element(2, 0x10, "UI", syntax.encode()), b"", data.index(MODALITY)
+    order = ">" if syntax == BIG_ENDIAN else "<"
+    while place < len(data):
+        group, number, kind, length = struct.unpack("<HH2sH", data[place : place + 8])
+        start, long = place + 8, kind == b"OW"
+        if long:
+            start, length = place + 12, struct.unpack("<I", data[place + 8 : place + 12])[0]
+        value = data[start : start + length]
+        if order == ">" and kind in (b"US", b"OW"):
+            value = np.frombuffer(value, "<u2").astype(">u2").tobytes()
+        if syntax == IMPLICIT:
+            body += struct.pack("<HHI", group, number, length) + value
+        else:
+            body += (
+                struct.pack(">HH2s", group, number, kind) + struct.pack(">HI" if long else ">H", *([0] * long), length) + value
+            )
+        place = start + length
+    return b"\0" * 128 + b"DICM" + element(2, 0, "UL", struct.pack("<I", len(meta))) + meta + body
 
 
 def huge_zeros(data: bytes) -> bytes:
@@ -160,7 +183,13 @@ def test_whole_files_pass(files, tmp_path):
     closed = struct.pack("<HH2sHI", 8, 0x1140, b"SQ", 0, len(item)) + item
     ends = struct.pack("<HHI", 0xFFFE, 0xE00D, 0), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
     opened = NESTED.replace(b"\x40\x11", b"\x50\x11") + MODALITY + b"".join(ends)
-    for data in (plain, deflated(plain), swap(plain, (MODALITY, MODALITY + closed + opened))):
+    for data in (
+        plain,
+        deflated(plain),
+        recoded(plain, IMPLICIT),
+        recoded(plain, BIG_ENDIAN),
+        swap(plain, (MODALITY, MODALITY + closed + opened)),
+    ):
         path.write_bytes(data)
         np.testing.assert_array_equal(read_pixels(read_header(path)), PIXELS)
     path.write_bytes(swap(plain, (us(0x103, 0), us(0x103, 1))))

@@ -118,3 +118,16 @@ def test_places_become_voxels():
     first = np.array([-30.0, 10.0, 5.0])  # right, down, back of the first voxel
     volume = Volume(np.zeros((3, 4, 5), np.uint8), (4.0, 1.0, 0.5), tuple(direction @ first), direction)
     assert voxel_of(np.array([[-22.0, 13.0, 7.0]]), volume).tolist() == [[2, 3, 4]]
+
+
+def test_bad_arguments_are_refused_as_by_measure():
+    mask = blocks()
+    for arguments, words in (
+        ((mask, SPACING[1:]), "3 positive numbers"),
+        ((mask, (0.0, 0.5, 0.5)), "3 positive numbers"),
+        ((mask, SPACING, mask[1:]), "does not fit"),
+        ((mask, SPACING, None, "structures4"), "without levels"),
+        ((mask[0, 0], SPACING), "shape"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            endplate_features(*arguments)

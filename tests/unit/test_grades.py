@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, mean_abs
 from spider_utils.data.gradings import FINDINGS
 from spider_utils.errors import KitError
 from spider_utils.evaluation.detection import RATES, check_rates, detection_row, error_row, how_rounded, printed, rates
-from spider_utils.evaluation.grades import grade_scores
+from spider_utils.evaluation.grades import balanced_accuracy, grade_gains, grade_scores
 from spider_utils.evaluation.prevalence import co_occurrence, exact_interval, prevalence, share_interval
 
 
@@ -97,6 +97,52 @@ def test_what_cannot_be_scored_is_nan_or_refused():
             scored(truth, np.zeros((len(truth), 2)), predicted, patients, (0, 1))
 
 
+def test_a_resample_without_a_grade_has_no_balanced_accuracy():
+    """All right of grade 0, all wrong of grade 1: 0.5, and never 1 because a resample held no grade 1."""
+    sample, without, other = [[3, 0], [1, 0]], [[4, 0], [0, 0]], [[2, 0], [2, 0]]
+    found = balanced_accuracy(np.array([sample, without, other], float))
+    assert found[0] == found[2] == 0.5 and math.isnan(found[1])
+    assert balanced_accuracy(np.array(without, float)) == 1  # of a sample that holds one grade alone
+    patients = np.arange(12)
+    truth = (patients < 2).astype(int)
+    table = scored(truth, np.full((12, 2), 0.5), np.zeros(12, int), patients, (0, 1))
+    assert table.loc["balanced accuracy", ["value", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
+
+
+def models_of(n: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two models of the same discs, the second nearly the first: 6 discs of each of n patients."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, 6 * n)
+    base = pd.DataFrame({"patient": np.repeat(np.arange(n), 6), "disc": np.tile(np.arange(6), n), "truth": truth, "fold": 0})
+    score = 0.4 * truth + 0.6 * rng.random(6 * n)
+    tables = []
+    for one in (score, np.clip(score - 0.05 * truth, 0, 1)):
+        tables.append(base.assign(p0=1 - one, p1=one, predicted=(one > 0.5).astype(int)))
+    return tables[0], tables[1]
+
+
+def test_gains_are_of_pairs():
+    a, b = models_of(30)
+    found = grade_gains(a, b.sample(frac=1, random_state=1), (0, 1)).set_index("metric")
+    alone = [
+        scored(t["truth"], t[["p0", "p1"]].to_numpy(), t["predicted"], t["patient"], (0, 1), folds=t["fold"]) for t in (a, b)
+    ]
+    assert found["value"].to_dict() == pytest.approx((alone[0]["value"] - alone[1]["value"]).to_dict())
+    row, single = found.loc["AUC"], alone[0].loc["AUC"]
+    assert row["low"] > 0  # the gain is sure, though the intervals of both overlap
+    assert single["low"] < alone[1].loc["AUC", "high"] and row["high"] - row["low"] < (single["high"] - single["low"]) / 2
+    swapped = grade_gains(b, a, (0, 1)).set_index("metric")
+    np.testing.assert_allclose(swapped[["value", "low", "high"]], -found[["value", "high", "low"]].to_numpy())
+    np.testing.assert_array_equal(grade_gains(a, a, (0, 1))[["value", "low", "high"]], 0)
+
+
+def test_gains_of_other_discs_are_refused():
+    a, b = models_of(3)
+    for other in (b.iloc[1:], b.assign(fold=1), b.assign(truth=1 - b["truth"])):
+        with pytest.raises(ValueError, match="same discs"):
+            grade_gains(a, other, (0, 1))
+
+
 # -------------------------------------------------------------------------------------------------------------- prevalence
 
 
@@ -173,6 +219,7 @@ def test_rates_by_hand():
         "accuracy": 57 / 64, "sensitivity": 0.75, "specificity": 0.975, "precision": 18 / 19,
     }  # fmt: skip
     assert math.isnan(rates({"TP": 0, "TN": 5, "FP": 0, "FN": 0})["sensitivity"])
+    assert how_rounded(0.5, math.nan) == "undefined"
     assert (how_rounded(0.667, 2 / 3), how_rounded(0.666, 2 / 3), how_rounded(0.668, 2 / 3)) == ("rounded", "cut off", "neither")
 
 

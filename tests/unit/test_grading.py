@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from spider_utils.data.gradings import FINDINGS, read_gradings
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.sources import open_source
 from spider_utils.errors import DataError, KitError
 from spider_utils.grading import models, series
-from spider_utils.grading.herniation import compare_set, right_level, table5, table6
 from spider_utils.grading.models import LEVEL, MEASURED_AND_IMAGE, MOST_FREQUENT, grade_table, out_of_fold
 from spider_utils.grading.ordinal import CumulativeLogit
 from spider_utils.grading.series import measure_source
@@ -81,11 +81,17 @@ def test_one_grade_alone_is_always_that_grade():
     assert model.predict(np.ones((2, 2))).tolist() == [3, 3] and model.predict_proba(np.ones((2, 2))).tolist() == [[1], [1]]
 
 
-def test_it_is_a_scikit_learn_estimator():
-    model = clone(CumulativeLogit(C=0.7))
-    assert model.get_params() == {"C": 0.7, "max_iter": 1000}
-    with pytest.raises(ValueError, match="features"):
-        model.fit(np.zeros((4, 2)), [0, 1, 0, 1]).predict(np.zeros((4, 3)))
+NOT_THE_LIKELIEST = {"check_classifiers_train": "predicts the median of the probabilities, not the likeliest grade"}
+
+
+@parametrize_with_checks([CumulativeLogit()], expected_failed_checks=lambda _: NOT_THE_LIKELIEST)
+def test_it_is_a_scikit_learn_estimator(estimator, check):
+    check(estimator)
+
+
+def test_measurements_are_no_grades():
+    with pytest.raises(ValueError, match="continuous"):
+        CumulativeLogit().fit(np.zeros((4, 1)), [0.5, 1.5, 2.5, 3.1])
 
 
 # ------------------------------------------------------------------------------------------------------------------- folds
@@ -113,7 +119,7 @@ def test_no_model_has_seen_the_patient_that_it_grades(patients):
     assert not found["predicted"].any()
     folds = pd.Series(found["fold"].to_numpy()).groupby(of).nunique()
     assert (folds == 1).all() and found["fold"].nunique() == min(5, patients)
-    with pytest.raises(KitError, match="two patients"):
+    with pytest.raises(KitError, match="1 patient"):
         out_of_fold(Spy(), pd.DataFrame({"patient": [1, 1]}), np.array([0, 1]), np.array([1, 1]), (0, 1))
 
 
@@ -146,16 +152,62 @@ def test_models_of_the_table_alone():
     assert compact["AUC"].str.match(r"^\d\.\d\d \[\d\.\d\d, \d\.\d\d\]$").all()
 
 
-def test_a_finding_that_no_disc_has_is_left_out_and_a_constant_table_refused():
-    table = graded().assign(Spondylolisthesis=pd.array([0] * 210, dtype="Int64"))
-    scores, _ = grade_table(table)
-    assert "spondylolisthesis" not in set(scores["finding"])
+def test_what_cannot_be_tested_has_no_score_but_a_reason():
+    """No disc, or one patient alone, has the finding; a constant table is refused as a whole."""
+    table = graded()
+    table["Spondylolisthesis"] = pd.array([0] * 210, dtype="Int64")
+    table["Disc herniation"] = pd.array((table["patient"] == 4).astype(int), dtype="Int64")
+    scores, predictions = grade_table(table)
+    for finding, count in (("spondylolisthesis", 0), ("disc herniation", 1)):
+        rows = scores[scores["finding"] == finding]
+        assert len(rows) == 4 * 4 and rows["value"].isna().all() and set(rows["discs"]) == {210}
+        assert rows["reason"].str.startswith(f"{count} patient(s) have a disc with it: ").all()
+        assert finding not in set(predictions["finding"])
+    assert (scores.loc[scores["finding"] == "disc bulging", "reason"] == "").all()
+    missing = models.scores_that_are_missing(scores)
+    assert missing["finding"].tolist() == ["spondylolisthesis", "disc herniation"]
+    assert (models.compact(scores, {"AUC": "AUC"}).set_index("finding").loc["disc herniation", "AUC"] == "-").all()
+    gained = models.gains(predictions, models.OTHERS, LEVEL)
+    assert "disc herniation" not in set(gained["finding"])
     for column, finding in FINDINGS.items():
         table[column] = pd.array([finding.grades[0]] * len(table), dtype="Int64")
-    with pytest.raises(KitError, match="nothing can be learnt"):
+    with pytest.raises(KitError, match="nothing can be learnt from this table: Modic change: 0 patient"):
         grade_table(table)
     with pytest.raises(KitError, match="same patients"):
         grade_table(graded(), pd.DataFrame({"patient": [99], "disc": [1], "x": [1.0]}))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rare_findings_are_dealt_into_different_folds(seed):
+    """Of twenty patients two have the finding: no fold may hold both, or its model would never have seen one."""
+    patients = np.repeat(np.arange(20), 6)
+    present = np.isin(np.arange(120), (12, 13, 77))  # of patients 2 and 12
+    splits = models.deal(present, patients, seed)
+    assert len(splits) == 5 and sorted(np.concatenate([test for _, test in splits])) == list(range(120))
+    for train, test in splits:
+        assert not set(patients[train]) & set(patients[test]) and 0 < present[train].sum()
+
+
+def test_up_to_five_patients_have_a_fold_each():
+    patients = np.repeat([7, 3, 9, 1, 5], [4, 1, 2, 8, 3])
+    splits = models.deal(np.arange(18) % 2 == 0, patients)
+    assert sorted(tuple(set(patients[test])) for _, test in splits) == [(1,), (3,), (5,), (7,), (9,)]
+
+
+def test_a_fold_with_all_of_a_kind_is_refused():
+    with pytest.raises(KitError, match="without it"):
+        models.deal(np.array([True, True, True, False]), np.array([1, 2, 3, 3]))
+
+
+def test_discs_that_a_mask_misses_are_graded_all_the_same():
+    """A network that sees healthy discs alone must not be scored on those alone."""
+    table = graded(12)
+    features = table[["patient", "disc"]].assign(x=table["Pfirrman grade"].astype(float))
+    lost = (features["patient"] > 9) | (features["disc"] == 3)
+    assert models.without_measurement(table, features[~lost]) == lost.sum() == 3 * 7 + 9
+    scores, predictions = grade_table(table, features[~lost])
+    assert set(scores["discs"]) == {84} and set(scores["patients"]) == {12}
+    assert predictions.groupby(["finding", "model"]).size().eq(84).all()
 
 
 # ----------------------------------------------------------------------------------------------------------------- phantom
@@ -192,25 +244,92 @@ def test_series_are_measured_once(phantom, monkeypatch):
         measure_source(source, folder, masks=folder / "nowhere")
 
 
-def test_herniation_tables_of_a_phantom(phantom):
-    source, _, found = phantom
-    discs = compare_set(source, found.measured)
-    assert len(discs) > 15 and discs["patient"].nunique() == 4
-    assert (discs["height_mm"] - discs["true_height_mm"]).abs().median() < 1.0
-    five, six = table5(discs), table6(discs)
-    assert five["source"].tolist() == ["printed", "printed", "measured", "measured"]
-    assert (five.loc[five["unit"] == "disc", "n"] == [64, len(discs)]).all()
-    assert six["printed_pixels"].tolist()[:2] == [3, 2]
-    measured = found.measured[found.measured["patient"] == 1]
-    assert compare_set(source, measured)["patient"].unique().tolist() == [1]
+T1_ONLY = pd.DataFrame({"case": ["1_t1", "2_t1", "2_t2"], "patient": [1, 2, 2], "sequence": ["t1", "t1", "t2"]})
 
 
-def test_levels_by_hand():
-    rows = [(1, True, True, 5.0), (1, False, True, 6.0), (2, True, True, 4.0), (3, True, False, 1.0), (4, False, False, 0.0)]
-    found = right_level(pd.DataFrame(rows, columns=["patient", "truth", "found", "height_mm"]))
-    assert (found["right"], found["patients"]) == (1, 3)  # 1: another disc stands out more; 2: right; 3: missed; 4: has none
+def rows_of(case: str, signal: float) -> pd.DataFrame:
+    """A disc measured in a series: height and signal, as of ``measure``."""
+    rows = [
+        ("L5/S1", 201, "disc height middle", 9.0, "mm", "measured"),
+        ("L5/S1", 201, "disc signal over fluid", signal, "1", "measured"),
+    ]
+    who = T1_ONLY.set_index("case").loc[case]
+    return pd.DataFrame(rows, columns=list(series.COLUMNS)).assign(case=case, patient=who["patient"], sequence=who["sequence"])
 
 
-def test_other_folders_have_no_true_hernias(phantom, spider_layout):
-    with pytest.raises(DataError, match=r"phantom\.json"):
-        compare_set(open_source("spider", spider_layout), phantom[2].measured)
+def plates_of(case: str, marrow: float) -> pd.DataFrame:
+    who = T1_ONLY.set_index("case").loc[case]
+    values = {name: marrow if "marrow" in name else 1.0 for name in series.ENDPLATE_UNITS}
+    return pd.DataFrame([{"level": "L5/S1", "label": 201, **values}]).assign(
+        case=case, patient=who["patient"], sequence=who["sequence"]
+    )
+
+
+def test_signal_of_t1_is_no_signal_of_t2():
+    """Patient 1 has T1 alone, in which fluid is dark: its disc has a height there, and no signal over fluid."""
+    found = series.MeasuredSet(
+        pd.concat([rows_of("1_t1", 3.0), rows_of("2_t2", 0.4)], ignore_index=True),
+        pd.concat([plates_of("1_t1", 1.1), plates_of("2_t1", 1.2), plates_of("2_t2", 1.3)], ignore_index=True),
+    ).features()
+    table = found.set_index("patient")
+    assert table["disc height middle"].tolist() == [9, 9]
+    assert np.isnan(table.loc[1, "image: disc signal over fluid"]) and table.loc[2, "image: disc signal over fluid"] == 0.4
+    assert np.isnan(table.loc[1, "image: t2 upper endplate marrow"]) and table.loc[1, "image: t1 upper endplate marrow"] == 1.1
+    assert table.loc[2, ["image: t1 upper endplate marrow", "image: t2 upper endplate marrow"]].tolist() == [1.2, 1.3]
+    alone = series.MeasuredSet(rows_of("1_t1", 3.0), plates_of("1_t1", 1.1)).features()
+    assert alone["image: disc signal over fluid"].isna().all()
+
+
+class OneSource:
+    """As much of a Source as measure_source asks for; patient 2 of T1_ONLY alone."""
+
+    kind, scheme, root, cases = "phantom", "spider", "the set", T1_ONLY[T1_ONLY["patient"] == 2]
+
+    def state(self) -> str:
+        return "the same"
+
+
+def measured_as(monkeypatch, height: float) -> None:
+    def made(_, tasks, *__):
+        for _, case, wholly, *_ in tasks:
+            table = rows_of(case, height)
+            yield (table if wholly else pd.DataFrame(), plates_of(case, height))
+
+    monkeypatch.setattr(series, "map_in_processes", made)
+
+
+def test_tables_of_two_runs_are_never_mixed(tmp_path, monkeypatch):
+    """Killed between its tables, a second run leaves nothing that passes for the first one's."""
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for case in ("2_t1", "2_t2"):
+        (masks / f"{case}.mha").write_text("another network's")
+    measured_as(monkeypatch, 1.0)
+    measure_source(OneSource(), tmp_path / "kept")
+    real, written = series.write_csv, []
+
+    def fails_at_the_second(path, table):
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        real(path, table)
+
+    measured_as(monkeypatch, 2.0)
+    monkeypatch.setattr(series, "write_csv", fails_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        measure_source(OneSource(), tmp_path / "kept", masks)
+    monkeypatch.setattr(series, "write_csv", real)
+    measured_as(monkeypatch, 1.0)
+    found = measure_source(OneSource(), tmp_path / "kept")
+    assert found.endplates["upper endplate marrow"].tolist() == [1.0, 1.0]
+    assert found.measured.set_index("quantity").loc["disc signal over fluid", "value"] == 1.0
+
+
+def test_masks_without_discs_are_one_clear_error(tmp_path, monkeypatch):
+    bone = rows_of("2_t2", 1.0).assign(label=1, quantity=["body depth", "body wedge"])
+    monkeypatch.setattr(series, "map_in_processes", lambda *_: [(pd.DataFrame(), pd.DataFrame()), (bone, pd.DataFrame())])
+    with pytest.raises(DataError, match="the set: no disc could be measured"):
+        measure_source(OneSource(), tmp_path)
+    endplates = pd.read_csv(tmp_path / "endplates.csv")
+    assert list(endplates) == ["case", "patient", "sequence", "level", "label", *series.ENDPLATE_UNITS]
+    assert not len(series.MeasuredSet(pd.read_csv(tmp_path / "measured.csv"), endplates).features())

@@ -11,12 +11,21 @@ from spider_utils.view import grading_plots as plots
 
 def test_prevalence_and_co_occurrence_with_gaps():
     table = pd.DataFrame(
-        [("a", "L5/S1", 0.5, 0.2, 0.8), ("a", "L4/L5", np.nan, np.nan, np.nan), ("b", "L5/S1", 0.0, 0.0, 0.3)],
-        columns=["finding", "level", "share", "low", "high"],
+        [
+            ("a", "L5/S1", 12, 0.5, 0.2, 0.8),
+            ("a", "L4/L5", 0, np.nan, np.nan, np.nan),
+            ("b", "L5/S1", 12, 0.0, 0.0, 0.3),
+            ("b", "L4/L5", 5, 0.2, 0.0, 0.6),
+            ("a", "L3/L4", 4, 1.0, 0.1, 1.0),
+        ],
+        columns=["finding", "level", "discs", "share", "low", "high"],
     )
     figure = plots.prevalence_by_level(table, "set")
     assert [ax.get_title() for ax in figure.axes if ax.get_visible()] == ["a", "b"]
-    assert figure.caption.startswith("set: share of discs")
+    assert figure.caption.startswith("set: share of discs") and figure.caption.endswith("without L3/L4 (4).")
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["L5/S1, n = 12", "L4/L5, n = 5"]
+    shares = [ax.containers[0].lines[0].get_xdata(orig=False).astype(float) for ax in figure.axes[:2]]
+    assert np.array_equal(shares, [[50, np.nan], [0, 20]], equal_nan=True)
     pairs = pd.DataFrame(
         [("a", "b", 0.4, 0.2, 0.6), ("b", "a", -0.1, -0.3, 0.1)], columns=["finding", "given", "difference", "low", "high"]
     )
@@ -48,5 +57,5 @@ def test_hernias_show_both_points_or_the_true_one(found):
     picture = plots.HerniaPicture(mask.astype(float), mask, (1.0, 0.8), point if found else None, point, "one")
     figure = plots.hernia_pictures([picture])
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["true top point", "measured top point"][: 1 + found]
+    assert names == ["spinal canal", "disc", "true top point", "measured top point"][: 3 + found]
     assert sum(ax.get_visible() for ax in figure.axes) == 1

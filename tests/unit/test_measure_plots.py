@@ -60,5 +60,15 @@ def test_marks_lie_on_the_slice_that_most_are_next_to():
     assert ends["canal diameter"][:, 0] == pytest.approx([70.5, 85.5])
     assert ends["top of the hernia"][0] == pytest.approx([73, 52])
     assert [text.get_text() for text in ax.texts].count("L4/L5") == 1
+    # The slice of the point, with borders that lie half a pixel outside of what they enclose.
+    drawn = np.zeros(array.shape, np.uint8)
+    drawn[5, 30:40, 40:50] = 202
+    figure = marked_slice(image, lines, points_mm={"top": (20.2, 26.0, 60.0)}, outlines={"predicted": drawn, "true": drawn})
+    (first, second) = figure.axes[1].collections
+    assert "slice 5" in figure.caption and first.get_paths()[0].get_extents().bounds == pytest.approx((37.5, 29.5, 10, 10))
+    assert first.get_linestyle() != second.get_linestyle()
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == ["predicted", "true"]
     with pytest.raises(ValueError, match="nothing to mark"):
         marked_slice(image, [])
+    with pytest.raises(ValueError, match="'predicted' of shape"):
+        marked_slice(image, lines, outlines={"predicted": drawn[0]})

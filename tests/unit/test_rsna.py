@@ -17,11 +17,11 @@ from spider_utils.data.rsna_tables import (
     LEVELS,
     PATIENT_TABLE,
     POINT_TABLE,
-    REPORT_COLUMNS,
     SERIES_TABLE,
     SEVERITY_TABLE,
     side_of,
 )
+from spider_utils.data.tables import REPORT_COLUMNS
 from spider_utils.data.verify import detect_kind, verify
 from spider_utils.errors import DataError
 
@@ -217,6 +217,10 @@ MISTAKES = {
         lambda root: change(root / POINT_TABLE, 5, "instance_number", "1.5"),
         ("error", POINT_TABLE, 5, "study_id or series_id or instance_number is no whole number"),
     ),
+    "infinite number": (
+        lambda root: change(root / POINT_TABLE, 5, "instance_number", "inf"),
+        ("error", POINT_TABLE, 5, "study_id or series_id or instance_number is no whole number"),
+    ),
     "unknown condition": (
         lambda root: change(root / POINT_TABLE, 6, "condition", "Hernia"),
         ("error", POINT_TABLE, 6, "'Hernia' is no known condition"),
@@ -310,7 +314,7 @@ MISTAKES = {
 def test_every_mistake_is_a_row_of_the_report(name, root):
     spoil, wanted = MISTAKES[name]
     spoil(root)
-    what = {"folder not described": "series not described"}.get(name, name)
+    what = {"folder not described": "series not described", "infinite number": "bad number"}.get(name, name)
     report = open_rsna(root).check()
     found = report[report["what"] == what]
     rows = [(r.level, r.file, r.row, r.problem) for r in found.itertuples()]

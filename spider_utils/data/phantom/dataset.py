@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from spider_utils.data.phantom.body import build_body
 from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, body_spacing, draw_protocols, render
 from spider_utils.data.volumes import write_volume
 from spider_utils.errors import DataError
-from spider_utils.files import atomic_folder, fingerprint, require_free_space, write_csv, write_json
+from spider_utils.files import atomic_folder, fingerprint, read_json, require_free_space, write_csv, write_json
 from spider_utils.processes import map_in_processes
 from spider_utils.runtime import cpu_count, progress
 
@@ -115,6 +116,27 @@ def draw_patient(patient: int, seed: int, size: str) -> tuple[Anatomy, list[Prot
     hospital, sequences, _ = patient_plan(patient, seed)
     anatomy = make_anatomy(anatomy_seed)
     return anatomy, draw_protocols(anatomy, hospital, sequences, scan_seed, size=size)
+
+
+def phantom_facts(folder: str | Path) -> dict[str, Any]:
+    """What a phantom set was made with: ``seed``, ``size``, ``n_patients``, ``generator_version``.
+
+    Raises:
+        DataError: the folder is no phantom set, was made by another version of the generator, or its facts are damaged.
+    """
+    path = Path(folder) / PHANTOM_FILE
+    if not path.is_file():
+        raise DataError(folder, f"is no phantom set (it holds no {PHANTOM_FILE})", "Only of made-up patients the truth is known.")
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.get("generator_version") != GENERATOR_VERSION:
+        raise DataError(
+            path, f"is not from version {GENERATOR_VERSION} of the generator", "Make the set anew: spider-kit data phantom."
+        )
+    if type(facts.get("seed")) is not int or facts["seed"] < 0 or facts.get("size") not in SIZES:
+        raise DataError(
+            path, "does not say with which seed and size the set was made", "Make the set anew: spider-kit data phantom."
+        )
+    return facts
 
 
 def _make_patient(task: tuple[str, int, int, str]) -> tuple[list[dict], list[dict], list[dict]]:

@@ -19,17 +19,16 @@ import pandas as pd
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, Anatomy, Disc, Vertebra
+from spider_utils.data.phantom.anatomy import Anatomy, Disc, Vertebra
 from spider_utils.data.phantom.axial_tissues import in_hernia
 from spider_utils.data.phantom.bones import body_distance, defect_distance, disc_reach, hernia_distance, wall_distance
-from spider_utils.data.phantom.dataset import draw_patient
+from spider_utils.data.phantom.dataset import draw_patient, phantom_facts
 from spider_utils.data.phantom.raster import TissueGrid, noise_tile, smooth_min
 from spider_utils.data.phantom.scanner import body_box, body_spacing
 from spider_utils.data.phantom.soft import Course, trace
-from spider_utils.errors import DataError
-from spider_utils.files import read_json
 
 _STEP_MM, _FINE_MM = 0.02, 0.06
+_FAR_MM = 40.0  # surfaces are not looked for further away
 _NEAR_MM = 2.0  # to a surface: texture moves it by less
 _HOLLOW_MM = 1.1  # of a body's back wall in the midline, see body_distance
 _SIDE_MM = 12.0  # to either side hernias are looked for
@@ -62,10 +61,15 @@ def truth_of(anatomy: Anatomy, discs: Iterable[int] | None = None, grid: TissueG
     return pd.DataFrame(rows)
 
 
-def overhang_of(anatomy: Anatomy) -> dict[int, float]:
-    """The quantity "overhang" of ``truth_of`` alone, which is quickly worked out: mm by mask value of the lowest seven discs."""
+def overhang_of(anatomy: Anatomy, discs: Iterable[int] | None = None) -> dict[int, float]:
+    """The quantity "overhang" of ``truth_of`` alone, half a second a disc: mm by mask value.
+
+    Args:
+        anatomy: from make_anatomy.
+        discs: numbers of the discs wanted; the lowest seven when None.
+    """
     shapes = _Shapes(anatomy)
-    return {200 + disc.number: shapes._overhang(disc) for disc in anatomy.discs[:7]}
+    return {200 + k: shapes._overhang(anatomy.discs[k - 1]) for k in (range(1, 8) if discs is None else discs)}
 
 
 def truth_in_set(folder: str | Path, patient: int) -> pd.DataFrame:
@@ -78,12 +82,7 @@ def truth_in_set(folder: str | Path, patient: int) -> pd.DataFrame:
     Raises:
         DataError: the folder is no phantom set, or was made by another version of the generator.
     """
-    facts_path = Path(folder) / "phantom.json"
-    facts = read_json(facts_path)
-    if not isinstance(facts, dict) or facts.get("generator_version") != GENERATOR_VERSION:
-        raise DataError(
-            facts_path, f"is not from version {GENERATOR_VERSION} of the generator", "Make the set anew: spider-kit data phantom."
-        )
+    facts = phantom_facts(folder)
     anatomy, protocols = draw_patient(patient, facts["seed"], facts["size"])
     grid = TissueGrid.empty(*body_box(protocols), body_spacing(protocols, facts["size"]))
     return truth_of(anatomy, grid=grid)
@@ -104,12 +103,18 @@ def _first(inside: Callable[[np.ndarray], np.ndarray], origin: np.ndarray, way: 
 
     Args:
         strip: half of its width in mm; 0 follows a single line.
+
+    Raises:
+        ValueError: nothing changes within 40 mm.
     """
-    steps, aside = np.arange(0, 40.0, _STEP_MM), np.array([-way[1], way[0]])
+    steps, aside = np.arange(0, _FAR_MM, _STEP_MM), np.array([-way[1], way[0]])
     found = []
     for shift in np.linspace(-strip, strip, 5 if strip else 1):
         seen = inside(origin + shift * aside + steps[:, None] * way)
-        found.append(steps[np.argmax(seen != seen[0])])
+        changed = seen != seen[0]
+        if not changed.any():
+            raise ValueError(f"no surface within {_FAR_MM:g} mm of {np.round(origin, 1)} towards {np.round(way, 2)}")
+        found.append(steps[changed.argmax()])
     return float(np.mean(found))
 
 
