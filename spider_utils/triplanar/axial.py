@@ -272,16 +272,16 @@ def errors(measurements: pd.DataFrame) -> pd.DataFrame:
         measurements: of AxialStudy.measurements.
 
     Returns:
-        quantity, unit, n (values that both know), patients, mae (mean absolute error), bias, low, high (95 % limits of
-        agreement); NaN with fewer than two values.
+        quantity, unit, n (values that both know), patients, mae (mean absolute error), bias, limit low, limit
+        high (95 % limits of agreement); NaN with fewer than two values.
     """
     rows = []
     for quantity, unit in MEASURED.items():
         part = measurements[measurements["quantity"] == quantity].dropna(subset=["value", "truth"])
         row = {"quantity": quantity, "unit": unit, "n": len(part), "patients": part["patient"].nunique()}
-        row |= dict.fromkeys(("mae", "bias", "low", "high"), np.nan)
+        row |= dict.fromkeys(("mae", "bias", "limit low", "limit high"), np.nan)
         if len(part) > 1:
             found = agreement(part["value"], part["truth"], part["patient"])
-            row |= {"mae": found.mean_absolute, "bias": found.bias, "low": found.low, "high": found.high}
+            row |= {"mae": found.mean_absolute, "bias": found.bias, "limit low": found.low, "limit high": found.high}
         rows.append(row)
     return pd.DataFrame(rows)

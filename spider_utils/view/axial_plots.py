@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
+from scipy import ndimage
 
 from spider_utils.data.axial import AXIAL_SCHEME
+from spider_utils.labels import get_scheme
 from spider_utils.measure.axial import HerniaLine, SacLine
 from spider_utils.view.plots import (
     PALETTE,
@@ -88,6 +90,40 @@ def axial_slices(
         figure.suptitle(title)
     shown = "; ".join(one.title for one in pictures[:12] if one.title)
     figure.caption = f"{title}: axial slices, the patient's right on the left: {shown}.".removeprefix(": ")
+    return figure
+
+
+@styled
+def named_tissues(picture: AxialPicture, title: str = "", crop_mm: tuple[float, float] | None = None) -> CourseFigure:
+    """One large slice with the border of each tissue and its name in its largest piece.
+
+    Args:
+        picture: the slice, with its mask.
+        title: above it.
+        crop_mm: as for ``axial_slices``.
+
+    Raises:
+        ValueError: the picture has no mask.
+    """
+    if picture.mask is None:
+        raise ValueError("tissues can only be named on a picture with its mask")
+    picture = _cropped(picture, crop_mm) if crop_mm else picture
+    figure = new_figure(5.6, title)
+    ax, scheme = figure.subplots(), get_scheme(AXIAL_SCHEME)
+    step = (picture.pixel_mm, picture.pixel_mm)
+    show_slice(ax, picture.image, picture.mask, AXIAL_SCHEME, step, outline=True, letters=LETTERS)
+    named = [value for value in scheme.foreground if (picture.mask == value).any()]
+    for value in named:
+        pieces, _ = ndimage.label(picture.mask == value)
+        largest = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
+        row, column = np.argwhere(largest)[largest.sum() // 2]  # a pixel of the piece, which a bent one's centroid need not be
+        ax.text(
+            column, row, scheme.names[value], color="white", fontsize=10, ha="center", va="center",
+            path_effects=[withStroke(linewidth=2.5, foreground="black")],
+        )  # fmt: skip
+    if title:
+        figure.suptitle(title)
+    figure.caption = f"{title}: axial slice with {', '.join(scheme.names[value] for value in named)}.".removeprefix(": ")
     return figure
 
 

@@ -29,7 +29,7 @@ from spider_utils.triplanar.axial import (
     measured,
     table7,
 )
-from spider_utils.view.axial_plots import AxialPicture, axial_slices, found_objects
+from spider_utils.view.axial_plots import AxialPicture, axial_slices, found_objects, named_tissues
 from spider_utils.workflow import PHANTOM_SEED, Workspace
 
 PRINTED = [0.86, 0.86, 0.89, 0.66, 0.68, 0.62, 0.73, 0.90, 0.88]
@@ -115,7 +115,7 @@ def test_errors_and_herniated_slices_by_hand():
     assert row[["tp", "tn", "fp", "fn"]].tolist() == [2, 2, 1, 1]
     assert row["accuracy"] == pytest.approx(4 / 6) and row["sensitivity"] == row["precision"] == row["specificity"] == 2 / 3
     height = errors(table).set_index("quantity").loc["hernia_height_mm"]
-    assert (height["n"], height["mae"], height["bias"]) == (2, 1, 0) and height["high"] == pytest.approx(1.96 * 2**0.5)
+    assert (height["n"], height["mae"], height["bias"]) == (2, 1, 0) and height["limit high"] == pytest.approx(1.96 * 2**0.5)
     assert errors(table).set_index("quantity").loc["sac_ap_mm", "n"] == 0
     for wrong in (true.head(5), true.assign(case="b")):
         with pytest.raises(ValueError, match="same slices"):
@@ -205,3 +205,16 @@ def test_found_objects_shows_both_numbers_and_all_counts():
     assert [text.get_text() for text in left.get_yticklabels()] == ["disc", "hernia"]
     assert any(line.get_xdata().tolist() == [0.86, 0.66] for line in left.lines)
     assert [bar.get_width() for bar in right.patches] == [10, 0, 1, 3, 2, 0]
+
+
+def test_tissues_are_named_on_a_pixel_of_their_largest_piece():
+    mask = np.zeros((40, 40), np.uint8)
+    mask[2, 2], mask[10:20, 5:30], mask[25:30, 10:20] = 1, 1, 3
+    figure = named_tissues(AxialPicture(np.ones((40, 40)), mask, 1.0), "Title")
+    names = get_scheme("axial8").names
+    placed = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    for value, (rows, columns) in {1: ((10, 20), (5, 30)), 3: ((25, 30), (10, 20))}.items():
+        x, y = placed[names[value]]
+        assert rows[0] <= y < rows[1] and columns[0] <= x < columns[1]
+    with pytest.raises(ValueError, match="mask"):
+        named_tissues(AxialPicture(np.ones((4, 4)), None, 1.0))
