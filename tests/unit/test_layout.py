@@ -148,6 +148,12 @@ def test_pyproject_environment_and_lock_agree(name):
         assert wanted.specifier.contains(version, prereleases=True), f"{name}=={version} {marker} is outside {wanted}"
 
 
+def test_scikit_learn_is_new_enough():
+    """validate_data (grading.ordinal) and parametrize_with_checks(expected_failed_checks=...) came with 1.6."""
+    for found in (project_ranges(), environment_ranges()):
+        assert not found["scikit-learn"].specifier.contains("1.5.2") and found["scikit-learn"].specifier.contains("1.6.0")
+
+
 def test_the_environment_holds_nothing_else():
     extra = set(environment_ranges()) - set(project_ranges())
     assert extra <= {"python", "pip", "make"}, f"not in pyproject.toml: {sorted(extra)}"
