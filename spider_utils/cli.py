@@ -652,6 +652,8 @@ def classify_train(
     from spider_utils.findings import PROTOCOLS, FindingStudy
     from spider_utils.workflow import Workspace
 
+    if network is not None and network not in CLASSIFIERS:  # before studies are made, which takes minutes
+        raise typer.BadParameter(f"'{network}' is unknown. Choose one of {', '.join(CLASSIFIERS)}.", param_hint="--network")
     study = FindingStudy.open(Workspace.open(profile.value), root)
     changes = {} if epochs is None else {"epochs": epochs}
     run = study.train(network, PROTOCOLS[protocol], split, metadata, seed, **changes)
@@ -729,6 +731,14 @@ def gradings_table(
     _write_gradings(out, {"predicted-from-the-table": scores})
 
 
+GivenMasks = Annotated[
+    Path | None,
+    typer.Option(
+        help="Masks of the same names, such as a network's, measured instead; number masks of classes first: `spider-kit levels`."
+    ),
+]
+
+
 @gradings_app.command("models")
 def gradings_models(
     profile: Profile = ProfileName.quick,
@@ -736,7 +746,7 @@ def gradings_models(
     root: Annotated[
         Path | None, typer.Option(help="Any folder in SPIDER's layout, a phantom set too; the course's when left out.")
     ] = None,
-    masks: Annotated[Path | None, typer.Option(help="Masks of the same names, such as a network's, measured instead.")] = None,
+    masks: GivenMasks = None,
     scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
     out: Annotated[
         Path | None, typer.Option(help="Folder for measurements and scores; needed with --root, else build/...")
@@ -775,7 +785,7 @@ def gradings_models(
 def gradings_herniation(
     profile: Profile = ProfileName.quick,
     root: Annotated[Path | None, typer.Option(help="A phantom set; the course's when left out.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Masks of the same names, such as a network's, measured instead.")] = None,
+    masks: GivenMasks = None,
     scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
     out: Annotated[
         Path | None, typer.Option(help="Folder for measurements and tables; needed with --root, else build/...")
@@ -922,6 +932,24 @@ def predict(
     print(f"{images} segmented in {time.monotonic() - start:.1f} s, with loading the model, reading and writing")
 
 
+def _length(text: str) -> float:
+    """One of two lengths: says what to write when somebody joins them by a comma."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no number. Give two numbers with a space between, such as 0.6 0.6") from None
+
+
+PixelSize = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        parser=_length,
+        metavar="ROW COLUMN",
+        help="Pixel size in mm of a .png or .jpg mask, which stores none: two numbers with a space between; 1 1 when left out.",
+    ),
+]
+
+
 @app.command("evaluate")
 def evaluate(
     truth: Annotated[Path, typer.Option(help="Folder of ground-truth masks.")],
@@ -930,7 +958,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="CSV to write; a summary is written beside it.")],
     truth_scheme: Annotated[str | None, typer.Option(help="Label scheme of the ground truth when it differs.")] = None,
     tolerance_mm: Annotated[float, typer.Option(help="Tolerance of the NSD in mm.")] = 1.0,
-    spacing_mm: Annotated[tuple[float, float] | None, typer.Option(help="Row and column pixel size of PNG masks.")] = None,
+    spacing_mm: PixelSize = None,
 ) -> None:
     """Score predicted masks against the ground truth: Dice, IoU, precision, recall, ASD, HD95, NSD with intervals.
 
@@ -969,10 +997,7 @@ def levels(
         str,
         typer.Option(help="Label scheme of the mask, such as released_gray; or discs or vertebrae when all but 0 is that."),
     ] = "structures4",
-    spacing_mm: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Row and column pixel size of a .png or .jpg mask, which stores none; 1 1 when left out."),
-    ] = None,
+    spacing_mm: PixelSize = None,
 ) -> None:
     """Number discs and vertebrae from below, and name them: which disc is L4/L5.
 
@@ -999,10 +1024,7 @@ def measure(
     scheme: Annotated[
         str, typer.Option(help="spider or levels20; of classes alone `spider-kit levels` makes spider.")
     ] = "spider",
-    spacing_mm: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="Row and column pixel size of a .png or .jpg mask, which stores none; 1 1 when left out."),
-    ] = None,
+    spacing_mm: PixelSize = None,
 ) -> None:
     """Measure discs, vertebrae, canal, slips, curvature and hernias in mm and degrees.
 

@@ -25,7 +25,7 @@ from spider_utils.data.splits import Split, make_split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.classification import ALL, score_table
 from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, WeightedLogLoss, score_interval, weighted_log_loss
-from spider_utils.files import fingerprint, sha256_of, write_csv
+from spider_utils.files import atomic_path, fingerprint, sha256_of
 from spider_utils.locks import make_once
 from spider_utils.models.classifiers import SMALLEST_SIDE, build_classifier
 from spider_utils.runtime import pick_device, seed_everything
@@ -253,15 +253,17 @@ class FindingStudy:
         note = f"# {key}\n"
 
         def is_there() -> bool:
-            return path.is_file() and path.open(encoding="utf-8").readline() == note
+            if not path.is_file():
+                return False
+            with path.open(encoding="utf-8") as file:
+                return file.readline() == note and sum(1 for _ in file) == 1 + len(rows)  # a heading and a line a sample
 
         def make() -> None:
             table = store.table.iloc[rows].reset_index(drop=True)
             for head, given in self.probabilities(run, store, rows).items():
                 table = table.assign(**{f"{head}_{k}": given[:, k] for k in range(given.shape[1])})
-            write_csv(path, pd.concat([table.head(0), table]))
-            text = path.read_text(encoding="utf-8")
-            path.write_text(note + text, encoding="utf-8")
+            with atomic_path(path) as partial:
+                partial.write_text(note + table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
 
         make_once(path, is_there, make)
         return pd.read_csv(path, comment="#", keep_default_na=False, na_values={"age": [""]})

@@ -139,6 +139,9 @@ def _shade(rgb: tuple[int, int, int], level: int) -> tuple[int, int, int]:
     return tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, lightness, saturation))
 
 
+# Values of "axial8".
+AXIAL_DISC, AXIAL_HERNIA, AXIAL_SAC, AXIAL_ARTICULAR, AXIAL_LIGAMENT, AXIAL_SPINOUS, AXIAL_VERTEBRA = range(1, 8)
+
 # Okabe & Ito's colour-blind safe palette: blue, bluish green, orange.
 _VERTEBRA, _CANAL, _DISC = (0, 114, 178), (0, 158, 115), (230, 159, 0)
 _HERNIA, _ARTICULAR, _LIGAMENT, _SPINOUS = (213, 94, 0), (204, 121, 167), (240, 228, 66), (86, 180, 233)
@@ -177,8 +180,16 @@ def _make_schemes() -> dict[str, LabelScheme]:
 
     four_names = {0: BACKGROUND, 1: "vertebra", 2: "spinal canal", 3: "disc"}
     four_colors = {0: (0, 0, 0), 1: _VERTEBRA, 2: _CANAL, 3: _DISC}
-    axial_names = ["disc", "hernia", "dural sac", "articular process", "ligament", "spinous process", "vertebra"]
-    axial_colors = [_DISC, _HERNIA, _CANAL, _ARTICULAR, _LIGAMENT, _SPINOUS, _VERTEBRA]
+    axial = {
+        0: (BACKGROUND, (0, 0, 0)),
+        AXIAL_DISC: ("disc", _DISC),
+        AXIAL_HERNIA: ("hernia", _HERNIA),
+        AXIAL_SAC: ("dural sac", _CANAL),
+        AXIAL_ARTICULAR: ("articular process", _ARTICULAR),
+        AXIAL_LIGAMENT: ("ligament", _LIGAMENT),
+        AXIAL_SPINOUS: ("spinous process", _SPINOUS),
+        AXIAL_VERTEBRA: ("vertebra", _VERTEBRA),
+    }
     gray = {value: four for four, value in _GRAY.items()}
 
     def scheme(name: str, names: dict[int, str], colors: dict[int, tuple[int, int, int]]) -> LabelScheme:
@@ -191,8 +202,8 @@ def _make_schemes() -> dict[str, LabelScheme]:
         "structures4": scheme("structures4", four_names, four_colors),
         "axial8": scheme(
             "axial8",
-            dict(enumerate([BACKGROUND, *axial_names])),
-            dict(enumerate([(0, 0, 0), *axial_colors])),
+            {value: name for value, (name, _) in axial.items()},
+            {value: color for value, (_, color) in axial.items()},
         ),
         "released_gray": scheme(
             "released_gray",

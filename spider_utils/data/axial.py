@@ -2,7 +2,8 @@
 
 Layout (what data.phantom.axial_set writes): ``images/<case>.mha`` and ``masks/<case>.mha``, a block of slices a disc with its
 true oblique geometry, masks in the scheme "axial8"; ``slices.csv``, a row a slice counted from above, with at least case,
-patient, disc, level and slice. A file's own order of slices is kept: planes tilted by 45 degrees have no nearest anatomical one.
+patient, disc, level and slice. A file's own axes are kept, as planes tilted by 45 degrees have no nearest anatomical one; which
+way each of them runs is read from the file.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from spider_utils.labels import get_scheme
 AXIAL_SCHEME = "axial8"
 SET_FILE, SLICE_TABLE = "axial-phantom.json", "slices.csv"
 _COLUMNS = ("case", "patient", "disc", "level", "slice")
+_LEAST_COSINE = 0.2  # slices along a disc lean by less than 78 degrees
 _MAKE = "Make a phantom: spider-kit data phantom --kind axial --out DIR"
 
 
@@ -74,8 +76,8 @@ class AxialSet:
         """Read one block.
 
         Raises:
-            DataError: a file is missing or cannot be read; image and mask differ in their grid; the mask holds unknown labels;
-                the table counts other slices.
+            DataError: a file is missing or cannot be read, or holds no axial slices; image and mask differ in their grid; the
+                mask holds unknown labels; the table counts other slices.
             KeyError: no such case.
         """
         row = self.cases.set_index("case").loc[case]
@@ -104,5 +106,11 @@ class AxialSet:
 
 
 def _from_above(volume: Volume) -> np.ndarray:
-    """A volume's pictures (slice, row, column) in the file's own order, which runs upwards, from above."""
-    return sitk.GetArrayFromImage(to_stored_image(volume))[::-1]
+    """A volume's pictures (slice, row, column) along the file's own axes, from above, rows backwards, columns to the left."""
+    stored = to_stored_image(volume)
+    # LPS: the file's axes (column, row, slice) against the patient's left, back and up.
+    ways = np.diag(np.reshape(stored.GetDirection(), (3, 3)))
+    if (np.abs(ways) < _LEAST_COSINE).any():
+        raise DataError(volume.path, "holds no axial slices", "Its columns must run sideways, its rows forwards or backwards.")
+    turned = ways * (1, 1, -1) < 0
+    return np.flip(sitk.GetArrayFromImage(stored), np.flatnonzero(turned[::-1]))

@@ -7,6 +7,7 @@ share a sagittal slice become five different pictures.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -28,7 +29,7 @@ from spider_utils.files import atomic_folder, fingerprint, read_json, require_fr
 from spider_utils.locks import make_once
 from spider_utils.runtime import progress
 
-STORE_VERSION = 1  # raised whenever a store would come out differently
+STORE_VERSION = 2  # raised whenever a store would come out differently
 DENOISE_PIXELS = 0.8  # sigma; `misan` says "Gaussian" and no strength: that of OpenCV's 3 x 3 kernel
 CLIPPED = (0.005, 0.995)  # quantiles between which grey levels are equalised
 FLIPS = ("none", "mirrored", "as_printed")
@@ -37,6 +38,7 @@ AXIAL = "Axial T2"
 _ROTATION_DEGREES, _ZOOM, _BRIGHTNESS = 10.0, 0.1, 0.15
 _AGE_MIDDLE, _AGE_SPREAD = 50.0, 20.0  # years
 _SEX = {"F": -1.0, "M": 1.0}
+_SERVED = ("study", "series", "instance", "description", "misan_class", "misan_level", "grade", "age", "sex")
 
 
 def _mirrored(condition: str) -> str:
@@ -152,18 +154,18 @@ def grey_levels(image: np.ndarray, settings: PictureSettings) -> np.ndarray:
 
 
 def mirror(image: np.ndarray, condition: int, axial: bool) -> tuple[np.ndarray, int]:
-    """The picture and class of the patient's mirror image.
+    """An axial picture and its class in a mirror; a sagittal picture as it is.
 
-    In an axial slice left and right lie side by side: columns and class turn round together. A sagittal slice lies wholly on
-    one side, and its columns run from front to back: in a mirror it looks as it did, and only its class changes. To turn its
-    columns round, as `misan` does, shows a patient who faces the other way.
+    In an axial slice left and right lie side by side: columns and class turn round together. In a sagittal series left and right
+    lie along the slices: no flip within a slice changes its side, so picture and class stay. To exchange the class alone would
+    give one picture two answers at random; to turn its columns round, as `misan` does, shows a patient who faces the other way.
 
     Args:
         image: (..., rows, columns).
         condition: `misan`'s class.
         axial: whether the slice is axial.
     """
-    return (np.flip(image, -1) if axial else image), MIRRORED_CLASS[condition]
+    return (np.flip(image, -1), MIRRORED_CLASS[condition]) if axial else (image, condition)
 
 
 def augmented(image: np.ndarray, seed: int) -> np.ndarray:
@@ -192,12 +194,12 @@ class PictureStore:
         table: RsnaSet.samples with age (years) and sex; for splits also patient (the study), case (the image: one slice may hold
             many samples) and slice (the sample's number).
         settings: how the pictures were made.
-        fingerprint: changes with the set and the settings.
+        fingerprint: changes when a picture, or what is served with it, changes; not when files are only copied or touched.
     """
 
     def __init__(self, folder: Path, images: np.ndarray, table: pd.DataFrame, card: dict):
         self.folder, self.images, self.table = folder, images, table
-        self.settings, self.fingerprint = PictureSettings(**card["settings"]), card["key"]
+        self.settings, self.fingerprint = PictureSettings(**card["settings"]), card["fingerprint"]
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -264,7 +266,13 @@ def _write(rsna: RsnaSet, folder: Path, settings: PictureSettings, key: str) -> 
                 out[row.Index] = np.rint(made * 255).clip(0, 255)
         out.flush()
         write_csv(partial / "table.csv", table)
-        write_json(partial / "store.json", {"key": key, "settings": asdict(settings), "kind": rsna.kind})
+        # The key, made of names and times of files, only says when to look again; runs go by what a network is given.
+        served = table[list(_SERVED)].to_csv(index=False, lineterminator="\n")
+        digest = hashlib.sha256((fingerprint([STORE_VERSION, asdict(settings)]) + served).encode())
+        for picture in out:
+            digest.update(picture.tobytes())
+        card = {"key": key, "fingerprint": digest.hexdigest()[:16], "settings": asdict(settings), "kind": rsna.kind}
+        write_json(partial / "store.json", card)
 
 
 # --------------------------------------------------------------------------------------------------------------- dataset
@@ -286,8 +294,8 @@ class FindingPictures(Dataset):
         rows: which samples.
         heads: columns of the truth, of TARGETS.
         augment: whether pictures are turned, zoomed, brightened and flipped.
-        flip: what half of the augmented pictures undergo: "none"; "mirrored" (``mirror``: left becomes right in the label as
-            well); "as_printed" (columns of any slice turned round, the label left alone).
+        flip: what half of the augmented pictures undergo: "none"; "mirrored" (``mirror``: axial ones, left becomes right in the
+            label as well); "as_printed" (columns of any slice turned round, the label left alone).
         metadata: whether age and sex come along.
         seed: all random numbers follow from it, the epoch and the sample.
 

@@ -38,7 +38,8 @@ def object_scores(
         values: labels that make up the tissue together.
         pixel_mm: edge of a pixel.
         found_iou: least IoU of a found object, above 0.
-        smallest_mm2: smaller objects are left out: true ones with what is predicted on them, predicted ones unless paired.
+        smallest_mm2: smaller objects are left out: true ones with predicted ones that lie on them by more than half, predicted
+            ones unless paired.
 
     Returns:
         A row an object: status ("found", "missed", "false"), iou (NaN but for found ones), area_mm2 (of the true one; of the
@@ -65,7 +66,7 @@ def object_scores(
     lost = set(range(n)) - {i for i, _ in pairs}
     rows += [{"status": "missed", "iou": np.nan, "area_mm2": sizes[i] * area} for i in sorted(lost) if not crumbs[i]]
     for j in sorted(set(range(m)) - {j for _, j in pairs}):
-        on_crumbs = both[crumbs, j].sum() > 0
+        on_crumbs = both[crumbs, j].sum() > 0.5 * found_sizes[j]
         if found_sizes[j] >= least and not on_crumbs:
             rows.append({"status": "false", "iou": np.nan, "area_mm2": found_sizes[j] * area})
     return pd.DataFrame(rows, columns=["status", "iou", "area_mm2"])

@@ -77,7 +77,8 @@ def compare_discs(measured: pd.DataFrame, anatomy: Anatomy, mask: Volume) -> pd.
             one = judged.loc[label]
             row |= {"found": bool(one["herniated"]), "height_mm": one["overhang"], "true_height_mm": heights[label]}
         if row["found"]:
-            top, reach = one["hernia top slice"] / spacing[0], one["hernia width"] / spacing[0] / 2
+            # Where a single plane shows the hernia it has no width, and no slice but the one nearest to its top.
+            top, reach = one["hernia top slice"] / spacing[0], one.get("hernia width", np.nan) / spacing[0] / 2
             row["slices"] = _between(shown, top - reach, top + reach, top)
         if row["truth"]:
             hernia = painted.loc[disc.number]

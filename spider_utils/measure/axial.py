@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from spider_utils.labels import get_scheme
+from spider_utils.labels import AXIAL_DISC as DISC
+from spider_utils.labels import AXIAL_HERNIA as HERNIA
+from spider_utils.labels import AXIAL_SAC as SAC
+from spider_utils.labels import AXIAL_VERTEBRA as VERTEBRA
 from spider_utils.measure.geometry import NotMeasurable, outline
 
-_NUMBER = {name: value for value, name in get_scheme("axial8").names.items()}
-DISC, HERNIA, SAC, VERTEBRA = (_NUMBER[name] for name in ("disc", "hernia", "dural sac", "vertebra"))
 _STEP_MM = 0.02
 _STRIP_MM = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)  # beside the line
 _LEAST_BASE_MM = 2.0  # a shorter base has no direction of its own
@@ -93,7 +94,8 @@ def sac_line(mask: np.ndarray, spacing_mm: Sequence[float]) -> SacLine:
 def hernia_line(mask: np.ndarray, spacing_mm: Sequence[float]) -> HerniaLine:
     """Height of a hernia over the disc's back line.
 
-    The back line is the straight line between the two ends of the hernia's base, where it leaves the outline of disc (or bone);
+    The back line is the straight line between the two ends of the hernia's base, where it leaves the disc's outline, or the
+    vertebra's where no disc touches it; what touches the hernia from beside or behind is no base;
     the height is the distance from it of the hernia's farthest point, as the size that Fardon et al. (Spine J 14:2525, 2014)
     set against the base. Of several hernias the largest counts.
 
@@ -105,14 +107,10 @@ def hernia_line(mask: np.ndarray, spacing_mm: Sequence[float]) -> HerniaLine:
     """
     step = np.asarray(spacing_mm, float)
     hernia = _largest(mask == HERNIA, step, "hernia")
-    rest = np.isin(mask, (DISC, VERTEBRA))
-    contacts = _contacts(hernia, rest) * step
-    if not len(contacts):
-        raise NotMeasurable("the hernia touches neither disc nor vertebra")
+    contacts, away = _base(mask, hernia, step)
     box, signed = _signed(hernia, step)
     points = outline(signed, tuple(step), tuple(part.start * one for part, one in zip(box, step, strict=True)))
-    away = _centroid(hernia, step) - _centroid(rest, step)
-    along = np.array([away[1], -away[0]]) / np.linalg.norm(away)
+    along = np.array([away[1], -away[0]])
     order = contacts @ along
     base = contacts[[order.argmin(), order.argmax()]]
     length = float(np.linalg.norm(base[1] - base[0]))
@@ -125,13 +123,40 @@ def hernia_line(mask: np.ndarray, spacing_mm: Sequence[float]) -> HerniaLine:
     return HerniaLine(base, top - max(float(heights.max()), 0.0) * normal, top)
 
 
+def _base(mask: np.ndarray, hernia: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a hernia leaves the disc, or the vertebra, (n, 2) mm, and the unit vector (2,) away from that structure.
+
+    Raises:
+        NotMeasurable: it leaves neither.
+    """
+    middle = _centroid(hernia, step)
+    for label in (DISC, VERTEBRA):
+        pieces, areas = _pieces(mask == label, step)
+        # All but crumbs: of a disc that bulges into the slice from above or below there may be a ring, or its front and its back.
+        rest = np.isin(pieces, np.flatnonzero(areas >= _LEAST_MM2) + 1)
+        if not rest.any():
+            continue
+        away = middle - _centroid(rest, step)
+        away /= np.linalg.norm(away)
+        contacts = _contacts(hernia, rest) * step
+        contacts = contacts[(contacts - middle) @ away < 0]
+        if len(contacts):
+            return contacts, away
+    raise NotMeasurable("the hernia touches neither disc nor vertebra in front of it")
+
+
+def _pieces(region: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers from 1 for the connected pieces of a region (corners connect), and the area of each in mm2."""
+    pieces, _ = ndimage.label(region, np.ones((3, 3)))
+    return pieces, np.bincount(pieces.reshape(-1))[1:] * step.prod()
+
+
 def _largest(region: np.ndarray, step: np.ndarray, what: str) -> np.ndarray:
-    """The largest connected piece of a region (corners connect). Raises NotMeasurable where there is none but crumbs."""
-    pieces, n = ndimage.label(region, np.ones((3, 3)))
-    sizes = np.bincount(pieces.reshape(-1), minlength=2)[1:] * step.prod()
-    if not n or sizes.max() < _LEAST_MM2:
+    """The largest connected piece of a region. Raises NotMeasurable where there is none but crumbs."""
+    pieces, areas = _pieces(region, step)
+    if not len(areas) or areas.max() < _LEAST_MM2:
         raise NotMeasurable(f"the slice shows no {what}")
-    return pieces == 1 + sizes.argmax()
+    return pieces == 1 + areas.argmax()
 
 
 def _centroid(region: np.ndarray, step: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from spider_utils.measure.sheet import CANAL, Part, Spine
 _SMOOTH_MM = 30.0  # the axis follows the sac over such a length, so that a hernia does not bend it
 _REACH_MM = 20.0  # half of the longest line across the sac
 _STEP_MM = 0.1
+_INTERRUPTED, _CUT = "the canal's mask is interrupted at this level", "the picture cuts the canal in front or behind"
 _LEVEL_MM = (-1.0, -0.5, 0.0, 0.5, 1.0)  # a diameter is the mean over lines so far above and below
 
 
@@ -53,10 +54,18 @@ class CanalAxis:
 
 
 def _chord(canal: Part, centre: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, float]:
-    """Points (n, 2) of the canal on the line through ``centre`` (2,) at a right angle to ``down`` (2,), and its length in mm."""
+    """Points (n, 2) of the canal on the line through ``centre`` (2,) at a right angle to ``down`` (2,), and its length in mm.
+
+    Raises:
+        NotMeasurable: nothing of the canal lies on the line, or it reaches the picture's edge.
+    """
     back = perpendicular(down) * np.sign(perpendicular(down)[1] or 1.0)
     points = centre + np.arange(-_REACH_MM, _REACH_MM, _STEP_MM)[:, None] * back
     inside = points[canal.at(points) < 0]
+    if not len(inside):
+        raise NotMeasurable(_INTERRUPTED)
+    if not canal.in_picture(inside[[0, -1]]).all():
+        raise NotMeasurable(_CUT)
     return inside, len(inside) * _STEP_MM
 
 
@@ -64,13 +73,10 @@ def sac_line(canal: Part, axis: CanalAxis, origin: np.ndarray, along: np.ndarray
     """Both ends (2, 2) in mm, front first, of the middle one of the lines that ``sac_diameter`` is the mean of.
 
     Raises:
-        NotMeasurable: the canal does not reach there.
+        NotMeasurable: as sac_diameter.
     """
     at = axis.meets(origin, along)
-    inside, _ = _chord(canal, axis.points[at], axis.along[at])
-    if not len(inside):
-        raise NotMeasurable("the canal's mask is interrupted at this level")
-    return inside[[0, -1]]
+    return _chord(canal, axis.points[at], axis.along[at])[0][[0, -1]]
 
 
 def sac_diameter(canal: Part, axis: CanalAxis, origin: np.ndarray, along: np.ndarray) -> float:
@@ -85,7 +91,7 @@ def sac_diameter(canal: Part, axis: CanalAxis, origin: np.ndarray, along: np.nda
         origin, along: (2,) a point of the plane, and its direction from front to back: a disc's middle plane, say.
 
     Raises:
-        NotMeasurable: the canal does not reach there.
+        NotMeasurable: the canal does not reach there, is interrupted, or the picture cuts it.
     """
     at = axis.meets(origin, along)
     centre, down = axis.points[at], axis.along[at]
@@ -100,7 +106,7 @@ def narrowest_diameter(canal: Part, axis: CanalAxis, top: np.ndarray, bottom: np
         top, bottom: (2,) mm, the posterior corners of the endplates above and below a disc; 3 mm beyond each are looked at.
 
     Raises:
-        NotMeasurable: the canal does not reach there.
+        NotMeasurable: as sac_diameter, anywhere between.
     """
     heights = [int(np.linalg.norm(axis.points - corner, axis=1).argmin()) for corner in (top, bottom)]
     step = float(np.linalg.norm(np.diff(axis.points[[heights[0], min(heights[0] + 1, len(axis.points) - 1)]], axis=0))) or 1.0
@@ -124,7 +130,7 @@ def sac_area(spine: Spine, axis: CanalAxis, origin: np.ndarray, along: np.ndarra
         axis, origin, along: as for sac_diameter.
 
     Raises:
-        NotMeasurable: the canal does not reach there, or there is one slice alone.
+        NotMeasurable: as sac_diameter; the outer slices cut the canal; there is one slice alone.
     """
     if spine.flat:
         raise NotMeasurable("a single slice shows no area across the canal")
@@ -135,9 +141,14 @@ def sac_area(spine: Spine, axis: CanalAxis, origin: np.ndarray, along: np.ndarra
     ahead, below = ahead - middle, below - middle
     across = np.cross(ahead, below)
     across *= np.sign(across[0]) / np.linalg.norm(across)
-    slices, steps = np.arange(-24, 24, 0.25), np.arange(-_REACH_MM, _REACH_MM, 2 * _STEP_MM)
-    points = middle + slices[:, None, None] * across + steps[None, :, None] * (ahead / np.linalg.norm(ahead))
+    aside, steps = np.arange(-24, 24, 0.25), np.arange(-_REACH_MM, _REACH_MM, 2 * _STEP_MM)
+    points = middle + aside[:, None, None] * across + steps[None, :, None] * (ahead / np.linalg.norm(ahead))
     inside = spine.signed(CANAL, np.moveaxis(points, -1, 0).copy(), nearest_slice=True) < 0
-    # Beyond the outer slices there is nothing, however near the last one is.
-    within = (points[..., 0] > -spine.spacing[0] / 2) & (points[..., 0] < (len(spine.mask) - 0.5) * spine.spacing[0])
-    return float((inside & within).sum() * 0.25 * 2 * _STEP_MM)
+    if not inside.any():
+        raise NotMeasurable(_INTERRUPTED)
+    slices, _, columns = (points[inside] / spine.spacing).T
+    if np.rint(slices).min() <= 0 or np.rint(slices).max() >= len(spine.mask) - 1:
+        raise NotMeasurable("the canal reaches the outermost slice")
+    if columns.min() < 0 or columns.max() > spine.mask.shape[2] - 1:
+        raise NotMeasurable(_CUT)
+    return float(inside.sum() * 0.25 * 2 * _STEP_MM)

@@ -21,6 +21,9 @@ from spider_utils.measure.sheet import Part
 
 _FACING_MM = 6.0  # an endplate lies no further from its disc
 _SLID_MM = 2.0  # a disc's own face ends further behind than beside the midline by less, unless a hernia has slid over its edge
+_WITHIN_MM = 3.0  # the centre of a space lies no deeper in a bone
+_HOLLOW_MM = 10.0  # no hollow of an endplate is deeper: what lies beyond is another surface
+_TOUCH_MM = 1.0  # about a pixel: between bodies as near to each other there is no space
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +119,28 @@ def _stranger(plate: Endplate, disc: Part) -> bool:
     return float(np.linalg.norm(disc.outline - plate.middle, axis=1).min()) > _FACING_MM
 
 
-def _halves(space: Space) -> tuple[float, float]:
-    """How far (mm) the endplates lie above and below the centre of the space."""
-    up = perpendicular(space.along)
-    halves = [surface_at(points, space.centre, towards) for points, towards in ((space.above, up), (space.below, -up))]
-    if None in halves:
-        raise NotMeasurable("there is no endplate above or below the middle of the space")
+def _middle(space: Space, ends: tuple[float, float]) -> tuple[float, float]:
+    """How far (mm) the endplates lie above and below the centre of a space whose heights at the ends are known."""
+    up, halves = perpendicular(space.along), []
+    for side, points, towards in (("upper", space.above, up), ("lower", space.below, -up)):
+        # The centre of a narrow space may lie within a bone, whose far side must not be taken for the endplate. A disc's own
+        # face is looked for from within the disc.
+        half = surface_at(points, space.centre, towards, behind_mm=0.0 if side in space.own_faces else _WITHIN_MM)
+        if half is None or half > max(ends) / 2 + _HOLLOW_MM:
+            raise NotMeasurable("there is no endplate above or below the middle of the space")
+        halves.append(half)
+    if sum(halves) < _TOUCH_MM:
+        raise NotMeasurable("the bodies touch")
     return halves[0], halves[1]
+
+
+def _ends(space: Space) -> tuple[float, float]:
+    """Heights in mm in front and behind."""
+    up = perpendicular(space.along)
+    front, back = (float((a - b) @ up) for a, b in ((space.upper.front, space.lower.front), (space.upper.back, space.lower.back)))
+    if min(front, back) <= 0:
+        raise NotMeasurable("the endplates cross: a corner is in the wrong place, or the bodies touch")
+    return front, back
 
 
 def disc_heights(space: Space) -> tuple[float, float, float]:
@@ -133,13 +151,10 @@ def disc_heights(space: Space) -> tuple[float, float, float]:
     themselves, hollows included, as the mean over a strip of 4 mm.
 
     Raises:
-        NotMeasurable: no surface above or below the middle of the space; endplates that cross.
+        NotMeasurable: no surface above or below the middle of the space; endplates that cross; bodies that touch.
     """
-    up = perpendicular(space.along)
-    ends = [float((a - b) @ up) for a, b in ((space.upper.front, space.lower.front), (space.upper.back, space.lower.back))]
-    if min(ends) <= 0:
-        raise NotMeasurable("the endplates cross: a corner is in the wrong place")
-    return ends[0], sum(_halves(space)), ends[1]
+    front, back = _ends(space)
+    return front, sum(_middle(space, (front, back))), back
 
 
 def height_lines(space: Space) -> dict[str, np.ndarray]:
@@ -148,11 +163,13 @@ def height_lines(space: Space) -> dict[str, np.ndarray]:
     Raises:
         NotMeasurable: as disc_heights.
     """
-    above, below = _halves(space)
+    front, back = _ends(space)
+    above, below = _middle(space, (front, back))
     up = perpendicular(space.along)
     lines = {"disc height middle": np.array([space.centre + above * up, space.centre - below * up])}
-    for place, a, b in (("anterior", space.upper.front, space.lower.front), ("posterior", space.upper.back, space.lower.back)):
-        half = float((a - b) @ up) / 2 * up
+    corners = {"anterior": (space.upper.front, space.lower.front, front), "posterior": (space.upper.back, space.lower.back, back)}
+    for place, (a, b, height) in corners.items():
+        half = height / 2 * up
         lines[f"disc height {place}"] = np.array([(a + b) / 2 + half, (a + b) / 2 - half])
     return lines
 

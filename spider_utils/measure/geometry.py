@@ -250,15 +250,18 @@ def lower_face(points: np.ndarray, along: np.ndarray) -> Endplate | None:
     return Endplate(*(ends if along[1] > 0 else ends[::-1]))
 
 
-def surface_at(points: np.ndarray, origin: np.ndarray, towards: np.ndarray, strip_mm: float = _STRIP_MM) -> float | None:
+def surface_at(
+    points: np.ndarray, origin: np.ndarray, towards: np.ndarray, strip_mm: float = _STRIP_MM, behind_mm: float = 0.0
+) -> float | None:
     """How far (mm) the first surface lies from ``origin`` in the direction ``towards``, averaged over a strip; None: nowhere.
 
     Args:
         points: (n, 2) mm on an outline.
         origin, towards: (2,) point in mm and unit vector.
         strip_mm: half width of the strip.
+        behind_mm: a surface may lie so far behind ``origin``: its distance is negative then.
     """
     aside = np.abs((points - origin) @ perpendicular(towards))
     ahead = (points - origin) @ towards
-    seen = ahead[(aside <= strip_mm) & (ahead > 0)]
+    seen = ahead[(aside <= strip_mm) & (ahead > -behind_mm)]
     return float(seen[seen < seen.min() + _SURFACE_MM].mean()) if len(seen) else None

@@ -42,13 +42,14 @@ class Displacement:
     Attributes:
         top: the worst place; its height is the overhang.
         bulge: mm behind the line that the posterior wall reaches beside the worst place (lower quartile over planes).
-        width: mm from side to side where the disc stands out by more than half as much as at the worst place.
+        width: mm from side to side where a herniated disc stands out by more than half as much as at the worst place; None
+            without a herniation, and of a single plane.
         herniated, bulging: presence.
     """
 
     top: Overhang
     bulge: float
-    width: float
+    width: float | None
     herniated: bool
     bulging: bool
 
@@ -111,8 +112,9 @@ def displacement(planes: Sequence[Overhang], step_mm: float, width_mm: float, de
     top = planes[int(heights.argmax())]
     if len(planes) == 1:
         herniated = top.height >= HERNIA_MM
-        return Displacement(top, top.height, 0.0, herniated, top.height >= BULGE_MM and not herniated)
+        return Displacement(top, top.height, None, herniated, top.height >= BULGE_MM and not herniated)
     bulge = float(np.percentile(heights, _BESIDE))
     width = float((heights > (top.height + bulge) / 2).sum() * step_mm)
     focal = top.height - bulge >= FOCAL_MM and width < _CIRCUMFERENCE * math.pi * (width_mm + depth_mm) / 2
-    return Displacement(top, bulge, width, top.height >= HERNIA_MM and focal, bulge >= BULGE_MM)
+    herniated = top.height >= HERNIA_MM and focal
+    return Displacement(top, bulge, width if herniated else None, herniated, bulge >= BULGE_MM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,16 +47,16 @@ def marks(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str = "spider
             if plate is not None:
                 add(vertebra_name(number), "endplate", np.array([plate.front, plate.back]))
     for number in report.discs:
-        try:
+        level = disc_name(number)
+        with suppress(NotMeasurable):
             space = report.space(number)
             for plate in (getattr(space, side) for side in space.own_faces):
-                add(disc_name(number), "endplate", np.array([plate.front, plate.back]))
-            for quantity, ends in height_lines(space).items():
-                add(disc_name(number), quantity, ends)
+                add(level, "endplate", np.array([plate.front, plate.back]))
+            with suppress(NotMeasurable):
+                for quantity, ends in height_lines(space).items():
+                    add(level, quantity, ends)
             if report.canal is not None:
-                add(disc_name(number), "canal diameter", sac_line(report.canal, report.axis, space.centre, space.along))
-        except NotMeasurable:
-            continue
+                add(level, "canal diameter", sac_line(report.canal, report.axis, space.centre, space.along))
     return found
 
 

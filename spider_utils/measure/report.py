@@ -66,8 +66,8 @@ def measure(
     Returns:
         A row a level and quantity, levels from below: ``level`` ("L4/L5", "L4", "spine"), ``label`` (mask value; 0 for the
         spine), ``quantity`` (keys of UNITS), ``value``, ``unit``, ``status``: "measured", or "not measurable: " and why; only
-        then ``value`` is NaN. "bulging" and "herniated" are 0 or 1; "hernia top" rows (mm from the first voxel's middle) are
-        there for herniated discs alone.
+        then ``value`` is NaN. "bulging" and "herniated" are 0 or 1; "hernia width" and "hernia top" rows (mm from the first
+        voxel's middle) are there for herniated discs alone.
 
     Raises:
         ValueError: wrong shape or spacing, an image of another shape, a scheme without levels, values that it does not know,
@@ -318,10 +318,16 @@ class Report:
             slices = self.spine.boxes[label][0]
             width = float((slices.stop - slices.start) * self.spine.spacing[0])
             found = displacement(self._planes(number, space, width), float(self.spine.spacing[0]), width, disc_depth(space))
-            return found.top.height, found.bulge, found.bulging, found.herniated, found.width
+            return found.top.height, found.bulge, found.bulging, found.herniated
 
-        add(("overhang", "bulge", "bulging", "herniated", "hernia width"), judged)
+        def width() -> float:
+            if found.width is None:
+                raise NotMeasurable("a single plane shows no width")
+            return found.width
+
+        add(("overhang", "bulge", "bulging", "herniated"), judged)
         if found is not None and found.herniated:
+            add("hernia width", width)
             place = self.spine.places(found.top.top[None], found.top.aside)[0]
             add(tuple(f"hernia top {axis}" for axis in ("slice", "row", "column")), lambda: tuple(place))
 

@@ -27,7 +27,8 @@ _LEAST_MM2 = 15.0  # of a part on the sheet: less is a crumb
 class Part:
     """One label on a sheet: ``signed`` (rows, columns) mm, negative inside, its first pixel's place, and the pixels' distance.
 
-    ``cut_above``, ``cut_below``: the picture ends within it there; ``cut_side``: in front of or behind it.
+    ``cut_above``, ``cut_below``: the picture ends within it there; ``cut_side``: in front of or behind it. ``shown``: which
+    pixels lie between the picture's first and last column; beyond them its outermost ones are repeated.
     """
 
     label: int
@@ -37,6 +38,7 @@ class Part:
     cut_above: bool
     cut_below: bool
     cut_side: bool
+    shown: np.ndarray
 
     @cached_property
     def outline(self) -> np.ndarray:
@@ -56,6 +58,13 @@ class Part:
         """Signed distance (mm) at points (n, 2) in mm; outside what was sampled the nearest sample."""
         index = ((points - self.first_mm) / self.step_mm).T
         return ndimage.map_coordinates(self.signed, index, order=1, mode="nearest")
+
+    def in_picture(self, points: np.ndarray) -> np.ndarray:
+        """Whether points (n, 2) in mm lie between the picture's first and last column, within what was sampled; bool."""
+        rows, columns = np.rint((points - self.first_mm) / self.step_mm).astype(int).T
+        height, width = self.shown.shape
+        sampled = (columns >= 0) & (columns < width)
+        return sampled & self.shown[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +209,9 @@ class Spine:
         last = int(np.ceil(along[rows.stop - 1] / step[0])), int(np.ceil(columns.stop - 1 - shift.min()))
         down, back = np.mgrid[first[0] : last[0] + 1, first[1] : last[1] + 1]
         points = np.stack([down.ravel(), back.ravel()], axis=1) * step
-        signed = self.signed(label, self.places(points, aside_mm).T.copy()).reshape(down.shape).astype(float)
+        places = self.places(points, aside_mm)
+        shown = ((places[:, 2] >= 0) & (places[:, 2] <= (self.mask.shape[2] - 1) * self.spacing[2])).reshape(down.shape)
+        signed = self.signed(label, places.T.copy()).reshape(down.shape).astype(float)
         pieces, count = ndimage.label(signed < 0, np.ones((3, 3)))
         sizes = np.bincount(pieces.reshape(-1))[1:]
         if not count or sizes.max() * step.prod() < _LEAST_MM2:
@@ -214,7 +225,7 @@ class Spine:
         side = (columns.start == 0 and bool(kept[:, :before].any())) or (
             columns.stop == self.mask.shape[2] and bool(kept[:, -behind:].any())
         )
-        return Part(label, signed, tuple((first * step).tolist()), tuple(step.tolist()), top, bottom, side)
+        return Part(label, signed, tuple((first * step).tolist()), tuple(step.tolist()), top, bottom, side, shown)
 
 
 def body_of(bone: Part, canal: Part | None) -> Part | None:
@@ -243,5 +254,5 @@ def body_of(bone: Part, canal: Part | None) -> Part | None:
         return None
     return Part(
         bone.label, signed, bone.first_mm, bone.step_mm, bone.cut_above and bool(body[:2].any()),
-        bone.cut_below and bool(body[-2:].any()), bone.cut_side and bool(body[:, [0, 1, -2, -1]].any()),
+        bone.cut_below and bool(body[-2:].any()), bone.cut_side and bool(body[:, [0, 1, -2, -1]].any()), bone.shown,
     )  # fmt: skip

@@ -19,9 +19,16 @@ from spider_utils.data.splits import make_split
 from spider_utils.evaluation.agreement import agreement
 from spider_utils.evaluation.objects import FOUND_IOU, score_objects, summarise_objects
 from spider_utils.files import atomic_path
+from spider_utils.labels import AXIAL_ARTICULAR as ARTICULAR
+from spider_utils.labels import AXIAL_DISC as DISC
+from spider_utils.labels import AXIAL_HERNIA as HERNIA
+from spider_utils.labels import AXIAL_LIGAMENT as LIGAMENT
+from spider_utils.labels import AXIAL_SAC as SAC
+from spider_utils.labels import AXIAL_SPINOUS as SPINOUS
+from spider_utils.labels import AXIAL_VERTEBRA as VERTEBRA
 from spider_utils.labels import get_scheme
 from spider_utils.locks import make_once
-from spider_utils.measure.axial import DISC, HERNIA, HerniaLine, SacLine, hernia_line, sac_line
+from spider_utils.measure.axial import HerniaLine, SacLine, hernia_line, sac_line
 from spider_utils.measure.geometry import NotMeasurable
 from spider_utils.models import build_model
 from spider_utils.models.network import top_class
@@ -34,7 +41,7 @@ _NAMES = get_scheme(AXIAL_SCHEME).names
 # Table 7's rows. "Disc and hernia" is taken to be the two together where there is a hernia, "whole disc" on every slice.
 BOTH, WHOLE = "disc and hernia", "whole disc"
 TISSUES: dict[str, tuple[int, ...]] = {_NAMES[DISC]: (DISC,), BOTH: (DISC, HERNIA)}
-TISSUES |= {_NAMES[k]: (k,) for k in (3, 2, 4, 5, 6, 7)} | {WHOLE: (DISC, HERNIA)}
+TISSUES |= {_NAMES[k]: (k,) for k in (SAC, HERNIA, ARTICULAR, LIGAMENT, SPINOUS, VERTEBRA)} | {WHOLE: (DISC, HERNIA)}
 MEASURED = {"sac_ap_mm": "mm", "sac_area_mm2": "mm2", "hernia_height_mm": "mm"}
 
 
@@ -192,7 +199,7 @@ class AxialStudy:
             values = measured(found if masks == "predicted" else truth, row["pixel_mm"])
             for quantity, value in values.items():
                 true = pd.to_numeric(row[quantity], errors="coerce")
-                facts = {"case": row["case"], "slice": row["slice"], "patient": row["patient"], "herniated": row["herniated"]}
+                facts = {"case": row["case"], "slice": row["slice"], "patient": row["patient"]}
                 rows.append(facts | {"quantity": quantity, "value": value, "truth": true})
         return pd.DataFrame(rows)
 
@@ -240,10 +247,15 @@ def herniated_slices(found: pd.DataFrame, true: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row: accuracy, sensitivity, specificity, precision, tp, tn, fp, fn; NaN where there is nothing to divide by.
+
+    Raises:
+        ValueError: the tables hold different slices.
     """
     said, is_so = (
         table[table["quantity"] == "hernia_height_mm"].set_index(["case", "slice"])["value"].notna() for table in (found, true)
     )
+    if not said.index.sort_values().equals(is_so.index.sort_values()):
+        raise ValueError("measurements of predicted and of true masks must be of the same slices")
     is_so = is_so.reindex(said.index)
     tp, tn = int((said & is_so).sum()), int((~said & ~is_so).sum())
     fp, fn = int((said & ~is_so).sum()), int((~said & is_so).sum())

@@ -4,13 +4,43 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from spider_utils.evaluation.classification import class_auc, confusion_counts, reliability, roc_curve
-from spider_utils.view.plots import LINE_STYLES, PALETTE, WIDTH_IN, CourseFigure, new_figure, styled
+from spider_utils.view.plots import LINE_STYLES, PALETTE, WIDTH_IN, CourseFigure, new_figure, show_slice, styled
 
-_HEAT = "cividis"  # even in brightness, and the same to people with a colour vision deficiency
+FEWEST_ANSWERS = 5  # in a bin of a reliability curve: the share of fewer is chance
+_HEAT_LEVELS = (0.3, 0.6, 0.9)  # lines round places of a map, as shares of its highest value
+_MARK = PALETTE[1]
+_ON_BLACK = [withStroke(linewidth=3.0, foreground="black")]
+
+
+@dataclass(frozen=True, eq=False)
+class PointPicture:
+    """A picture with what is known about one point of it.
+
+    Attributes:
+        image: (rows, columns) gray values.
+        text: above it.
+        spacing_mm: (row, column) of a pixel; None draws no scale bar.
+        letters: body directions at the top, bottom, left and right; None for none.
+        point: (x, y) in pixels to mark by a small cross.
+        box_mm: side of a square around the point, drawn where given (what a crop shows of a slice).
+        heat: a map of the picture's size, 0 or more (Grad-CAM).
+    """
+
+    image: np.ndarray
+    text: str
+    spacing_mm: tuple[float, float] | None = None
+    letters: str | None = None
+    point: tuple[float, float] | None = None
+    box_mm: float | None = None
+    heat: np.ndarray | None = None
 
 
 def _short(names: Sequence[str], width: int = 14) -> list[str]:
@@ -29,6 +59,8 @@ def confusion_matrices(
         title: above all panels.
     """
     figure = new_figure(5.0, title)
+    if len(results) == 1:  # one square panel needs half the course's width
+        figure.set_size_inches(0.62 * WIDTH_IN, 4.4)
     axes = figure.subplots(1, len(results), squeeze=False)[0]
     said = []
     for place, (ax, (name, (truth, given))) in enumerate(zip(axes, results.items(), strict=True)):
@@ -79,58 +111,85 @@ def roc_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequ
 
 @styled
 def reliability_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str = "") -> CourseFigure:
-    """How sure a network was, and how often it was right; the area of a dot is the number of answers.
+    """How sure a network was, and how often it was right, a panel a result; bins of fewer than FEWEST_ANSWERS are left out.
 
     Args:
         results: title -> (truth, probabilities).
-        title: above the figure.
+        title: above all panels.
     """
-    figure = new_figure(4.4, title)
-    ax = figure.subplots()
-    ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, label="as often right as sure")
-    for k, (name, (truth, given)) in enumerate(results.items()):
+    figure = new_figure(3.2, title)
+    axes = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
+    said = []
+    for k, (ax, (name, (truth, given))) in enumerate(zip(axes, results.items(), strict=True)):
         table = reliability(truth, given)
-        style = {"color": PALETTE[k % len(PALETTE)], "linestyle": LINE_STYLES[k % len(LINE_STYLES)]}
-        ax.plot(table["confidence"], table["accuracy"], linewidth=1.5, label=name, **style)
-        ax.scatter(table["confidence"], table["accuracy"], s=10 + 300 * table["n"] / len(truth), color=style["color"], alpha=0.6)
-    ax.set(
-        xlabel="mean confidence of the answers in a bin", ylabel="share of them that is right", xlim=(0, 1.06), ylim=(-0.02, 1.05)
-    )
-    ax.set_aspect("equal")
-    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        table, total = table[table["n"] >= FEWEST_ANSWERS], int(table["n"].sum())
+        ax.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+        ax.plot(table["confidence"], table["accuracy"], "o-", linewidth=1.5, color=PALETTE[k % len(PALETTE)])
+        for row in table.itertuples():
+            below = row.accuracy > 0.5 * (row.confidence + 1)
+            ax.annotate(
+                f"{row.n}", (row.confidence, row.accuracy), xytext=(0, -7 if below else 7), textcoords="offset points",
+                ha="center", va="top" if below else "bottom", fontsize=9,
+            )  # fmt: skip
+        ax.set(xlabel="mean confidence", xlim=(0, 1.06), ylim=(-0.02, 1.08))
+        ax.set_title(textwrap.fill(name, 20), fontsize=10)
+        ax.set_aspect("equal")
+        said.append(f"{name} {table['n'].sum()} of {total} answers shown")
+    axes[0].set_ylabel("share that is right")
     if title:
         figure.suptitle(title)
-    figure.caption = f"{title}: reliability curves; below the diagonal a network is surer than it is right.".removeprefix(": ")
+    figure.caption = (
+        f"{title}: reliability curves, numbers are answers in a bin of {FEWEST_ANSWERS} or more; below the diagonal a network is "
+        f"surer than it is right; {'; '.join(said)}."
+    ).removeprefix(": ")
     return figure
 
 
 @styled
-def picture_row(
-    pictures: Sequence[tuple[np.ndarray, str]], title: str = "", columns: int = 4, heat: Sequence[np.ndarray] | None = None
-) -> CourseFigure:
-    """Pictures with a line of text above each, and a heat map over them where there is one.
+def picture_row(pictures: Sequence[PointPicture], title: str = "", columns: int = 4) -> CourseFigure:
+    """Pictures with a line of text above each, and what each knows of its point; see PointPicture.
+
+    A map is drawn as lines at 30, 60 and 90 % of its highest value, so that the anatomy stays in sight.
 
     Args:
-        pictures: (gray (rows, columns), text).
+        pictures: what to draw.
         title: above all.
         columns: in a row of the figure.
-        heat: a map for each picture, same size, 0 or more (Grad-CAM); each is scaled to its own highest value.
     """
     lines = -(-len(pictures) // columns)
-    texts = [textwrap.fill(text, 120 // columns) for _, text in pictures]
-    ratio = max(picture.shape[0] / picture.shape[1] for picture, _ in pictures)
-    height = min(WIDTH_IN / columns * ratio, 3.2) + 0.16 * (1 + max(text.count("\n") + 1 for text in texts))
+    texts = [textwrap.fill(one.text, 116 // columns) for one in pictures]
+    ratio = max(
+        one.image.shape[0] * (one.spacing_mm or (1, 1))[0] / one.image.shape[1] / (one.spacing_mm or (1, 1))[1]
+        for one in pictures
+    )
+    height = min(WIDTH_IN / columns * ratio, 3.6) + 0.16 * (1 + max(text.count("\n") + 1 for text in texts))
     figure = new_figure(height * lines + (0.4 if title else 0), title)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for ax in axes:
+    for ax in axes[len(pictures) :]:
         ax.set_axis_off()
-    for k, (ax, (picture, _), text) in enumerate(zip(axes, pictures, texts, strict=False)):
-        ax.imshow(picture, cmap="gray", interpolation="nearest")
-        if heat is not None and heat[k].max() > 0:
-            share = heat[k] / heat[k].max()
-            ax.imshow(share, cmap=_HEAT, alpha=0.6 * share, vmin=0, vmax=1)
+    for ax, one, text in zip(axes, pictures, texts, strict=False):
+        show_slice(ax, one.image, spacing_mm=one.spacing_mm, letters=one.letters)
         ax.set_title(text, fontsize=9)
+        _draw_point(ax, one)
+        if one.heat is not None and one.heat.max() > 0:
+            share = one.heat / one.heat.max()
+            ax.contour(share, levels=_HEAT_LEVELS, colors=_MARK, linewidths=(0.8, 1.6, 2.8))
     if title:
         figure.suptitle(title)
-    figure.caption = f"{title}: {'; '.join(text for _, text in pictures)}.".removeprefix(": ").replace("\n", " ")
+    figure.caption = f"{title}: {'; '.join(one.text for one in pictures)}.".removeprefix(": ")
     return figure
+
+
+def _draw_point(ax: Axes, picture: PointPicture) -> None:
+    if picture.point is None:
+        return
+    x, y = picture.point
+    if picture.box_mm is None:
+        ax.plot(x, y, "+", color=_MARK, markersize=9, markeredgewidth=1.4, path_effects=_ON_BLACK)
+        return
+    rows, columns = (picture.box_mm / step for step in picture.spacing_mm or (1.0, 1.0))
+    ax.add_patch(
+        Rectangle(
+            (x - columns / 2, y - rows / 2), columns, rows, fill=False, edgecolor=_MARK, linewidth=1.6, path_effects=_ON_BLACK
+        )
+    )

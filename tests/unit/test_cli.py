@@ -24,6 +24,7 @@ COMMANDS = [
     ("course",), ("run-notebook",), ("train",), ("predict",), ("evaluate",), ("levels",), ("measure",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
     ("triplanar", "train"), ("triplanar", "tables"), ("triplanar", "axial", "train"), ("triplanar", "axial", "tables"),
+    ("classify", "labels"), ("classify", "train"), ("classify", "score"),
     ("gradings", "table"), ("gradings", "models"), ("gradings", "herniation"),
 ]  # fmt: skip
 
@@ -178,6 +179,18 @@ def test_levels_refuse_a_pixel_size_where_the_file_tells_its_own(tmp_path: Path,
     said = kit("levels", str(tmp_path / name), "--out", str(tmp_path / "out.mha"), "--spacing-mm", "0.5", "0.5")
     assert_one_line_error(said, name, "tells its own voxel size", "--spacing-mm", ".png")
     assert not (tmp_path / "out.mha").exists()
+
+
+def test_pixel_sizes_joined_by_a_comma_say_what_to_write() -> None:
+    said = kit("levels", "mask.png", "--spacing-mm", "0.6,0.6", "--out", "out.mha")
+    assert said.returncode == 2 and "two numbers with a space between" in said.stderr
+    assert "--spacing-mm ROW COLUMN" in kit("evaluate", "--help").stdout
+
+
+def test_an_unknown_classifier_is_refused_before_any_work(tmp_path: Path) -> None:
+    said = kit("classify", "train", "--network", "resnet18", cwd=tmp_path)
+    assert said.returncode == 2 and "resnet18" in said.stderr and "resnet50" in said.stderr
+    assert not any(tmp_path.iterdir())
 
 
 def test_levels_errors(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Pictures for classifiers: grey levels, crops in millimetres, flips that know left from right, splits by study."""
 
+import os
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -8,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spider_utils.data import finding_pictures as fp
+from spider_utils.data.dicom_write import SliceGeometry, write_slice
 from spider_utils.data.finding_pictures import FindingPictures, PictureSettings, PictureStore, build_picture_store
-from spider_utils.data.rsna_tables import CONDITIONS, POINT_TABLE
+from spider_utils.data.rsna import open_rsna
+from spider_utils.data.rsna_tables import CONDITIONS, POINT_TABLE, SEVERITY_TABLE
 from spider_utils.data.splits import make_split
 from spider_utils.errors import DataError
 from tests.finding_studies import make_studies
@@ -82,12 +87,13 @@ def test_mirrored_classes():
         assert partner == name.replace("left", "X").replace("right", "left").replace("X", "right")
 
 
-def test_a_mirror_turns_axial_columns_and_leaves_sagittal_ones():
+def test_a_mirror_turns_axial_columns_and_leaves_sagittal_pictures_and_labels():
     image = np.arange(12).reshape(3, 4)
     turned, condition = fp.mirror(image, 1, axial=True)
     assert condition == 3 and np.array_equal(turned, image[:, ::-1])
-    same, condition = fp.mirror(image, 0, axial=False)
-    assert condition == 2 and np.array_equal(same, image)
+    for given in range(6):
+        same, condition = fp.mirror(image, given, axial=False)
+        assert condition == given and np.array_equal(same, image), "left and right lie along the slices"
     back, condition = fp.mirror(*fp.mirror(image, 3, True), True)
     assert condition == 3 and np.array_equal(back, image)
 
@@ -123,6 +129,32 @@ def test_the_labelled_point_lies_in_the_middle(small_rsna, store):
     assert store.table["patient"].equals(store.table["study"]) and set(store.table["sex"]) <= {"F", "M", "O", ""}
 
 
+def test_every_crop_is_centred_with_columns_rows_and_spacing_in_their_places(tmp_path):
+    """Each slice has 3 x 3 bright pixels around column 21, row 8; its rows are 0.5 mm and its columns 1 mm apart.
+
+    With x and y exchanged the spot lies off the middle; with the spacings exchanged it is stretched the other way.
+    """
+    rsna = make_studies(tmp_path / "set", 1)
+    pixels = np.zeros((40, 30), np.uint16)
+    pixels[7:10, 20:23] = 1000
+    for path in map(Path, rsna.files["path"]):
+        write_slice(
+            path, pixels, SliceGeometry(np.zeros(3), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), (0.5, 1.0), 4.0, 4.0), {}
+        )
+    points = pd.read_csv(rsna.root / POINT_TABLE).assign(x=21, y=8)
+    points.to_csv(rsna.root / POINT_TABLE, index=False)
+    rsna = open_rsna(rsna.root)
+    found = build_picture_store(rsna, tmp_path / "store", PictureSettings(31, 15.5))
+    assert len(found) == 25
+    along = np.arange(31) - 15.0
+    for image in found.images:
+        weights = image.astype(float) - image.min()
+        middle = [(weights.sum(axis=axis) * along).sum() / weights.sum() for axis in (1, 0)]
+        width = [np.sqrt((weights.sum(axis=axis) * along**2).sum() / weights.sum()) for axis in (1, 0)]
+        assert image[15, 15] == image.max() and np.allclose(middle, 0, atol=0.05), "the point is the middle"
+        assert width[0] / width[1] == pytest.approx(0.5, abs=0.05), "half as high as wide, in mm"
+
+
 def test_whole_slices_of_five_levels_are_one_picture(small_rsna, tmp_path):
     whole = build_picture_store(small_rsna, tmp_path / "printed", PRINTED)
     shared = whole.table.groupby("case").filter(lambda rows: len(rows) > 1)
@@ -137,6 +169,23 @@ def test_found_again_and_made_anew_with_other_settings(small_rsna, store, monkey
     with pytest.raises(TypeError):
         build_picture_store(small_rsna, store.folder, PRINTED)
     assert PictureStore.open(store.folder).fingerprint == store.fingerprint, "a failed attempt leaves the old store"
+
+
+def test_the_fingerprint_follows_pictures_and_labels_and_no_times(tmp_path):
+    rsna = make_studies(tmp_path / "set", 1)
+    first = build_picture_store(rsna, tmp_path / "store", MENDED).fingerprint
+    for path in [*rsna.files["path"], rsna.root / POINT_TABLE]:
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    assert build_picture_store(open_rsna(rsna.root), tmp_path / "store", MENDED).fingerprint == first, "a touch changes nothing"
+    points = pd.read_csv(rsna.root / POINT_TABLE)
+    points.assign(x=points["x"] + 2).to_csv(rsna.root / POINT_TABLE, index=False)
+    moved = build_picture_store(open_rsna(rsna.root), tmp_path / "store", MENDED).fingerprint
+    labels = pd.read_csv(rsna.root / SEVERITY_TABLE)
+    labels.iloc[:, 1] = "Severe" if labels.iloc[0, 1] != "Severe" else "Moderate"
+    labels.to_csv(rsna.root / SEVERITY_TABLE, index=False)
+    relabelled = build_picture_store(open_rsna(rsna.root), tmp_path / "store", MENDED).fingerprint
+    other = build_picture_store(open_rsna(rsna.root), tmp_path / "other", PictureSettings(24, 40.0)).fingerprint
+    assert len({first, moved, relabelled, other}) == 4
 
 
 def test_flips_carry_the_label_along(store):
@@ -156,6 +205,15 @@ def test_flips_carry_the_label_along(store):
             assert np.array_equal(image.flip(-1), other) and swapped[0] == fp.MIRRORED_CLASS[truth[0]]
             assert np.array_equal(other, third) and kept.tolist() == truth.tolist()
     assert 0 < turned < len(axial) or len(axial) < 4
+
+
+def test_a_sagittal_picture_keeps_picture_and_side(store):
+    sagittal = np.flatnonzero((store.table["description"] != "Axial T2") & (store.table["misan_class"] < 4))
+    plain = FindingPictures(store, sagittal, augment=True)
+    mirrored = FindingPictures(store, sagittal, augment=True, flip="mirrored")
+    assert len(sagittal) > 8, "enough for flips that are drawn for half of the items"
+    for k in range(len(sagittal)):
+        assert np.array_equal(plain[k][0][0], mirrored[k][0][0]) and plain[k][1].tolist() == mirrored[k][1].tolist()
 
 
 def test_items_follow_from_seed_epoch_and_sample(store):

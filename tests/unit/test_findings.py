@@ -53,6 +53,23 @@ def test_runs_hold_what_the_protocols_say(study, runs):
     assert mended.card["task"]["class_weights"] == {"severity": list(WEIGHTS)}
 
 
+def test_training_validates_on_validation_studies_and_never_sees_the_test_studies(study, monkeypatch):
+    given = {}
+
+    def noted(model, train_set, val_set, *rest, **more):
+        given.update(train=train_set, val=val_set)
+
+    monkeypatch.setattr(findings, "fit", noted)
+    study.train(protocol=MENDED)
+    store, made = study.store(MENDED), study.split(MENDED.split)
+    rows = {name: np.asarray(one.rows) for name, one in given.items()} | {"test": made.rows("test", store.table)}
+    for name, one in rows.items():
+        assert np.array_equal(one, made.rows(name, store.table)) and len(one), name
+    studies = [set(store.table["study"].iloc[one]) for one in rows.values()]
+    assert sum(map(len, studies)) == len(set.union(*studies)), "no study in two parts"
+    assert given["train"].augment and not given["val"].augment
+
+
 def test_predictions_are_kept_and_renewed(study, runs, monkeypatch):
     table = study.predictions(runs["mended"])
     given = table[[f"severity_{k}" for k in range(3)]].to_numpy()
@@ -65,6 +82,10 @@ def test_predictions_are_kept_and_renewed(study, runs, monkeypatch):
         study.predictions(runs["mended"])
     monkeypatch.undo()
     pd.testing.assert_frame_equal(study.predictions(runs["mended"]), table)
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(True)[:-1]))
+    pd.testing.assert_frame_equal(study.predictions(runs["mended"]), table)
+    assert path.read_bytes() == whole, "a file that lacks a row is made anew"
 
 
 def test_a_run_of_other_data_is_refused(study, runs, tmp_path):

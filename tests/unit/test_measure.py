@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from spider_utils.measure.alignment import lordosis, meyerding_grade, slip
+from spider_utils.measure.canal import CanalAxis, narrowest_diameter
 from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
 from spider_utils.measure.geometry import Endplate, NotMeasurable, body_block, outline, signed_angle, surface_at, tangent_line
 from spider_utils.measure.herniation import Overhang, displacement
 from spider_utils.measure.marks import marks, of_disc
 from spider_utils.measure.report import COLUMNS, MEASURED, UNITS, measure
+from spider_utils.measure.sheet import CANAL, Spine
 from spider_utils.measure.vertebrae import body_depth, body_heights, body_wedge
 
 UP = np.array([-1.0, 0.0])
@@ -180,8 +182,9 @@ def test_a_herniation_is_high_and_focal():
     assert not low.herniated and not low.bulging
     wide = displacement(planes(0.0, 0, 0, 5, 5, 5, 5, 5, 0, 0), 7.0, 50, 36)  # 35 mm of 135 mm
     assert not wide.herniated
+    assert spread.width is low.width is wide.width is None, "where there is no hernia there is no width"
     single = displacement(planes(2.0), 1.0, 1, 36), displacement(planes(3.5), 1.0, 1, 36)
-    assert [(d.bulging, d.herniated) for d in single] == [(True, False), (False, True)]
+    assert [(d.bulging, d.herniated, d.width) for d in single] == [(True, False, None), (False, True, None)]
     with pytest.raises(NotMeasurable):
         displacement([], 4.0, 50, 36)
 
@@ -266,6 +269,32 @@ def measured(request):
     return measure(mask, spacing), max(spacing[1:]), degrees, centre
 
 
+def test_a_sheet_keeps_lengths_and_right_angles_where_a_spine_leans_and_is_turned():
+    """A mm down, back or aside on the sheet is a mm in the volume, at a right angle to the others."""
+    spine = Spine(rasterised((3.0, 0.9, 0.7), (0, 9, 12))[0], np.array([3.0, 0.9, 0.7]), flat=False)
+    for down, back in ((60.0, 30.0), (100.0, 70.0), (150.0, 50.0)):
+        start, lower, behind = spine.places(np.array([[down, back], [down + 1, back], [down, back + 1]]))
+        beside = spine.places(np.array([[down, back]]), aside_mm=1.0)[0]
+        steps = np.stack([lower, behind, beside]) - start
+        assert abs(steps[1, 0]) > 0.1 and abs(steps[0, 0]) > 0.1, "turned, and leaning"
+        np.testing.assert_allclose(steps @ steps.T, np.eye(3), atol=0.02)
+
+
+def narrowed(down_mm: float) -> float:
+    """Narrowest diameter between corners at 40 and 50 mm of a canal of 14 mm, 8 mm wide over 2 mm around ``down_mm``."""
+    mask = np.zeros((200, 60), np.uint8)
+    mask[:, 20:48] = CANAL
+    middle = round(down_mm / 0.5)
+    mask[middle - 3 : middle + 4, [*range(20, 26), *range(42, 48)]] = 0
+    canal = Spine(mask[None], np.array([1.0, 0.5, 0.5]), flat=True).part(CANAL)
+    return narrowest_diameter(canal, CanalAxis(canal), np.array([40.0, 17.0]), np.array([50.0, 17.0]))
+
+
+@pytest.mark.parametrize(("down", "seen"), [(45, True), (38.5, True), (51.5, True), (34, False), (56, False)])
+def test_the_narrowest_place_lies_between_the_corners_or_three_mm_beyond(down, seen):
+    assert narrowed(down) == pytest.approx(8 if seen else 14, abs=0.2)
+
+
 def test_bodies_of_a_volume(measured):
     table, pixel, _, _ = measured
     for number in (2, 3, 4):
@@ -308,6 +337,8 @@ def test_canal_of_a_volume(measured):
 
 def test_the_hernia_of_a_volume(measured):
     table, pixel, degrees, centre = measured
+    assert table[table["quantity"] == "hernia width"]["label"].tolist() == [203]
+    assert looked_up(table, 203, "hernia width") == pytest.approx(2 * HERNIA[1], abs=4.5), "slices are 1 to 4.4 mm apart"
     discs = table[table["quantity"] == "herniated"].set_index("label")["value"]
     assert discs[203] == 1 and discs.drop(203).sum() == 0
     assert looked_up(table, 203, "overhang") == pytest.approx(HERNIA[0], abs=1.1 * pixel)
@@ -425,6 +456,91 @@ def test_what_the_picture_cuts_in_front_has_no_depth(plain):
     assert len(cut) == 3 and cut["status"].str.contains("the picture cuts").all()
 
 
+def believable(table: pd.DataFrame, mask: np.ndarray, spacing: tuple[float, ...]) -> None:
+    """What is measured is there: no more of the canal than its label holds, and no height far from those beside it."""
+    values = table[table["status"] == MEASURED].pivot(index="label", columns="quantity", values="value")
+    extent = [np.ptp(at) * step + step for at, step in zip(np.nonzero(mask == 100), spacing, strict=True)] if 100 in mask else []
+    for _, row in values.iterrows():
+        found = row.dropna()
+        for quantity in found.index[found.index.str.startswith("canal diameter")]:
+            assert 0 < found[quantity] <= np.hypot(*extent[-2:])
+        for quantity in found.index[found.index.str.startswith("canal area")]:
+            assert 0 < found[quantity] <= extent[0] * np.hypot(*extent[1:])
+        if "disc height middle" in found:
+            corners = found["disc height anterior"], found["disc height posterior"]
+            assert 1.0 <= found["disc height middle"] <= max(corners) + 20, "two hollows of 10 mm"
+
+
+def reason(table: pd.DataFrame, label: int, quantity: str) -> str:
+    """Why a quantity could not be measured; "measured" if it could."""
+    return table[(table["label"] == label) & (table["quantity"] == quantity)]["status"].item()
+
+
+@pytest.mark.parametrize(("gap", "above"), [(1, 0), (2, 0), (2, 1), (4, 1)])
+def test_a_block_vertebra_has_no_disc_space(gap, above):
+    """Two bodies grown together in the middle, with a slit of some pixels in front and behind: no far endplate is taken."""
+    mask = np.zeros((120, 80), np.uint8)
+    mask[26:60, 20:60], mask[60:94, 20:60] = 3, 2
+    mask[60 - above : 60 - above + gap, [*range(20, 36), *range(44, 60)]] = 0
+    table = measure(mask, (0.8, 0.8))
+    for place in ("anterior", "middle", "posterior"):
+        assert "the bodies touch" in reason(table, 203, f"disc height {place}")
+    assert not any(mark.quantity == "disc height middle" for mark in marks(mask, (0.8, 0.8)))
+
+
+def test_bodies_that_nearly_touch_keep_their_height():
+    mask = np.zeros((120, 80), np.uint8)
+    mask[26:60, 20:60], mask[62:94, 20:60] = 3, 2
+    assert looked_up(measure(mask, (0.8, 0.8)), 203, "disc height middle") == pytest.approx(1.6, abs=0.05)
+
+
+def test_a_hole_through_an_endplate_is_no_disc_space():
+    """Without bone above and below the middle the far endplates, 25 mm away, are no height."""
+    mask = np.zeros((120, 80), np.uint8)
+    mask[26:58, 20:60], mask[64:94, 20:60] = 3, 2
+    whole = measure(mask, (0.8, 0.8))
+    assert looked_up(whole, 203, "disc height middle") == pytest.approx(6 * 0.8, abs=0.05)
+    mask[34:58, 36:44] = 0
+    assert "no endplate above or below" in reason(measure(mask, (0.8, 0.8)), 203, "disc height middle")
+
+
+def test_an_interrupted_canal_has_no_diameter(plain):
+    rows = np.flatnonzero((plain == 203).any(axis=(0, 2)))
+    gone = plain.copy()
+    gone[:, rows[0] - 4 : rows[-1] + 5][gone[:, rows[0] - 4 : rows[-1] + 5] == 100] = 0
+    table = measure(gone, SPACING)
+    complete(table)
+    for quantity in ("canal diameter", "canal diameter narrowest", "canal area"):
+        assert "interrupted" in reason(table, 203, quantity)
+        assert looked_up(table, 202, quantity) == pytest.approx(looked_up(measure(plain, SPACING), 202, quantity), rel=0.05)
+    assert not any(mark.level == "L3/L4" and mark.quantity == "canal diameter" for mark in marks(gone, SPACING))
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (0, 5, 14)])
+@pytest.mark.parametrize("pixels", [0, 1, 6])
+def test_a_canal_that_the_picture_cuts_has_no_diameter(pixels, degrees):
+    """The picture ends at the canal's back at L4/L5, or so many pixels before: what lies beyond is not known."""
+    mask, _ = rasterised(SPACING, degrees)
+    rows = np.flatnonzero((mask == 202).any(axis=(0, 2)))
+    last = np.flatnonzero((mask == 100)[:, rows[0] : rows[-1]].any(axis=(0, 1)))[-1]
+    whole, table = measure(mask, SPACING), measure(mask[..., : last + 1 - pixels], SPACING)
+    complete(table)
+    found = table[table["quantity"].str.startswith("canal")].merge(whole, on=["label", "quantity"])
+    known = found[(found["status_x"] == MEASURED) & (found["status_y"] == MEASURED)]
+    assert known["value_x"].to_numpy() == pytest.approx(known["value_y"].to_numpy(), rel=0.05)
+    for quantity in ("canal diameter", "canal diameter narrowest", "canal area"):
+        assert "the picture cuts the canal" in reason(table, 201, quantity)
+        assert pixels < 6 or "the picture cuts the canal" in reason(table, 202, quantity)
+
+
+def test_outer_slices_that_cut_the_canal_show_no_area(plain):
+    """Nine slices, 27 mm, hold the canal of 18 mm and a slice beside it; five hold 15 mm of it."""
+    assert looked_up(measure(plain[10:19], SPACING), 202, "canal area") == looked_up(measure(plain, SPACING), 202, "canal area")
+    table = measure(plain[12:17], SPACING)
+    assert "outermost slice" in reason(table, 202, "canal area")
+    assert looked_up(table, 202, "canal diameter") == pytest.approx(2 * SAC[1], abs=0.5)
+
+
 def test_crumbs_holes_and_noise_change_little(plain):
     rng = np.random.default_rng(5)
     damaged = plain.copy()
@@ -472,7 +588,27 @@ def test_any_mask_gives_numbers_or_reasons(seed):
         (mask[3], image[3], (1.3, 0.8)),
         (mask[:1], image[:1], (4, 1, 1)),
     ):
-        complete(measure(part, spacing, picture))
+        table = measure(part, spacing, picture)
+        complete(table)
+        believable(table, part, spacing)
+
+
+def test_a_single_slice_shows_no_width_of_a_hernia():
+    spacing = (3.0, 0.5, 0.7)
+    mask, _ = rasterised(spacing, (0, 0, 0))
+    table = measure(mask[15], spacing[1:])  # 45 mm: within the hernia
+    assert looked_up(table, 203, "herniated") == 1
+    assert "a single plane shows no width" in reason(table, 203, "hernia width")
+
+
+def test_what_cannot_be_marked_takes_nothing_else_along(plain):
+    """Endplates that cross have no heights; the canal beside them is marked all the same."""
+    mask = np.zeros((120, 90), np.uint8)
+    mask[26:60, 20:60], mask[60:94, 20:60], mask[10:110, 66:82] = 3, 2, 100
+    mask[58:62, 30:50] = 203
+    found = {mark.quantity for mark in marks(mask, (0.8, 0.8)) if mark.level == "L3/L4"}
+    assert reason(measure(mask, (0.8, 0.8)), 203, "disc height middle") != MEASURED
+    assert found == {"canal diameter"}
 
 
 def test_marks_are_as_long_as_what_they_mark():

@@ -114,6 +114,88 @@ def test_crumbs_have_no_say():
     assert sac_line(dirty, (0.5, 0.5)).length == sac_line(mask, (0.5, 0.5)).length
 
 
+def drawn_pixels(*boxes):
+    """60 x 60 labels of boxes (label, rows, columns), later ones on top."""
+    mask = np.zeros((60, 60), np.uint8)
+    for label, rows, columns in boxes:
+        mask[slice(*rows), slice(*columns)] = label
+    return mask
+
+
+def test_the_line_is_the_mean_over_a_strip_of_three_mm():
+    """20 rows and a spike of 4 on the middle one of the strip's seven lines; pixels are as far apart as they are."""
+    mask = drawn_pixels((DISC, (5, 20), (15, 36)), (SAC, (25, 45), (10, 41)), (SAC, (45, 49), (25, 26)))
+    assert sac_line(mask, (0.5, 0.5)).length == pytest.approx(10 + 4 * 0.5 / 7, abs=0.02)
+
+
+def test_processes_do_not_draw_the_line_aside():
+    """A vertebral body with a thin process on one side: the line still runs straight backwards."""
+    plain = drawn_pixels((VERTEBRA, (5, 20), (15, 36)), (SAC, (25, 45), (18, 33)))
+    one_sided = drawn_pixels((VERTEBRA, (5, 20), (15, 36)), (SAC, (25, 45), (18, 33)), (VERTEBRA, (16, 19), (36, 60)))
+    way = sac_line(one_sided, (0.5, 0.5)).back - sac_line(one_sided, (0.5, 0.5)).front
+    assert way[1] == pytest.approx(0, abs=0.05) and way[0] == pytest.approx(10, abs=0.05)
+    assert sac_line(plain, (0.5, 0.5)).length == pytest.approx(sac_line(one_sided, (0.5, 0.5)).length, abs=0.02)
+
+
+def test_the_stretch_at_the_centroid_counts():
+    """A sac that something parts from one side to beyond its middle: 4 rows in front, 16 behind, where its centroid lies."""
+    mask = drawn_pixels((DISC, (2, 14), (10, 40)), (SAC, (18, 41), (10, 40)), (HERNIA, (22, 25), (10, 36)))
+    line = sac_line(mask, (0.5, 0.5))
+    assert line.length == pytest.approx(16 * 0.5, abs=0.1) and line.front[0] == pytest.approx(24.5 * 0.5, abs=0.05)
+
+
+def test_a_narrow_base_has_no_direction_of_its_own():
+    """A hernia that hangs on two pixels, one a row deeper than the other: its height stands on the way from the disc."""
+    mask = drawn_pixels((DISC, (10, 30), (20, 41)), (DISC, (30, 31), (20, 31)), (HERNIA, (33, 41), (25, 37)))
+    mask[31:33, 30], mask[30:33, 31] = HERNIA, HERNIA
+    line = hernia_line(mask, (0.5, 0.5))
+    assert np.linalg.norm(line.base[1] - line.base[0]) < 2
+    way = line.top - line.foot
+    assert abs(way[1] / way[0]) < 0.1, "not askew by 45 degrees, as the base is"
+    assert line.height == pytest.approx(11 * 0.5, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        (VERTEBRA, (30, 31), (34, 35)),  # of a pedicle, beside the hernia
+        (VERTEBRA, (36, 37), (34, 35)),
+        (DISC, (36, 37), (34, 35)),  # of a disc, beside its top
+        (DISC, (37, 38), (30, 31)),  # behind it
+        (DISC, (34, 37), (34, 35)),
+    ],
+)
+def test_stray_pixels_do_not_move_the_base(stray):
+    plain = drawn_pixels((DISC, (5, 30), (10, 50)), (HERNIA, (30, 37), (26, 34)))
+    line, dirty = (hernia_line(mask, (0.7, 0.5)) for mask in (plain, np.where(drawn_pixels(stray) > 0, stray[0], plain)))
+    np.testing.assert_array_equal(dirty.base, line.base)
+    assert dirty.height == pytest.approx(line.height)
+
+
+def test_pixels_that_hang_on_the_disc_beside_a_hernia_are_no_base():
+    """A spur of the disc along the hernia's flank: only what lies before the hernia's middle can be its base."""
+    plain = drawn_pixels((DISC, (5, 30), (10, 50)), (HERNIA, (30, 37), (26, 34)))
+    spur = drawn_pixels(
+        (DISC, (5, 30), (10, 50)), (HERNIA, (30, 37), (26, 34)), (DISC, (30, 40), (36, 37)), (DISC, (36, 37), (34, 37))
+    )
+    assert hernia_line(spur, (0.5, 0.5)).height == pytest.approx(hernia_line(plain, (0.5, 0.5)).height, abs=0.05)
+
+
+def test_of_a_disc_the_slice_may_show_its_front_and_its_back():
+    """A hollow endplate reaches into the slice: the larger piece of the disc lies in front, the hernia on the smaller one."""
+    mask = drawn_pixels(
+        (VERTEBRA, (5, 30), (10, 50)), (DISC, (5, 12), (10, 50)), (DISC, (27, 30), (20, 44)), (HERNIA, (30, 37), (26, 34))
+    )
+    line = hernia_line(mask, (0.7, 0.5))
+    assert line.height == pytest.approx(4.9, abs=0.02)
+    np.testing.assert_allclose(np.sort(line.base[:, 1]), [26 * 0.5, 33 * 0.5])
+
+
+def test_a_hernia_on_bone_alone_stands_on_it():
+    mask = drawn_pixels((VERTEBRA, (5, 30), (10, 50)), (HERNIA, (30, 37), (26, 34)), (DISC, (45, 55), (10, 50)))
+    assert hernia_line(mask, (0.5, 0.5)).height == pytest.approx(3.5, abs=0.02)
+
+
 def test_what_a_slice_does_not_show():
     mask = drawn(SPINE, (0.5, 0.5))
     with pytest.raises(NotMeasurable, match="no hernia"):

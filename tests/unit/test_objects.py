@@ -61,6 +61,14 @@ def test_crumbs_are_neither_found_nor_missed_nor_false():
     assert object_scores(truth, found, [1], 2.0)["status"].tolist() == ["found", "missed", "false"], "of 2 mm pixels: 24 mm2"
 
 
+@pytest.mark.parametrize(("columns", "false"), [(4, []), (5, ["false"]), (20, ["false"])])
+def test_what_lies_mostly_on_a_crumb_is_not_false(columns, false):
+    """A crumb of 3 x 3 pixels under a prediction of 4 rows: 9 of its 16 pixels lie on it, 9 of 20, 9 of 80."""
+    truth, found = blank(), blank()
+    truth[10:13, 10:13], found[9:13, 10 : 10 + columns] = 1, 1
+    assert object_scores(truth, found, [1], 1.0, found_iou=0.9)["status"].tolist() == false
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_as_an_independent_count_has_it(seed):
     """Against the definition written out: all pairs by a loop, objects by flood fill; above one half no pairing is in doubt."""

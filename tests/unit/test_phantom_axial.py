@@ -74,6 +74,26 @@ def test_reading_turns_nothing_upside_down(made):
     assert "2 patients" in repr(axial) and axial.cases["slices"].eq(3).all()
 
 
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1, 2)])
+def test_whichever_way_a_file_runs_it_is_read_alike(made, tmp_path, axes):
+    """Files with flipped axes show the same patient: slices belong to the same rows of the table, left stays left."""
+    folder, case = broken(made, tmp_path)
+    before = AxialSet(folder).load(case)
+    for path in (folder / "images" / f"{case}.mha", folder / "masks" / f"{case}.mha"):
+        sitk.WriteImage(sitk.Flip(sitk.ReadImage(str(path)), [axis in axes for axis in range(3)]), str(path))
+    after = AxialSet(folder).load(case)
+    np.testing.assert_array_equal(after.images, before.images)
+    np.testing.assert_array_equal(after.masks, before.masks)
+
+
+def test_sagittal_slices_are_refused(made, tmp_path):
+    folder, case = broken(made, tmp_path)
+    for path in (folder / "images" / f"{case}.mha", folder / "masks" / f"{case}.mha"):
+        sitk.WriteImage(sitk.PermuteAxes(sitk.ReadImage(str(path)), [1, 2, 0]), str(path))
+    with pytest.raises(DataError, match="no axial slices"):
+        AxialSet(folder).load(case)
+
+
 def test_every_tissue_is_where_a_reader_looks_for_it(patient):
     _, blocks = patient
     block, _, labels = blocks[2]

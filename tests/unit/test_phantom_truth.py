@@ -11,7 +11,7 @@ from spider_utils.data.phantom.bones import paint_vertebra
 from spider_utils.data.phantom.dataset import draw_patient
 from spider_utils.data.phantom.raster import TissueGrid
 from spider_utils.data.phantom.scanner import body_box, body_spacing
-from spider_utils.data.phantom.truth import truth_in_set, truth_of
+from spider_utils.data.phantom.truth import _first, truth_in_set, truth_of
 from spider_utils.errors import DataError
 from tests.measure_phantoms import compared, herniations, labelled, summary
 
@@ -64,6 +64,15 @@ def test_angles_add_up(drawn):
     for number in (2, 3, 4):
         parts = drawn.loc[number, "body wedge"] + drawn.loc[200 + number, "disc angle"]
         assert drawn.loc[200 + number, "segment angle"] == pytest.approx(parts, abs=1e-6)
+
+
+def test_a_surface_that_is_not_there_is_an_error():
+    inside, origin, way = (lambda points: points[:, 0] < 12.5), np.zeros(2), np.array([1.0, 0.0])
+    assert _first(inside, origin, way, 2.0) == pytest.approx(12.5, abs=0.021)
+    with pytest.raises(ValueError, match="no surface within 40 mm"):
+        _first(inside, origin, -way)
+    with pytest.raises(ValueError, match="no surface"):  # one line of the strip alone misses it
+        _first(lambda points: (points[:, 0] < 12.5) | (points[:, 1] > 1.5), origin, way, 2.0)
 
 
 def test_a_free_sac_is_as_wide_as_drawn(healthy, drawn):

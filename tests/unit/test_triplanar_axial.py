@@ -106,7 +106,7 @@ def test_errors_and_herniated_slices_by_hand():
     nan = np.nan
     values = [(3.0, 4.0), (6.0, 5.0), (nan, 3.0), (2.0, nan), (nan, nan), (nan, nan)]
     rows = [
-        {"case": "a", "slice": k, "patient": k, "herniated": 1, "quantity": "hernia_height_mm", "value": v, "truth": t}
+        {"case": "a", "slice": k, "patient": k, "quantity": "hernia_height_mm", "value": v, "truth": t}
         for k, (v, t) in enumerate(values)
     ]
     table = pd.DataFrame(rows)
@@ -117,6 +117,9 @@ def test_errors_and_herniated_slices_by_hand():
     height = errors(table).set_index("quantity").loc["hernia_height_mm"]
     assert (height["n"], height["mae"], height["bias"]) == (2, 1, 0) and height["high"] == pytest.approx(1.96 * 2**0.5)
     assert errors(table).set_index("quantity").loc["sac_ap_mm", "n"] == 0
+    for wrong in (true.head(5), true.assign(case="b")):
+        with pytest.raises(ValueError, match="same slices"):
+            herniated_slices(table, wrong)
     none = herniated_slices(table.tail(2), true.tail(2)).iloc[0]
     assert np.isnan(none["sensitivity"]) and none["accuracy"] == 1
 

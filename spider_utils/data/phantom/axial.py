@@ -94,7 +94,9 @@ def scan_block(signal: np.ndarray, body: TissueGrid, anatomy: Anatomy, block: Ax
         picture = np.zeros((rows, columns), np.float32)
         for places in _planes(block, k):
             picture += _sample(signal, body, places) * np.float32(1 / PARTS)
-        depth = np.maximum(plane - places[2], 4.0)
+            depth = plane - places[2]
+        # The lowest plane stands for the slice: with the middle one depth would differ by less than 2 mm, and so would every set.
+        depth = np.maximum(depth, 4.0)
         gain = (160.0 / (100.0 + depth)).astype(np.float32) ** np.float32(1.5)
         picture = picture * gain
         grain = rng.standard_normal((2, rows, columns), dtype=np.float32) * np.float32(noise)

@@ -21,8 +21,13 @@ from spider_utils.data.phantom.bones import (
 from spider_utils.data.phantom.raster import TissueGrid, capsule, ellipsoid
 from spider_utils.data.phantom.signal import TISSUE
 from spider_utils.data.phantom.soft import CANAL_LABEL, psoas, trace, yellow_ligament
-
-DISC, HERNIA, SAC, ARTICULAR, LIGAMENT, SPINOUS, VERTEBRA = range(1, 8)  # as in the scheme "axial8"
+from spider_utils.labels import AXIAL_ARTICULAR as ARTICULAR
+from spider_utils.labels import AXIAL_DISC as DISC
+from spider_utils.labels import AXIAL_HERNIA as HERNIA
+from spider_utils.labels import AXIAL_LIGAMENT as LIGAMENT
+from spider_utils.labels import AXIAL_SAC as SAC
+from spider_utils.labels import AXIAL_SPINOUS as SPINOUS
+from spider_utils.labels import AXIAL_VERTEBRA as VERTEBRA
 
 # The part of a vertebra that each rod of its arch belongs to, in the order of bones.arch_rods: pedicle, lamina, isthmus, upper
 # and lower joint process, transverse process. Laminae count with the spinous process that they carry.

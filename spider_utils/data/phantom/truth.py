@@ -28,6 +28,7 @@ from spider_utils.data.phantom.scanner import body_box, body_spacing
 from spider_utils.data.phantom.soft import Course, trace
 
 _STEP_MM, _FINE_MM = 0.02, 0.06
+_FAR_MM = 40.0  # surfaces are not looked for further away
 _NEAR_MM = 2.0  # to a surface: texture moves it by less
 _HOLLOW_MM = 1.1  # of a body's back wall in the midline, see body_distance
 _SIDE_MM = 12.0  # to either side hernias are looked for
@@ -102,12 +103,18 @@ def _first(inside: Callable[[np.ndarray], np.ndarray], origin: np.ndarray, way: 
 
     Args:
         strip: half of its width in mm; 0 follows a single line.
+
+    Raises:
+        ValueError: nothing changes within 40 mm.
     """
-    steps, aside = np.arange(0, 40.0, _STEP_MM), np.array([-way[1], way[0]])
+    steps, aside = np.arange(0, _FAR_MM, _STEP_MM), np.array([-way[1], way[0]])
     found = []
     for shift in np.linspace(-strip, strip, 5 if strip else 1):
         seen = inside(origin + shift * aside + steps[:, None] * way)
-        found.append(steps[np.argmax(seen != seen[0])])
+        changed = seen != seen[0]
+        if not changed.any():
+            raise ValueError(f"no surface within {_FAR_MM:g} mm of {np.round(origin, 1)} towards {np.round(way, 2)}")
+        found.append(steps[changed.argmax()])
     return float(np.mean(found))
 
 
