@@ -213,7 +213,7 @@ def hernia_pictures(pictures: Sequence[HerniaPicture], title: str = "") -> Cours
         pictures: at most four; each has one point at least.
         title: above all.
     """
-    figure = new_figure(9.0 / max(len(pictures), 3) + 1.2, title)
+    figure = new_figure(9.0 / max(len(pictures), 3) + 1.5, title)
     axes = figure.subplots(1, max(len(pictures), 3), squeeze=False)[0]
     for ax in axes[len(pictures) :]:
         ax.set_visible(False)
