@@ -162,7 +162,7 @@ def picture_row(pictures: Sequence[PointPicture], title: str = "", columns: int 
         one.image.shape[0] * (one.spacing_mm or (1, 1))[0] / one.image.shape[1] / (one.spacing_mm or (1, 1))[1]
         for one in pictures
     )
-    height = min(WIDTH_IN / columns * ratio, 3.6) + 0.16 * (1 + max(text.count("\n") + 1 for text in texts))
+    height = min(WIDTH_IN / columns * ratio, 2.5) + 0.16 * (1 + max(text.count("\n") + 1 for text in texts))
     figure = new_figure(height * lines + (0.4 if title else 0), title)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax in axes[len(pictures) :]:
