@@ -17,6 +17,7 @@ from spider_utils.data.finding_pictures import (
     PictureSettings,
     PictureStore,
     build_picture_store,
+    split_keys,
 )
 from spider_utils.data.manifest import published_table
 from spider_utils.data.rsna import HEALTHY, RsnaSet
@@ -162,10 +163,7 @@ class FindingStudy:
                 picture, and of its patient, are trained on.
             seed, fold: see data.splits.make_split.
         """
-        samples = self.rsna.samples
-        image = samples["study"].astype(str) + "/" + samples["series"].astype(str) + "/" + samples["instance"].astype(str)
-        table = pd.DataFrame({"patient": samples["study"], "case": image, "slice": np.arange(len(samples))})
-        return make_split(table, name, seed, fold)
+        return make_split(split_keys(self.rsna.samples), name, seed, fold)
 
     # -- training
 
@@ -377,8 +375,7 @@ class FindingStudy:
             of the condition, n.
         """
         samples, made = self.rsna.samples, self.split(split)
-        table = samples.assign(patient=samples["study"], slice=np.arange(len(samples)))
-        table["case"] = samples["study"].astype(str) + "/" + samples["series"].astype(str) + "/" + samples["instance"].astype(str)
+        table = samples.join(split_keys(samples))
         train, test = (table.iloc[made.rows(subset, table)] for subset in ("train", "test"))
         rows = []
         for name, keys in (("always the most frequent class", []), ("most frequent class of the series' kind", ["description"])):

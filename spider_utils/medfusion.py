@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.manifest import published_table
+from spider_utils.data.manifest import printed_table
 from spider_utils.data.splits import Split
 from spider_utils.ensemble import EnsembleWeights, PairWeight, Stacking, best_pair_weight, best_weights, label_map
 from spider_utils.errors import KitError
@@ -40,9 +40,7 @@ def printed(table: str) -> pd.DataFrame:
     Raises:
         KitError: another name.
     """
-    if table not in ("table2", "weights"):
-        raise KitError(f"'{table}' is not known. Known are: table2, weights")
-    return published_table(f"medfusion_{table}")
+    return printed_table("medfusion", table, ("table2", "weights"))
 
 
 def highest_mean_dice(mean_iou: float | np.ndarray) -> float | np.ndarray:

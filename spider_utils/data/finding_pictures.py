@@ -223,6 +223,16 @@ class PictureStore:
         return type(self).open, (self.folder,)  # worker processes map the file anew
 
 
+def split_keys(samples: pd.DataFrame) -> pd.DataFrame:
+    """What ``data.splits`` parts samples by: patient (the study), case (the image) and slice (the sample's number).
+
+    Args:
+        samples: of an RsnaSet.
+    """
+    image = samples["study"].astype(str) + "/" + samples["series"].astype(str) + "/" + samples["instance"].astype(str)
+    return pd.DataFrame({"patient": samples["study"], "case": image, "slice": np.arange(len(samples))})
+
+
 def build_picture_store(rsna: RsnaSet, folder: str | Path, settings: PictureSettings) -> PictureStore:
     """Prepare the picture of every sample once; found where it was made before from the same files.
 
@@ -246,9 +256,8 @@ def _write(rsna: RsnaSet, folder: Path, settings: PictureSettings, key: str) -> 
         raise DataError(
             rsna.root, "holds no point with a severity and an image", "Look for what is missing: spider-kit data verify DIR"
         )
-    image = samples["study"].astype(str) + "/" + samples["series"].astype(str) + "/" + samples["instance"].astype(str)
     table = samples.drop(columns="path").merge(rsna.patients, on="study", how="left")
-    table = table.assign(patient=table["study"], case=image, slice=np.arange(len(table)))
+    table = table.join(split_keys(samples))
     require_free_space(folder.parent, len(table) * settings.side**2 + 10_000_000, "the store of pictures")
     with atomic_folder(folder, marker="store.json") as partial:
         shape = (len(table), settings.side, settings.side)

@@ -110,6 +110,17 @@ def published_table(name: str) -> pd.DataFrame:
     return pd.read_csv(manifest_folder() / "published" / f"{name}.csv", comment="#")
 
 
+def printed_table(source: str, table: str, known: tuple[str, ...]) -> pd.DataFrame:
+    """One of the tables of a source: ``published_table`` of <source>_<table>.
+
+    Raises:
+        KitError: ``table`` is none of ``known``, the tables that the caller reads.
+    """
+    if table not in known:
+        raise KitError(f"'{table}' is not known. Known are: {', '.join(known)}")
+    return published_table(f"{source}_{table}")
+
+
 def known_manifests() -> list[str]:
     """Names that load_manifest takes, sorted."""
     return sorted(path.stem for path in manifest_folder().glob("*.json"))

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.manifest import published_table
-from spider_utils.errors import KitError
+from spider_utils.data.manifest import printed_table
 from spider_utils.evaluation.prevalence import share_interval
 from spider_utils.evaluation.statistics import bootstrap_interval
 
@@ -28,9 +27,7 @@ def printed(table: str) -> pd.DataFrame:
     Raises:
         KitError: another name.
     """
-    if table not in ("table5", "table6"):
-        raise KitError(f"'{table}' is not known. Known are: table5, table6")
-    return published_table(f"triplanar_{table}")
+    return printed_table("triplanar", table, ("table5", "table6"))
 
 
 def rates(counts: Mapping[str, int]) -> dict[str, float]:

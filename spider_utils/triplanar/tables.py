@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.manifest import published_table
-from spider_utils.errors import KitError
+from spider_utils.data.manifest import printed_table
 from spider_utils.evaluation.statistics import FOREGROUND, compare, summarise
 from spider_utils.triplanar.settings import FUSED
 
@@ -17,9 +16,7 @@ def printed(table: str) -> pd.DataFrame:
     Raises:
         KitError: another name.
     """
-    if table not in ("table1", "tables2to4"):
-        raise KitError(f"'{table}' is not known. Known are: table1, tables2to4")
-    return published_table(f"triplanar_{table}")
+    return printed_table("triplanar", table, ("table1", "tables2to4"))
 
 
 def table1(scores: pd.DataFrame) -> pd.DataFrame:
