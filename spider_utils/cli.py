@@ -915,6 +915,13 @@ def predict(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_drawn: Annotated[
+        bool,
+        typer.Option(
+            "--as-drawn",
+            help="Leave levels voxel by voxel as the network draws them; without it each vertebra and disc gets one number.",
+        ),
+    ] = False,
 ) -> None:
     """Segment an image or a folder of images.
 
@@ -927,6 +934,7 @@ def predict(
     find_inputs(source)  # a wrong path is said before a model is loaded
     folder = find_run(model)
     predictor = load_predictor(folder, device)
+    predictor.whole_parts = not as_drawn
     print(f"model: {folder.name}, masks in scheme {predictor.scheme}", flush=True)
     if isinstance(predictor, WholeVolumePredictor):
         print(f"it labels {predictor.reach}", flush=True)
@@ -1001,6 +1009,12 @@ def levels(
         str,
         typer.Option(help="Label scheme of the mask, such as released_gray; or discs or vertebrae when all but 0 is that."),
     ] = "structures4",
+    count_from: Annotated[
+        str,
+        typer.Option(
+            help="lowest: the lowest part in view is level 1. own (of a mask with levels): what most voxels' numbers say."
+        ),
+    ] = "lowest",
     spacing_mm: PixelSize = None,
 ) -> None:
     """Number discs and vertebrae from below, and name them: which disc is L4/L5.
@@ -1013,7 +1027,8 @@ def levels(
 
     volume = _read_mask(mask, spacing_mm)
     flat = len(volume.array) == 1
-    result = name_levels(volume.array[0] if flat else volume.array, volume.spacing[1:] if flat else volume.spacing, scheme)
+    array, spacing = (volume.array[0], volume.spacing[1:]) if flat else (volume.array, volume.spacing)
+    result = name_levels(array, spacing, scheme, count_from=count_from)
     written = write_volume(volume.with_array(result.mask.reshape(volume.array.shape)), out)
     table = out.with_name(f"{stem_of(out)}.csv")
     write_csv(table, result.table)

@@ -16,6 +16,7 @@ from spider_utils.data.volume_store import check_preparation, covering_size, fit
 from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
+from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, one_level_a_part
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.models.network import VolumeNetwork, top_class
 from spider_utils.runtime import pick_device, progress
@@ -27,13 +28,43 @@ PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices
 
 
 class VolumePredictor:
-    """What segments volumes slice by slice from class probabilities; how those come about, a subclass says.
+    """What makes masks of volumes.
 
     Attributes:
         scheme: label scheme of the masks.
+        whole_parts: whether in masks with levels each vertebra and each disc gets one number, that of most of its voxels, in the
+            order of the spine (see measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by
+            voxel.
     """
 
     scheme: str
+    whole_parts: bool = True
+
+    def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
+        """Segment a volume.
+
+        Args:
+            volume: image in the kit's axes.
+            show_progress: tell how many slices are done, for long volumes.
+
+        Returns:
+            uint8 mask of classes on the same grid. Class probabilities are held of a few slices, never of the whole volume.
+
+        Raises:
+            DataError: the volume is nothing for this predictor.
+        """
+        mask = self._drawn(volume, show_progress)
+        if not (self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS):
+            return mask
+        return mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))
+
+    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
+        """The mask as the network draws it."""
+        raise NotImplementedError
+
+
+class SlicePredictor(VolumePredictor):
+    """What segments volumes slice by slice from class probabilities; how those come about, a subclass says."""
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """Class probabilities of some slices of a series, in their own pixels.
@@ -48,16 +79,7 @@ class VolumePredictor:
         """
         raise NotImplementedError
 
-    def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
-        """Segment a volume.
-
-        Args:
-            volume: image in the kit's axes.
-            show_progress: tell how many slices are done, for long volumes.
-
-        Returns:
-            uint8 mask of classes on the same grid. Class probabilities are held of SLICES_AT_ONCE slices, never of the volume.
-        """
+    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
         return _mask_of(volume, self._segmented_slices(scale_to_uint8(volume.array), volume.spacing[1:]), show_progress)
 
     def _segmented_slices(self, scaled: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[np.ndarray]:
@@ -75,7 +97,7 @@ def _mask_of(volume: Volume, slices: Iterator[np.ndarray], show_progress: bool) 
 
 
 @dataclass
-class Predictor(VolumePredictor):
+class Predictor(SlicePredictor):
     """A trained 2D network.
 
     Attributes:
@@ -86,6 +108,7 @@ class Predictor(VolumePredictor):
         neighbours: slices on each side that it sees as further channels (see data.slices.windows).
         mirror: whether each slice is also shown with front and back swapped, and the two answers averaged. Of use to networks
             that were trained with flips (augment "medfusion"); to others a mirrored spine is a strange sight.
+        whole_parts: see VolumePredictor.
     """
 
     model: torch.nn.Module
@@ -94,6 +117,7 @@ class Predictor(VolumePredictor):
     device: str
     neighbours: int = 0
     mirror: bool = False
+    whole_parts: bool = True
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Predictor:
@@ -116,7 +140,7 @@ class Predictor(VolumePredictor):
         return cls(model.eval(), grid, scheme, chosen, int(card.get("neighbours", 0)))
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
-        """As VolumePredictor says."""
+        """As SlicePredictor says."""
         seen = windows(len(slices), self.neighbours, wanted)
         first, last = seen[0, 0], seen[-1, -1]
         fitted = self.grid.fit(slices[first : last + 1], spacing_mm)
@@ -148,17 +172,19 @@ class Predictor(VolumePredictor):
 
 
 @dataclass
-class MeanPredictor(VolumePredictor):
+class MeanPredictor(SlicePredictor):
     """The mean of several networks' class probabilities, each made at its own slice size.
 
     Attributes:
         members: networks of one label scheme.
+        whole_parts: see VolumePredictor.
 
     Raises:
         KitError: there is none, or they differ in their scheme.
     """
 
     members: Sequence[Predictor]
+    whole_parts: bool = True
 
     def __post_init__(self) -> None:
         if len({member.scheme for member in self.members}) != 1:
@@ -170,13 +196,13 @@ class MeanPredictor(VolumePredictor):
         return self.members[0].scheme
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
-        """As VolumePredictor says."""
+        """As SlicePredictor says."""
         found = (member.slice_probabilities(slices, spacing_mm, wanted) for member in self.members)
         return sum(found) / len(self.members)  # one member's probabilities at a time beside the sum
 
 
 @dataclass
-class WholeVolumePredictor:
+class WholeVolumePredictor(VolumePredictor):
     """A trained network of volumes.
 
     A volume is resampled to the grid that the network was trained on; what lies beyond it becomes background. Where the grid is
@@ -193,6 +219,7 @@ class WholeVolumePredictor:
         slide: go on beyond the grid, in voxels of the same size, until the field of view is covered. Of use to networks that were
             trained on parts of the field of view; one that always saw the same part takes every other for it.
         overlap: of neighbouring windows, as a share of their side.
+        whole_parts: see VolumePredictor.
     """
 
     model: VolumeNetwork
@@ -203,6 +230,7 @@ class WholeVolumePredictor:
     voxel_mm: tuple[float, float, float] | None = None
     slide: bool = False
     overlap: float = 0.25
+    whole_parts: bool = True
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> WholeVolumePredictor:
@@ -257,8 +285,8 @@ class WholeVolumePredictor:
 
         return sliding_window_inference(images, self.model.image_size, 1, probabilities, self.overlap)[0].cpu()
 
-    def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
-        """Segment a volume; as VolumePredictor does.
+    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
+        """As VolumePredictor says.
 
         Probabilities, not labels, are interpolated back to the volume's own voxels, linearly and along all three axes, so that
         borders need not follow the coarse grid.
@@ -340,7 +368,7 @@ def _mask_name(path: Path) -> str:
     return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
 
 
-def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor | WholeVolumePredictor) -> list[Path]:
+def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor) -> list[Path]:
     """Segment a file or every image of a folder.
 
     Masks keep the input's name and lie in the input's own grid: same size, spacing, origin and direction. A DICOM series

@@ -39,7 +39,7 @@ from spider_utils.labels import convert, get_scheme
 from spider_utils.locks import file_lock, make_once
 from spider_utils.models import VOLUME_ARCHITECTURES, build_model
 from spider_utils.models.network import top_class
-from spider_utils.predict import SLICES_AT_ONCE, MeanPredictor, Predictor, WholeVolumePredictor, load_predictor
+from spider_utils.predict import SLICES_AT_ONCE, Predictor, VolumePredictor, load_predictor
 from spider_utils.runtime import Profile, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
@@ -47,7 +47,7 @@ from spider_utils.training.runs import RUN_FILE
 
 PHANTOM_SEED = 2024
 DEFAULT_SPLIT = "kfold5"
-SCORES_VERSION = 1  # raised whenever prediction or metrics come out differently, so that kept scores are measured again
+SCORES_VERSION = 2  # raised whenever prediction or metrics come out differently, so that kept scores are measured again
 TOLERANCE_MM = 1.0  # of NSD: about the in-plane voxel of a clinical series
 
 
@@ -539,7 +539,7 @@ class Workspace:
         _keep(path, key)
 
     def measure(
-        self, predictor: Predictor | MeanPredictor | WholeVolumePredictor, split: Split, subset: str = "test"
+        self, predictor: VolumePredictor, split: Split, subset: str = "test"
     ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         """Segment and score every series of a subset. For a single run ``evaluate`` does this once and keeps it.
 

@@ -12,6 +12,7 @@ lumbar vertebrae: from a mask of the lumbar spine nobody can tell whether there 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,10 +24,11 @@ from spider_utils.measure.checks import checked_spacing, refuse_classes
 from spider_utils.measure.curve import SpineCurve
 from spider_utils.measure.spread import spread
 
+SCHEMES_WITH_LEVELS = ("spider", "levels20")
+
 _VERTEBRA, _CANAL, _DISC = 1, 2, 3  # structures4
 _CANAL_LABEL, _DISC_LABELS, _MOST_LEVELS = 100, 200, 25  # spider
 _ONE_CLASS = {"vertebrae": _VERTEBRA, "discs": _DISC}
-_WITH_LEVELS = ("spider", "levels20")
 _TOUCHING = np.ones((3, 3, 3), bool)
 _SMALLEST = {2: 5.0, 3: 10.0}  # mm2 of a slice, mm3 of a volume: less is noise; a disc's share at the image's edge is more
 
@@ -105,13 +107,21 @@ class LevelResult:
 
 
 def name_levels(
-    mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str = "structures4", min_size: float | None = None
+    mask: np.ndarray,
+    spacing_mm: tuple[float, ...],
+    scheme: str = "structures4",
+    min_size: float | None = None,
+    count_from: str = "lowest",
 ) -> LevelResult:
     """Number vertebrae and discs from below.
 
     The step after segmentation in the source ``triplanar``. The lowest vertebra in view is taken for the lowest lumbar one, and
     the disc below it is 201: a mask that ends above them counts from what it shows, and ``notes`` says so. Parts are whole:
     a vertebra is body and arch.
+
+    A network that draws levels knows more than the order of parts: it has seen which one is the lowest. With ``count_from``
+    "own" the parts are laid out in the same way, and all move together by the number of levels that most of their voxels ask
+    for; so one false or missing part at the lower end does not rename all the others. What comes to lie below level 1 is dropped.
 
     Args:
         mask: integers or booleans, (slice, row, column) = (left-right, superior-inferior, anterior-posterior), or one sagittal
@@ -120,6 +130,8 @@ def name_levels(
         scheme: a label scheme (levels that the mask holds already are numbered anew; ``notes`` says which changed); or "discs"
             or "vertebrae" for a mask in which everything but 0 is that.
         min_size: smaller pieces are dropped: mm3, or mm2 of a slice. 10 mm3 or 5 mm2 when left out.
+        count_from: "lowest", the lowest part in view is level 1; or "own", of a scheme with levels: the mask's own numbers say
+            which level it is, by majority.
 
     Returns:
         LevelResult. A mask in which no more can be known than it shows is numbered all the same, and ``notes`` says so: where
@@ -130,11 +142,25 @@ def name_levels(
         ``name_levels(predicted_slice, (0.5, 0.5)).names`` gives ``{201: "L5/S1", 1: "L5", ...}`` for a single slice.
 
     Raises:
-        ValueError: wrong shape or spacing, unknown scheme, values that the scheme does not know (they are named), classes that
-            are said to be levels, clamped20.
+        ValueError: wrong shape or spacing, unknown scheme, "own" for a scheme without levels, values that the scheme does not
+            know (they are named), classes that are said to be levels, clamped20.
         NoLevelsError: no disc and no vertebra of ``min_size``, nothing with the shape of one, or more than 25 levels.
     """
-    classes, spacing, min_size = _checked(mask, spacing_mm, scheme, min_size)
+    if count_from not in ("lowest", "own"):
+        raise ValueError(f"count_from must be lowest or own, not '{count_from}'")
+    if count_from == "own" and scheme not in SCHEMES_WITH_LEVELS:
+        known = " or ".join(SCHEMES_WITH_LEVELS)
+        raise ValueError(f"a mask in scheme '{scheme}' has no numbers of its own; count_from='own' needs {known}")
+    checked = _checked(mask, spacing_mm, scheme, min_size)
+    if scheme in SCHEMES_WITH_LEVELS:
+        refuse_classes(np.asarray(mask), scheme)
+    return _numbered(mask, scheme, count_from, *checked)
+
+
+def _numbered(
+    mask: np.ndarray, scheme: str, count_from: str, classes: np.ndarray, spacing: np.ndarray, min_size: float
+) -> LevelResult:
+    """What name_levels gives, of what _checked gives."""
     labelled = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
     # A margin of one voxel, so that borders within the image stay borders.
     box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in labelled)
@@ -143,23 +169,60 @@ def name_levels(
     spine.rhythm()
     spine.leave_out_the_sacrum()
     spine.count()
+    own = _own_labels(mask, scheme).reshape(classes.shape) if scheme in SCHEMES_WITH_LEVELS else None
+    if count_from == "own":
+        spine.count_as(own[box])
     out = np.zeros(classes.shape, np.uint8)
     out[box] = spine.painted()
     table, dropped = spine.table(out[box]), spine.dropped_table()
     if np.ndim(mask) == 2:
         table, dropped = (t.drop(columns="slice_mm").rename(columns={"size_mm3": "size_mm2"}) for t in (table, dropped))
-    out = out.reshape(np.shape(mask))
-    notes = spine.notes() + (_overruled(np.asarray(mask), out, scheme) if scheme in _WITH_LEVELS else ())
-    return LevelResult(out, table, dropped, spine.gap, notes)
+    notes = spine.notes() + (() if own is None else _overruled(own, out))
+    return LevelResult(out.reshape(np.shape(mask)), table, dropped, spine.gap, notes)
 
 
-def _overruled(mask: np.ndarray, out: np.ndarray, scheme: str) -> tuple[str, ...]:
-    """A note where levels that the mask had are others now: most of what it called so."""
+def one_level_a_part(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str) -> np.ndarray:
+    """A network's mask with levels in which each vertebra and each disc carries one number.
+
+    Networks give patches of one vertebra its neighbours' numbers, most of all those that see the whole spine coarsely. Here
+    parts are found in the order of the spine, whatever their numbers, and numbered as most of their voxels are, all together
+    (``name_levels`` with ``count_from="own"``).
+
+    Args:
+        mask: as in ``name_levels``, in ``scheme``.
+        spacing_mm: voxel size in mm along each axis of ``mask``.
+        scheme: "spider" or "levels20".
+
+    Returns:
+        uint8 of the same shape and scheme. A mask in which nothing can be numbered comes back as it is.
+
+    Raises:
+        ValueError: as ``name_levels``, but for masks of classes.
+    """
+    mask = np.asarray(mask)
+    flat = mask.ndim == 3 and len(mask) == 1  # of a single slice smaller pieces count
+    one, spacing_mm = (mask[0], spacing_mm[1:]) if flat else (mask, spacing_mm)
+    try:
+        # Unlike name_levels this asks not whether these are levels: a poor network's levels may look like classes.
+        named = _numbered(one, scheme, "own", *_checked(one, spacing_mm, scheme, None)).mask
+    except NoLevelsError:
+        return mask
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LabelWarning)  # levels above the scheme's last: there are no classes for them
+        return convert(named, "spider", scheme).reshape(mask.shape)
+
+
+def _own_labels(mask: np.ndarray, scheme: str) -> np.ndarray:
+    """A mask with levels in scheme "spider"; cut vertebrae have their number."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LabelWarning)  # said when the mask was read
-        own = convert(mask, scheme, "spider").astype(np.intp)
-    own = np.where((own > _CANAL_LABEL) & (own <= _DISC_LABELS), own - _CANAL_LABEL, own)  # cut vertebrae keep their number
-    pairs = np.bincount((own * 256 + out).reshape(-1), minlength=256 * 256).reshape(256, 256)[:, 1:]
+        own = convert(mask, scheme, "spider")
+    return np.where((own > _CANAL_LABEL) & (own <= _DISC_LABELS), own - _CANAL_LABEL, own).astype(np.uint8)
+
+
+def _overruled(own: np.ndarray, out: np.ndarray) -> tuple[str, ...]:
+    """A note where levels that the mask had are others now: most of what it called so."""
+    pairs = np.bincount((own.astype(np.intp) * 256 + out).reshape(-1), minlength=256 * 256).reshape(256, 256)[:, 1:]
     others = []
     for value in np.flatnonzero(pairs.any(axis=1)):
         new = int(pairs[value].argmax()) + 1
@@ -186,8 +249,6 @@ def _checked(
         )
     elif scheme in SCHEMES:
         classes = convert(mask, scheme, "structures4")
-        if scheme in _WITH_LEVELS:
-            refuse_classes(mask, scheme)
     else:
         raise ValueError(f"unknown scheme '{scheme}'. Known are: {', '.join([*SCHEMES, *_ONE_CLASS])}")
     if not ((classes == _VERTEBRA) | (classes == _DISC)).any():
@@ -249,6 +310,7 @@ class _Spine:
         self.sacrum: list[_Part] = []  # parts that belong to the sacrum
         self.bodiless = False  # neither discs nor anything as thick as a body
         self.strays: list[_Part] = []  # thick bone off the curve
+        self.moved: int | None = None  # by how many levels the mask's own numbers moved all parts, where these were asked
         self._bone_at: np.ndarray | None = None  # mm along the curve of voxels of bodies
         self.bodies: np.ndarray | None = None  # bone before the arches, where canal or discs show where these begin
         self._dropped: list[tuple[_Part, str]] = []
@@ -549,15 +611,35 @@ class _Spine:
         """Turn places into levels: the lowest body is vertebra 1 (place 2), a disc below all bodies is disc 1 (place 1)."""
         shift = (1 if self.chain[0].kind == "disc" else 2) - self.chain[0].place
         self.chain = [replace(part, place=part.place + shift) for part in self.chain]
-        if self.chain[-1].place > 2 * _MOST_LEVELS:
-            raise NoLevelsError(
-                f"the mask seems to hold more than {_MOST_LEVELS} levels; check spacing_mm and the order of the axes"
-            )
+        self._refuse_many()
         taken = {id(part.voxels) for part in [*self.chain, *self.sacrum]}
         for part in self.parts:
             if part.kind == "disc" and id(part.voxels) not in taken:
                 inside = part.at < self.chain[0].at and self._is_small(part)
                 self._drop(part, "disc inside the sacrum" if inside else "no place between the levels")
+
+    def count_as(self, own: np.ndarray) -> None:
+        """Move all parts by the number of levels that most of their voxels ask for; of equal votes the least move wins.
+
+        ``own``: the crop in scheme "spider". What comes to lie below level 1 is left out.
+        """
+        votes: Counter[int] = Counter()
+        for part in self.chain:
+            labels = own[tuple(part.voxels.T)].astype(int) - (_DISC_LABELS if part.kind == "disc" else 0)
+            labels = labels[(labels > 0) & (labels <= _MOST_LEVELS)]  # no class changes, so these are levels of the part's kind
+            votes.update((labels - (part.place + 1) // 2).tolist())
+        self.moved = min(votes, key=lambda move: (-votes[move], abs(move)), default=0)
+        self.chain = [replace(part, place=part.place + 2 * self.moved) for part in self.chain]
+        below = [part.at for part in self.chain if part.place < 1]
+        if below:
+            self._leave_out(max(below), "below level 1 by the mask's own numbers")
+        self._refuse_many()
+
+    def _refuse_many(self) -> None:
+        if self.chain[-1].place > 2 * _MOST_LEVELS:
+            raise NoLevelsError(
+                f"the mask seems to hold more than {_MOST_LEVELS} levels; check spacing_mm and the order of the axes"
+            )
 
     def _where(self, places: np.ndarray) -> np.ndarray:
         """mm along the curve of places, also of those where nothing was found."""
@@ -630,7 +712,7 @@ class _Spine:
         ]
         kinds = {part.kind for part in self.chain}
         rows = []
-        for place in range(1, self.chain[-1].place + 2):
+        for place in range(1 + 2 * max(0, self.moved or 0), self.chain[-1].place + 2):
             kind, level = ("disc", (place + 1) // 2) if place % 2 else ("vertebra", place // 2)
             label = level + (_DISC_LABELS if kind == "disc" else 0)
             if not counts[label] and (kind not in kinds or place > self.chain[-1].place):
@@ -674,7 +756,11 @@ class _Spine:
     def notes(self) -> tuple[str, ...]:
         """See LevelResult.notes."""
         notes = []
-        if self._touches_lower_edge(self.chain[0]):
+        if self.moved:
+            way, s = "up" if self.moved > 0 else "down", "s" if abs(self.moved) > 1 else ""
+            notes.append(f"by the mask's own numbers, all parts were moved {way} by {abs(self.moved)} level{s}")
+        from_lowest = self.moved is None
+        if from_lowest and self._touches_lower_edge(self.chain[0]):
             notes.append("the lowest part touches the lower edge of the image: levels are counted from the lowest one in view")
         if self.bodiless:
             notes.append(
@@ -682,6 +768,6 @@ class _Spine:
             )
         if not self.witnessed:
             notes.append("there are discs alone: whether the lowest one lies above the sacrum cannot be seen")
-        elif self.chain[0].kind == "vertebra" and any(part.kind == "disc" for part in self.chain):
+        elif from_lowest and self.chain[0].kind == "vertebra" and any(part.kind == "disc" for part in self.chain):
             notes.append("there is no disc below the lowest vertebra, which is taken for the lowest lumbar one")
         return tuple(notes)

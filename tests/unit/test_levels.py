@@ -15,7 +15,7 @@ from spider_utils.data.discs import LABELLED_DISCS, SACRAL_DISC
 from spider_utils.data.phantom.anatomy import make_anatomy
 from spider_utils.data.phantom.isotropic import draw_dixon, scan_dixon
 from spider_utils.labels import convert
-from spider_utils.measure.levels import LevelResult, NoLevelsError, name_levels
+from spider_utils.measure.levels import LevelResult, NoLevelsError, name_levels, one_level_a_part
 from tests.levels_phantoms import DAMAGE, VIEWS, make_patient, make_patients, rates, verdicts, wrong_levels
 
 SPACING = (4.0, 1.0, 1.0)
@@ -454,3 +454,71 @@ def test_rates_count_patients():
     ]
     # Wilson's interval for 3 of 4 is 0.3006 to 0.9544, for 1 of 2 it is 0.0945 to 0.9055.
     assert rates(pd.DataFrame(rows)).loc["nothing"].tolist() == ["3 of 4, 30.1-95.4 %", "1 of 2, 9.5-90.5 %"]
+
+
+# ---------------------------------------------------------------------------------------------------- a network's own levels
+
+
+def as_a_network_draws(patches: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """(truth, drawn) in scheme "spider": five levels; cubes of the drawn mask carry their neighbour's number."""
+    truth = name_levels(spine(), SPACING).mask
+    drawn, rng = truth.copy(), np.random.default_rng(3)
+    places = np.argwhere((truth > 0) & (truth != 100))
+    for k, row, column in places[rng.choice(len(places), patches, replace=False)]:
+        cube = np.s_[max(0, k - 2) : k + 2, row - 6 : row + 6, column - 6 : column + 6]
+        level = drawn[cube]
+        drawn[cube] = np.where((level > 0) & (level < 5) | (level > 200) & (level < 205), level + 1, level)
+    assert (drawn != truth).sum() > 0.05 * (truth > 0).sum()
+    return truth, drawn
+
+
+def test_each_part_gets_the_number_of_its_place():
+    truth, drawn = as_a_network_draws()
+    assert np.array_equal(one_level_a_part(drawn, SPACING, "spider"), truth)
+    in_levels20 = convert(drawn, "spider", "levels20")
+    assert np.array_equal(one_level_a_part(in_levels20, SPACING, "levels20"), convert(truth, "spider", "levels20"))
+    assert np.array_equal(one_level_a_part(drawn[4:5], SPACING, "spider"), truth[4:5])  # a volume of one slice
+
+
+@pytest.mark.parametrize("lost", [(201, 1), (201, 1, 202, 2)])
+def test_what_is_missing_at_the_lower_end_does_not_rename_the_rest(lost: tuple[int, ...]):
+    truth, drawn = as_a_network_draws()
+    truth, drawn = (np.where(np.isin(truth, lost), 0, one).astype(np.uint8) for one in (truth, drawn))
+    result = name_levels(drawn, SPACING, "spider", count_from="own")
+    assert np.array_equal(result.mask, truth)
+    assert result.table["level"].min() == len(lost) // 2 + 1 and "filled gap" not in " ".join(result.table["flag"])
+    assert result.notes[0].startswith(f"by the mask's own numbers, all parts were moved up by {len(lost) // 2} level")
+    assert name_levels(drawn, SPACING, "spider").table["level"].min() == 1
+
+
+def test_a_false_part_at_the_lower_end_does_not_rename_the_rest():
+    truth, drawn = as_a_network_draws()
+    lowest = np.isin(truth, (201, 1))
+    without = np.where(lowest, 0, truth)  # S1 and the disc below it, drawn as L5 and L5/S1: the lowest true one is the next
+    down = np.where(without == 100, 100, np.where(without > 0, without - 1, 0))
+    drawn = np.where(lowest, truth, down).astype(np.uint8)
+    result = name_levels(drawn, SPACING, "spider", count_from="own")
+    assert np.array_equal(result.mask, np.where(lowest, 0, down))
+    assert set(result.dropped["reason"]) == {"below level 1 by the mask's own numbers"}
+    assert result.notes[0] == "by the mask's own numbers, all parts were moved down by 1 level"
+
+
+def test_a_mask_without_parts_is_left_as_it_is():
+    canal_alone = np.full((4, 30, 30), 10, np.uint8)
+    assert np.array_equal(one_level_a_part(canal_alone, SPACING, "levels20"), canal_alone)
+    assert np.array_equal(one_level_a_part(np.zeros((4, 30, 30), np.uint8), SPACING, "levels20"), np.zeros((4, 30, 30)))
+
+
+def test_a_poor_networks_levels_may_look_like_classes():
+    classes = spine()
+    with pytest.raises(ValueError, match="classes, not levels"):
+        name_levels(classes, SPACING, "levels20", count_from="own")
+    assert one_level_a_part(classes, SPACING, "levels20").shape == classes.shape
+
+
+@pytest.mark.parametrize(
+    ("scheme", "count_from", "said"), [("structures4", "own", "no numbers of its own"), ("spider", "top", "lowest or own")]
+)
+def test_what_cannot_be_counted_from(scheme: str, count_from: str, said: str):
+    with pytest.raises(ValueError, match=said):
+        name_levels(spine(), SPACING, scheme, count_from=count_from)

@@ -25,7 +25,7 @@ from spider_utils.predict import (
     SLICES_AT_ONCE,
     MeanPredictor,
     Predictor,
-    VolumePredictor,
+    SlicePredictor,
     WholeVolumePredictor,
     find_inputs,
     load_predictor,
@@ -65,6 +65,21 @@ def write_image(path: Path, code: str, size: tuple[int, int, int] = (20, 40, 11)
     image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code))
     sitk.WriteImage(image, str(path))
     return image
+
+
+def test_masks_with_levels_have_one_number_a_part() -> None:
+    drawn = np.zeros((4, 160, 60), np.uint8)
+    for level in range(1, 5):
+        top = 160 - 36 * level
+        drawn[:, top : top + 26, 10:40], drawn[:, top + 27 : top + 34, 8:42] = level, 10 + level
+    whole = drawn.copy()
+    drawn[1:3, 60:70, 20:30][drawn[1:3, 60:70, 20:30] == 3] = 4  # a patch with the neighbour's number
+    assert (drawn != whole).any()
+    volume, network = Volume(drawn, (4.0, 1.0, 1.0), (0.0, 0.0, 0.0), kit_direction()), BandOfClasses()
+    network.scheme = "levels20"
+    np.testing.assert_array_equal(network.predict_volume(volume).array, whole)
+    network.whole_parts = False
+    np.testing.assert_array_equal(network.predict_volume(volume).array, drawn)
 
 
 @pytest.mark.parametrize("code", ["PIR", "RAS", "LPS", "IRA", "SLP"])
@@ -115,8 +130,10 @@ def test_more_slices_than_fit_in_one_pass(tmp_path: Path, predictor: Predictor) 
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-class BandOfClasses(VolumePredictor):
+class BandOfClasses(SlicePredictor):
     """Class k where the image's value is k of 20; notes which slices it was asked for."""
+
+    scheme = "clamped20"
 
     def __init__(self) -> None:
         self.asked: list[int] = []
