@@ -1,0 +1,137 @@
+"""``spider-kit data``: make, fetch, check and export data."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spider_utils.cli.common import Data, DataKind, Profile, ProfileName, Root
+
+app = typer.Typer(help="Make, fetch, check and export data.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class PhantomSize(StrEnum):
+    """How finely a phantom is scanned."""
+
+    full = "full"
+    small = "small"
+
+
+class PhantomKind(StrEnum):
+    """Which layout a phantom is written in."""
+
+    spider = "spider"
+    ivd = "ivd"
+    axial = "axial"
+    rsna = "rsna"
+
+
+class CheckedKind(StrEnum):
+    """What kind of data a folder is checked as."""
+
+    phantom = "phantom"
+    spider = "spider"
+    spider_2d = "spider-2d"
+    rsna = "rsna"
+
+
+@app.command("phantom")
+def data_phantom(
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="How many patients or studies; 24, of kind ivd 16, when left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
+    size: Annotated[PhantomSize, typer.Option(help="full (hospital voxel sizes) or small (coarse).")] = PhantomSize.full,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one a core, at most 4, when left out.")] = None,
+    kind: Annotated[
+        PhantomKind,
+        typer.Option(
+            help="spider (SPIDER's layout), ivd (isotropic Dixon volumes of discs, IVDM3Seg's layout), axial (T2 slices along "
+            "discs with masks of their tissues) or rsna (DICOM studies with tables of severities, as in the RSNA 2024 challenge)."
+        ),
+    ] = PhantomKind.spider,
+) -> None:
+    """Generate phantoms: images, masks and tables of made-up patients.
+
+    Example: spider-kit data phantom --out data/mine --patients 4 --seed 7
+    """
+    if kind == PhantomKind.ivd:
+        from spider_utils.data.phantom.isotropic import IVDM3SEG_PATIENTS, VOXEL_MM, generate_disc_set
+
+        print(generate_disc_set(out, patients or IVDM3SEG_PATIENTS, seed, jobs, VOXEL_MM[size.value], show_progress=True))
+        return
+    if kind == PhantomKind.axial:
+        from spider_utils.data.phantom.axial_set import AXIAL_PATIENTS, generate_axial_set
+
+        print(generate_axial_set(out, patients or AXIAL_PATIENTS, seed, jobs, size.value, show_progress=True))
+        return
+    if kind == PhantomKind.rsna:
+        from spider_utils.data.phantom.rsna import RSNA_STUDIES, generate_rsna_set
+
+        print(generate_rsna_set(out, patients or RSNA_STUDIES, seed, jobs, size.value, show_progress=True))
+        return
+    from spider_utils.data.phantom import generate_dataset
+
+    print(generate_dataset(out, patients or 24, seed, jobs, size.value, show_progress=True))
+
+
+@app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="spider or spider-2d.")],
+    root: Annotated[Path, typer.Option(help="Folder to put the data into.")],
+    base_url: Annotated[str | None, typer.Option(help="Take the files from this address instead (a mirror nearby).")] = None,
+    file: Annotated[list[str] | None, typer.Option(help="Only this file; may be repeated.")] = None,
+) -> None:
+    """Download a data set, check it and unpack it; a cut download goes on where it stopped.
+
+    Example: spider-kit data fetch spider --root data/spider
+    """
+    from spider_utils.data.manifest import fetch
+
+    print(fetch(name, root, base_url=base_url, files=file))
+
+
+@app.command("verify")
+def data_verify(
+    root: Annotated[Path, typer.Argument(help="The data folder.")],
+    kind: Annotated[CheckedKind | None, typer.Option(help="Found out when left out.")] = None,
+    deep: Annotated[
+        bool, typer.Option(help="Read every voxel (rsna: the header of every slice with a point), or names and tables only.")
+    ] = True,
+) -> None:
+    """List what is missing, corrupt, unpaired or mislabelled. Exit status 1 when there is an error.
+
+    Example: spider-kit data verify data/spider
+    """
+    from spider_utils.data.verify import format_findings, verify
+
+    findings = verify(kind.value if kind else None, root, deep=deep, progress=True)
+    print(format_findings(findings, root))
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command("export-slices")
+def data_export_slices(
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
+    data: Data = DataKind.phantom,
+    root: Root = None,
+    profile: Profile = ProfileName.quick,
+    rows: Annotated[int | None, typer.Option(min=8, help="Rows of a slice; the profile's when left out.")] = None,
+    columns: Annotated[int | None, typer.Option(min=8, help="Columns of a slice.")] = None,
+    scheme: Annotated[str | None, typer.Option(help="Label scheme of the masks; as stored when left out.")] = None,
+) -> None:
+    """Write sagittal slices and masks as PNG files, to look at and to share.
+
+    Example: spider-kit data export-slices --out slices --scheme structures4 --rows 256 --columns 256
+    """
+    from spider_utils.data.slices import export_png
+    from spider_utils.workflow import Workspace
+
+    if (rows is None) != (columns is None):
+        raise typer.BadParameter("give --rows and --columns together")
+    print(export_png(Workspace.open(profile.value, data.value, root).store((rows, columns) if rows else None), out, scheme))

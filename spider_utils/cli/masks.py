@@ -1,0 +1,158 @@
+"""``spider-kit predict``, ``evaluate``, ``levels`` and ``measure``: from an image to a mask to numbers."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spider_utils.cli.common import PixelSize
+
+if TYPE_CHECKING:
+    from spider_utils.data.volumes import Volume
+
+
+def predict(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image file, folder of images, or folder of one DICOM series.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks; they keep the input's name and geometry.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or name of a run; when left out, of those with the newest one's data and split the best in validation."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_drawn: Annotated[
+        bool,
+        typer.Option(
+            "--as-drawn",
+            help="Leave levels voxel by voxel as the network draws them; without it each vertebra and disc gets one number.",
+        ),
+    ] = False,
+) -> None:
+    """Segment an image or a folder of images.
+
+    Example: spider-kit predict scan.mha --out masks --model quick-phantom-unet-structures4
+    """
+    start = time.monotonic()
+    from spider_utils.predict import WholeVolumePredictor, find_inputs, load_predictor, predict_path
+    from spider_utils.workflow import find_run
+
+    find_inputs(source)  # a wrong path is said before a model is loaded
+    folder = find_run(model)
+    predictor = load_predictor(folder, device)
+    predictor.whole_parts = not as_drawn
+    print(f"model: {folder.name}, masks in scheme {predictor.scheme}", flush=True)
+    if isinstance(predictor, WholeVolumePredictor):
+        print(f"it labels {predictor.reach}", flush=True)
+    masks = predict_path(source, out, predictor)
+    print(*masks, sep="\n")
+    images = "1 image" if len(masks) == 1 else f"{len(masks)} images"
+    print(f"{images} segmented in {time.monotonic() - start:.1f} s, with loading the model, reading and writing")
+
+
+def evaluate(
+    truth: Annotated[Path, typer.Option(help="Folder of ground-truth masks.")],
+    pred: Annotated[Path, typer.Option(help="Folder of predicted masks of the same names.")],
+    scheme: Annotated[str, typer.Option(help="Label scheme of the predictions.")],
+    out: Annotated[Path, typer.Option(help="CSV to write; a summary is written beside it.")],
+    truth_scheme: Annotated[str | None, typer.Option(help="Label scheme of the ground truth when it differs.")] = None,
+    tolerance_mm: Annotated[float, typer.Option(help="Tolerance of the NSD in mm.")] = 1.0,
+    spacing_mm: PixelSize = None,
+) -> None:
+    """Score predicted masks against the ground truth: Dice, IoU, precision, recall, ASD, HD95, NSD with intervals.
+
+    Example: spider-kit evaluate --truth masks --pred out --scheme structures4 --truth-scheme spider --out scores.csv
+    """
+    from spider_utils.evaluation.folders import evaluate_folders, summary_path
+    from spider_utils.evaluation.statistics import format_summary
+
+    # An option of two values that is left out arrives as an empty tuple or None, depending on typer's version.
+    _, summary = evaluate_folders(
+        truth, pred, scheme, out, tolerance_mm=tolerance_mm, truth_scheme=truth_scheme, spacing_mm=spacing_mm or None
+    )
+    print(format_summary(summary))
+    print(f"{out}\n{summary_path(out)}")
+
+
+def _read_mask(path: Path, spacing_mm: tuple[float, float] | None) -> Volume:
+    """A mask; a picture's pixel size as it is given, or with a warning that none is."""
+    from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, suffix_of, with_pixel_size
+
+    volume = read_mask(path)
+    if spacing_mm:  # left out, it arrives as an empty tuple or None, depending on typer's version
+        return with_pixel_size(volume, spacing_mm)
+    if suffix_of(path) in PICTURE_SUFFIXES:
+        warnings.warn(f"{path} stores no pixel size: 1 x 1 mm is taken; give it by --spacing-mm ROW COLUMN", stacklevel=1)
+    return volume
+
+
+def levels(
+    mask: Annotated[Path, typer.Argument(dir_okay=False, help="Mask of classes: a volume, or one sagittal slice as PNG.")],
+    out: Annotated[
+        Path, typer.Option(help="Mask to write, in scheme spider and in the input's grid; the table beside it as CSV.")
+    ],
+    scheme: Annotated[
+        str,
+        typer.Option(help="Label scheme of the mask, such as released_gray; or discs or vertebrae when all but 0 is that."),
+    ] = "structures4",
+    count_from: Annotated[
+        str,
+        typer.Option(
+            help="lowest: the lowest part in view is level 1. own (of a mask with levels): what most voxels' numbers say."
+        ),
+    ] = "lowest",
+    spacing_mm: PixelSize = None,
+) -> None:
+    """Number discs and vertebrae from below, and name them: which disc is L4/L5.
+
+    Example: spider-kit levels masks/scan.mha --out levels/scan.mha
+    """
+    from spider_utils.data.volumes import stem_of, write_volume
+    from spider_utils.files import write_csv
+    from spider_utils.measure.levels import name_levels
+
+    volume = _read_mask(mask, spacing_mm)
+    flat = len(volume.array) == 1
+    array, spacing = (volume.array[0], volume.spacing[1:]) if flat else (volume.array, volume.spacing)
+    result = name_levels(array, spacing, scheme, count_from=count_from)
+    written = write_volume(volume.with_array(result.mask.reshape(volume.array.shape)), out)
+    table = out.with_name(f"{stem_of(out)}.csv")
+    write_csv(table, result.table)
+    print(f"{result.table.to_string(index=False)}\n\n{result}\n{written}\n{table}")
+
+
+def measure(
+    mask: Annotated[Path, typer.Argument(help="Mask with levels: a volume, or one mid-sagittal slice as PNG.")],
+    image: Annotated[Path | None, typer.Option(help="Its image, for the discs' signal.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write: level, label, quantity, value, unit, status.")] = None,
+    scheme: Annotated[
+        str, typer.Option(help="spider or levels20; of classes alone `spider-kit levels` makes spider.")
+    ] = "spider",
+    spacing_mm: PixelSize = None,
+) -> None:
+    """Measure discs, vertebrae, canal, slips, curvature and hernias in mm and degrees.
+
+    Example: spider-kit measure masks/scan.mha --image images/scan.mha --out measurements/scan.csv
+    """
+    from spider_utils.data.volumes import check_same_geometry, read_volume, with_pixel_size
+    from spider_utils.files import write_csv
+    from spider_utils.measure import report
+
+    volume = _read_mask(mask, spacing_mm)
+    picture = None if image is None else read_volume(image)
+    if picture is not None and spacing_mm:
+        picture = with_pixel_size(picture, spacing_mm)
+    if picture is not None:
+        check_same_geometry(picture, volume)
+    flat = len(volume.array) == 1
+    at = 0 if flat else slice(None)
+    spacing = volume.spacing[1:] if flat else volume.spacing
+    table = report.measure(volume.array[at], spacing, None if picture is None else picture.array[at], scheme)
+    print(report.format_measurements(table))
+    if out is not None:
+        write_csv(out, table)
+        print(out)
