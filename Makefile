@@ -18,8 +18,8 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:$(MALLOC)
 help:
 	@echo "make course [PROFILE=smoke|quick|paper] [DATA=phantom|spider|spider-2d] [ROOT=path]   run every notebook"
 	@echo "make test      run the tests              make bench    measure speed and memory"
-	@echo "make app       a page for a scan          make lab      open JupyterLab"
-	@echo "make figures  renew the committed outputs and figures"
+	@echo "make lab       open JupyterLab            make app      a page in the browser for one scan"
+	@echo "make figures   renew the committed outputs and figures"
 	@echo "make setup     only the environment       make lock     renew requirements.lock      make clean"
 	@echo "make setup-browser   chromium for the browser tests, which are skipped without it (Debian, Ubuntu; needs root or sudo)"
 

@@ -187,7 +187,7 @@ def _show_picture(reading: scan.Reading, has_pixel_size: bool) -> None:
     with right:
         name = "sagittal"
         if volume:
-            name = st.segmented_control("Plane", list(PLANES), default="sagittal", required=True)
+            name = st.radio("Plane", list(PLANES), horizontal=True)
         plane = PLANES[name]
         low, high = window_of(reading.image.array)
         bottom, top = float(reading.image.array.min()), float(reading.image.array.max())
@@ -197,7 +197,7 @@ def _show_picture(reading: scan.Reading, has_pixel_size: bool) -> None:
                 "Gray values from black to white", bottom, top, (max(low, bottom), min(high, top)),
                 format="%.0f" if top - bottom > 20 else "%.2f",
             )  # fmt: skip
-        style = st.segmented_control("Overlay", ["filled", "outlines", "none"], default="filled", required=True)
+        style = st.radio("Overlay", ["filled", "outlines", "none"], horizontal=True)
         opacity = st.slider("Opacity", 0.1, 1.0, 0.4, 0.05) if style == "filled" else 0.4
         with_names = st.toggle("names of levels", value=True, disabled=style == "none")
         middle = plane.axis == 0 and bool(reading.marks)
@@ -261,7 +261,7 @@ def _show_table(table: pd.DataFrame) -> None:
         if not len(wide):
             continue
         st.markdown(f"**{title}**, from the head down")
-        shown = wide.map(lambda value: "–" if np.isnan(value) else f"{value:.1f}")
+        shown = wide.map(lambda value: "–" if np.isnan(value) else f"{round(value, 1) + 0.0:.1f}")  # no "-0.0"
         st.table(shown)
         if reasons := scan.not_measured(table, list(quantities)):
             st.caption(_plain(f"Not measurable: {'; '.join(reasons)}."))

@@ -16,6 +16,7 @@ from spider_utils.files import read_json
 from spider_utils.measure import report
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
+from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.predict import VolumePredictor, WholeVolumePredictor
 from spider_utils.workflow import find_run, finished_runs
 
@@ -55,7 +56,7 @@ class Reading:
 
 
 def usable_runs() -> list[Path]:
-    """Finished runs that label single sagittal series, the one that ``spider-kit predict`` takes by itself first.
+    """Finished runs that label single sagittal series: that which ``spider-kit predict`` takes by itself, then newer ones first.
 
     Left out are planes of an ensemble, networks that learned labels which nothing can be measured on, and those of the leak
     lesson, which know slices of their test patients.
@@ -67,7 +68,8 @@ def usable_runs() -> list[Path]:
     if not usable:
         raise KitError("there is no trained model yet: run `make course`, or `spider-kit train`, and load this page again")
     first = find_run(None)
-    return sorted(reversed(usable), key=lambda folder: folder != first)
+    of_volumes = {folder for folder in usable if read_json(folder / "model.json").get("architecture") in VOLUME_ARCHITECTURES}
+    return sorted(reversed(usable), key=lambda folder: (folder != first, folder in of_volumes))
 
 
 def _is_usable(folder: Path) -> bool:
