@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,7 @@ def download(page: Page, label: str, folder: Path) -> Path:
 def shown(page: Page) -> np.ndarray:
     """The picture on the page."""
     source = page.locator("[data-testid=stImage] img").get_attribute("src")
-    return np.asarray(Image.open(io.BytesIO(page.request.get(page.url.rstrip("/") + source).body())))
+    return np.asarray(Image.open(io.BytesIO(page.request.get(urljoin(page.url, source)).body())))
 
 
 def test_from_upload_to_download_on_a_phantom(page, phantom, artefacts, tmp_path):
