@@ -6,11 +6,11 @@ check("08.1", answer)
 
 
 # %% 08.2
-def focal(p, gamma):
+def focal_loss(p, gamma):
     return -((1 - p) ** gamma) * np.log(p)
 
 
-check("08.2", focal)
+check("08.2", focal_loss)
 
 # %% 08.3 [markdown]
 # Count the parameters with `parameter_count` before and after. The paired differences of the narrow network must be held against those of the other seed, not against

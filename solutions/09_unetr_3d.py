@@ -6,13 +6,13 @@ check("09.1", answer)
 
 
 # %% 09.2
-def attention(query, key, value):
+def one_head(query, key, value):
     scores = query @ key.T / np.sqrt(query.shape[1])  # row i: what token i makes of each other one
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     return shares / shares.sum(axis=1, keepdims=True) @ value
 
 
-check("09.2", attention)
+check("09.2", one_head)
 
 # %% 09.3 [markdown]
 # Change one thing at a time, score all on the same patients and by the same classes, and compare each with the mended training in pairs. Clamped labels cost canal, discs and

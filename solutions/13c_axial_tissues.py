@@ -1,17 +1,17 @@
 """Solutions to the exercises of notebook 13c_axial_tissues; `spider-kit edition solution` lays each behind its exercise."""
 
 # %% 13c.1
-answer = (mask == sac).sum() * pixel_mm[0] * pixel_mm[1]
+answer = (labels == dural).sum() * size_mm[0] * size_mm[1]
 check("13c.1", answer)
 
 
 # %% 13c.2
-def found_objects(ious, threshold):
+def count_found(ious, threshold):
     found = ious >= threshold
     return ious[found].mean(), found.sum(), (~found).sum()
 
 
-check("13c.2", found_objects)
+check("13c.2", count_found)
 
 # %% 13c.3 [markdown]
 # All of them should stay: a turned patient has the same sac and the same hernia. Areas stay up to the pixels at the rim, as the label is moved by nearest neighbour. The sac's line

@@ -77,7 +77,8 @@ class Exercise:
             return Feedback(self.key, "not yet", f"{problem} Expected is {self.expected}.")
 
     def _examine(self, answer: Any) -> Feedback:
-        unanswered = Feedback(self.key, "not answered yet", f"put {self.expected} in place of the dots and run the cell again.")
+        how = f"put your answer in place of the dots and run the cell again. Expected is {self.expected}."
+        unanswered = Feedback(self.key, "not answered yet", how)
         if _is_nothing(answer):
             return unanswered
         if self.is_function != callable(answer):
