@@ -1,4 +1,4 @@
-"""Exercises of notebooks 11 to 14: ensembles, scores, measurements, findings."""
+"""Exercises of notebooks 11 to 16: ensembles, scores, measurements, findings, looking at errors."""
 
 from __future__ import annotations
 
@@ -138,6 +138,17 @@ def _severities() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _severity_loss(truth: np.ndarray, probabilities: np.ndarray, weights: Sequence[float] = (1, 2, 4)) -> float:
     return log_loss(truth, probabilities, np.array(weights, float)[truth])
+
+
+def _masks() -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(16)
+    return [tuple(rng.integers(0, 4, shape) for _ in range(2)) for shape in ((6, 7), (3, 4, 5))]
+
+
+def _difference(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """0 where both agree, 1 made up, 2 missed, 3 taken for another."""
+    wrong = truth != prediction
+    return np.select([~wrong, truth == 0, prediction == 0], [0, 1, 2], 3)
 
 
 EXERCISES = (
@@ -353,5 +364,38 @@ EXERCISES = (
             ),
         },
         why="whoever calls every case normal pays dearly for the few severe ones.",
+    ),
+    Exercise(
+        key="16.1",
+        expected="one number",
+        right=lambda: 250 + 200 / 2,
+        slips={
+            "The window reaches half its width to each side of the level.": lambda: 250 + 200,
+            "There every pixel is *black*.": lambda: 250 - 200 / 2,
+            "At the level a pixel is gray: it is the middle of the window.": lambda: 250,
+        },
+        why="level plus half the window; whatever is brighter looks the same.",
+    ),
+    Exercise(
+        key="16.2",
+        expected="a function of (truth, prediction) that returns an array of 0, 1, 2 and 3",
+        is_function=True,
+        cases=_masks,
+        right=_difference,
+        slips={
+            "Made up and missed are exchanged: made up is what the *truth* calls background.": lambda truth, prediction: (
+                _difference(prediction, truth)
+            ),
+            "A vertebra in place of a disc is neither missed nor made up: that is 3.": lambda truth, prediction: np.where(
+                truth == prediction, 0, np.where(truth == 0, 1, 2)
+            ),
+            "3 is for structures alone: where one of both is background, it is 1 or 2.": lambda truth, prediction: np.where(
+                truth == prediction, 0, 3
+            ),
+            "Where both agree, nothing is wrong: 0.": lambda truth, prediction: np.select(
+                [truth == 0, prediction == 0], [1, 2], 3
+            ),
+        },
+        why="three kinds of errors that a Dice adds up to one number.",
     ),
 )
