@@ -49,7 +49,8 @@ def level_names(mask: np.ndarray, scheme: str, spacing_mm: Sequence[float]) -> l
         text = names[value].removeprefix("disc ").replace(" (partly in view)", "*")
         if is_disc := names[value].startswith("disc "):
             pieces = ndimage.label(inside)[0]
-            column = ndimage.find_objects(pieces)[pieces[row, column] - 1][1].start
+            rows, columns = np.nonzero(pieces == pieces[row, column])
+            row, column = rows[columns == columns.min()].mean(), columns.min()
         found.append(Name(text, int(box[0].start + row), int(box[1].start + column), not is_disc))
     return found
 

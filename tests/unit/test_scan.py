@@ -141,6 +141,8 @@ def test_names_stand_in_bodies_and_before_discs(reading):
     lowest = FIRST_ROW + 3 * (BODY_ROWS + DISC_ROWS)
     assert lowest < names["L5"].row < lowest + BODY_ROWS and FRONT < names["L5"].column < BACK and names["L5"].centred
     assert names["L4/L5"].column == FRONT and not names["L4/L5"].centred
+    disc = names["L4/L5"]
+    assert abs(disc.row - (lowest - DISC_ROWS / 2 - 0.5)) <= 0.5
     assert not level_names(by_gray(reading.image.array[2]), "structures4", (0.9, 1.3))  # classes have no level
 
 
