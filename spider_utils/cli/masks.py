@@ -32,16 +32,23 @@ def predict(
             help="Leave levels voxel by voxel as the network draws them; without it each vertebra and disc gets one number.",
         ),
     ] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Of a DICOM series: write the mask as DICOM SEG as well, beside it.")
+    ] = False,
 ) -> None:
     """Segment an image or a folder of images.
 
     Example: spider-kit predict scan.mha --out masks --model quick-phantom-unet-structures4
     """
     start = time.monotonic()
+    from spider_utils.data.volumes import read_mask, stem_of
+    from spider_utils.export.color_tables import write_color_tables
     from spider_utils.predict import WholeVolumePredictor, find_inputs, load_predictor, predict_path
     from spider_utils.workflow import find_run
 
-    find_inputs(source)  # a wrong path is said before a model is loaded
+    inputs = find_inputs(source)  # a wrong path is said before a model is loaded
+    if dicom_seg and not (inputs == [source] and (source.is_dir() or source.suffix.lower() == ".dcm")):
+        raise typer.BadParameter("a DICOM SEG can be written of a DICOM series: give its folder, or leave --dicom-seg out")
     folder = find_run(model)
     predictor = load_predictor(folder, device)
     predictor.whole_parts = not as_drawn
@@ -50,6 +57,12 @@ def predict(
         print(f"it labels {predictor.reach}", flush=True)
     masks = predict_path(source, out, predictor)
     print(*masks, sep="\n")
+    write_color_tables(predictor.scheme, out)
+    if dicom_seg:
+        from spider_utils.export.dicom_seg import Algorithm, write_dicom_seg
+
+        seg = out / f"{stem_of(masks[0])}.dcm"
+        print(write_dicom_seg(read_mask(masks[0], allow_empty=True), source, seg, predictor.scheme, Algorithm.of_run(folder)))
     images = "1 image" if len(masks) == 1 else f"{len(masks)} images"
     print(f"{images} segmented in {time.monotonic() - start:.1f} s, with loading the model, reading and writing")
 
