@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from spider_utils import __version__
 from spider_utils.data.dicom import DicomSlice, place, series_slices
 from spider_utils.data.dicom_write import MR_IMAGE_STORAGE
 from spider_utils.data.volumes import Volume, check_same_geometry, from_image, to_stored_image
@@ -47,7 +47,7 @@ class Algorithm:
     """
 
     name: str = KIT
-    version: str = importlib.metadata.version("spider-utils")
+    version: str = __version__
     parameters: str = ""
 
     @classmethod
@@ -192,7 +192,7 @@ def _segmentation(
             instance_number=1,
             manufacturer=KIT,
             manufacturer_model_name="spider-utils",
-            software_versions=importlib.metadata.version("spider-utils"),
+            software_versions=__version__,
             device_serial_number="none",
             content_label="SPIDER_KIT",
             content_description=f"Lumbar spine, labels of scheme {scheme}",

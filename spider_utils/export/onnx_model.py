@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import warnings
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spider_utils import __version__
 from spider_utils.data.manifest import known_manifests, load_manifest
 from spider_utils.data.slices import PERCENTILES
 from spider_utils.data.volume_store import CT_WINDOW
@@ -175,7 +175,7 @@ def describe(network: SegmentationNetwork, card: dict[str, Any], run: str) -> di
     names = [*SCHEMES[scheme].names.values()] if scheme in SCHEMES else ["background", scheme]
     data = card.get("data", {}).get("kind", "not known")
     return {
-        "kit_version": importlib.metadata.version("spider-utils"),
+        "kit_version": __version__,
         "run": run,
         "architecture": card["architecture"],
         "scheme": scheme,
