@@ -103,7 +103,7 @@ def _choose_image(uploaded: Upload) -> tuple[Volume, bool]:
     if len(titles) > 1:
         title = st.selectbox("Series", titles, help="Sagittal series come first: the networks know no other.")
     if uploaded.left_out:
-        with st.expander(f"{len(uploaded.left_out)} files of the zip were left out"):
+        with st.expander(f"Left out of the zip: {len(uploaded.left_out)}"):
             st.text("\n".join(uploaded.left_out))
     image = uploaded.volumes[title]
     if suffix_of(uploaded.name) not in PICTURE_SUFFIXES:
