@@ -21,7 +21,7 @@ from spider_utils.data.finding_pictures import (
 )
 from spider_utils.data.manifest import published_table
 from spider_utils.data.rsna import HEALTHY, RsnaSet
-from spider_utils.data.rsna_tables import CONDITIONS, LEVELS, SEVERITIES, RsnaTables
+from spider_utils.data.rsna_tables import CONDITIONS, LEVELS, SEVERITIES
 from spider_utils.data.splits import Split, make_split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.classification import ALL, score_table
@@ -431,22 +431,6 @@ def constant_shares(known: pd.DataFrame, labels: pd.DataFrame, by_place: bool = 
     return labels.reset_index(drop=True).join(shares.reindex(place(labels)).fillna(1 / 3).reset_index(drop=True))
 
 
-def labelled_points(tables: RsnaTables) -> pd.DataFrame:
-    """Points of the tables that have a severity, with `misan`'s classes; needs no image.
-
-    Returns:
-        study, series, instance, description, condition, level, grade, misan_class, misan_level.
-    """
-    table = tables.points.merge(tables.labels.drop(columns="row"), on=["study", "condition", "level"])
-    if "description" not in table:
-        table = table.merge(tables.series.drop(columns="row"), on=["study", "series"])
-    number = table["condition"].map({name: k for k, name in enumerate(CONDITIONS)}).astype(int)
-    table["misan_class"] = number.where(table["grade"] > 0, HEALTHY)
-    table["misan_level"] = table["level"].map({name: k for k, name in enumerate(LEVELS)}).astype(int)
-    columns = ["study", "series", "instance", "description", "condition", "level", "grade", "misan_class", "misan_level"]
-    return table[columns]
-
-
 def ceilings(points: pd.DataFrame) -> pd.DataFrame:
     """The highest accuracy that anything can reach which sees whole slices alone, on exactly these points.
 
@@ -456,7 +440,7 @@ def ceilings(points: pd.DataFrame) -> pd.DataFrame:
     ``ceiling_of_share``.
 
     Args:
-        points: rows of ``labelled_points`` or of RsnaSet.samples.
+        points: rows of data.rsna.labelled_points or of RsnaSet.samples.
 
     Returns:
         asked, classes, highest (accuracy), slices, points. "condition" is asked twice: with Normal/Mild as a class of its own

@@ -30,8 +30,9 @@ def classify_labels(profile: Profile = ProfileName.quick, root: RsnaRoot = None)
     """
     import pandas as pd
 
+    from spider_utils.data.rsna import labelled_points
     from spider_utils.data.rsna_tables import read_tables
-    from spider_utils.findings import ceiling_of_share, ceilings, labelled_points
+    from spider_utils.findings import ceiling_of_share, ceilings
     from spider_utils.workflow import Workspace
 
     folder = root if root is not None else Workspace.open(profile.value).rsna().root

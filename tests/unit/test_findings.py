@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from spider_utils import findings
+from spider_utils.data.rsna import SAMPLE_COLUMNS, labelled_points
 from spider_utils.data.rsna_tables import read_tables
 from spider_utils.errors import KitError
 from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, weighted_log_loss
@@ -148,8 +149,15 @@ def test_ceilings_by_hand(study):
     whole = ceilings(study.rsna.samples).set_index("asked")
     # Foramina and canal: five levels on each of three slices; recesses: two on each of five.
     assert whole.loc["level", "highest"] == pytest.approx((3 * 1 + 5 * 2) / 25) and whole.loc["level", "slices"] == 5 * 8
-    by_tables = ceilings(findings.labelled_points(read_tables(study.rsna.root)))
+    by_tables = ceilings(labelled_points(read_tables(study.rsna.root)))
     pd.testing.assert_frame_equal(by_tables, ceilings(study.rsna.samples))
+
+
+def test_points_of_the_tables_are_the_samples_without_images(study):
+    points = labelled_points(read_tables(study.rsna.root))
+    assert points.columns.tolist() == [name for name in SAMPLE_COLUMNS if name != "path"]
+    in_order = points.sort_values(["study", "condition", "level", "series"], ignore_index=True)
+    pd.testing.assert_frame_equal(in_order, study.rsna.samples.drop(columns="path"))
 
 
 def test_the_ceiling_of_a_random_part_lies_higher(study):
