@@ -89,7 +89,7 @@ class FindingSettings:
     """How a profile trains classifiers.
 
     Attributes:
-        networks: those that the notebook trains; the first is its example.
+        network: the one that is trained where none is named.
         whole_side, crop_side: pixels of a picture of the whole slice and of a crop; more where a network takes no smaller one.
         crop_mm: side of the crop.
         dense: width of the dense layer.
@@ -98,7 +98,7 @@ class FindingSettings:
         batch_sizes: of networks that take another one.
     """
 
-    networks: tuple[str, ...]
+    network: str
     whole_side: int
     crop_side: int
     crop_mm: float
@@ -113,13 +113,11 @@ class FindingSettings:
 
 
 SETTINGS = {
-    "smoke": FindingSettings(("mobilenetv2",), 32, 32, 40.0, 32, 1, 8, 4e-3, "one_cycle", None, None),
-    "quick": FindingSettings(("mobilenetv2",), 64, 48, 40.0, 256, 16, 16, 4e-3, "one_cycle", None, None),
+    "smoke": FindingSettings("mobilenetv2", 32, 32, 40.0, 32, 1, 8, 4e-3, "one_cycle", None, None),
+    "quick": FindingSettings("mobilenetv2", 64, 48, 40.0, 256, 16, 16, 4e-3, "one_cycle", None, None),
     # `misan`, sections 3.8 and 3.9: 299 pixels, Adam at Keras's own 1e-3, 20 epochs of batches of 8, plateau, early stop
     # (its patience is not said).
-    "paper": FindingSettings(
-        tuple(SMALLEST_SIDE), 299, 224, 60.0, 1024, 20, 8, 1e-3, "plateau", 6, "imagenet", {"resnet50": 16}
-    ),
+    "paper": FindingSettings("inception_v3", 299, 224, 60.0, 1024, 20, 8, 1e-3, "plateau", 6, "imagenet", {"resnet50": 16}),
 }  # fmt: skip
 
 
@@ -149,8 +147,8 @@ class FindingStudy:
     # -- data
 
     def store(self, protocol: Protocol, network: str | None = None) -> PictureStore:
-        """The pictures of all samples as a protocol wants them, large enough for a network (the first of the settings)."""
-        network = network or self.settings.networks[0]
+        """The pictures of all samples as a protocol wants them, large enough for a network (that of the settings)."""
+        network = network or self.settings.network
         side = max(self.settings.whole_side if protocol.whole else self.settings.crop_side, SMALLEST_SIDE[network])
         settings = PictureSettings(side, None if protocol.whole else self.settings.crop_mm, protocol.wrapped)
         return build_picture_store(self.rsna, self.stores / f"{protocol.name}-{side}", settings)
@@ -179,7 +177,7 @@ class FindingStudy:
         """A trained network; trained now when there is no finished run with these settings.
 
         Args:
-            network: of models.CLASSIFIERS; the first of the settings when None.
+            network: of models.CLASSIFIERS; that of the settings when None.
             protocol: AS_PRINTED or MENDED.
             split: "kfold5" or "leaky-kfold5" instead of the protocol's own.
             metadata: whether age and sex are a second input.
@@ -189,7 +187,7 @@ class FindingStudy:
         Raises:
             KitError: age and sex are asked for and no study has them; see also training.loop.fit.
         """
-        network, settings, made = network or self.settings.networks[0], self.settings, self.split(split or protocol.split)
+        network, settings, made = network or self.settings.network, self.settings, self.split(split or protocol.split)
         store = self.store(protocol, network)
         if metadata and not (store.table["age"].notna() | (store.table["sex"] != "")).any():
             raise KitError(f"{self.rsna.root}: no study tells age or sex, so they cannot be a second input: train without them")

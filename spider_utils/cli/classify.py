@@ -47,7 +47,10 @@ def classify_labels(profile: Profile = ProfileName.quick, root: RsnaRoot = None)
 
 @app.command("train")
 def classify_train(
-    network: Annotated[str | None, typer.Option(help=f"{', '.join(CLASSIFIERS)}; the profile's first when left out.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(CLASSIFIERS)}; the profile's own when left out: mobilenetv2, in paper inception_v3."),
+    ] = None,
     protocol: Annotated[
         Literal["mended", "as_printed"],
         typer.Option(help="mended (crop around the point, by study, severities), or as_printed (whole slices, by sample)."),

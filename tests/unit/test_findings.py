@@ -1,5 +1,7 @@
 """misan's study on small sets: protocols, splits, shortcuts, ceilings by hand, the challenge's score and the printed table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +54,16 @@ def test_runs_hold_what_the_protocols_say(study, runs):
     assert set(printed.card["options"]["heads"]) == {"condition", "level"} and not printed.card["options"]["normalise"]
     assert "train_condition_accuracy" in printed.history and "val_severity_score" in mended.history
     assert mended.card["task"]["class_weights"] == {"severity": list(WEIGHTS)}
+
+
+def test_each_profile_names_the_network_that_it_trains(study):
+    assert {name: one.network for name, one in SETTINGS.items()} == {
+        "smoke": "mobilenetv2",
+        "quick": "mobilenetv2",
+        "paper": "inception_v3",  # the best row of the source's Table 3.1
+    }
+    other = FindingStudy(study.rsna, replace(study.settings, network="vgg16"), study.folder, study.stores, "cpu")
+    assert other.train(samples_per_epoch=8).card["architecture"] == "vgg16"
 
 
 def test_training_validates_on_validation_studies_and_never_sees_the_test_studies(study, monkeypatch):
