@@ -25,7 +25,15 @@ from spider_utils.data.rsna_tables import CONDITIONS, LEVELS, SEVERITIES
 from spider_utils.data.splits import Split, make_split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.classification import ALL, score_table
-from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, WeightedLogLoss, score_interval, weighted_log_loss
+from spider_utils.evaluation.severity_constants import best_constants
+from spider_utils.evaluation.weighted_log_loss import (
+    PROBABILITIES,
+    WEIGHTS,
+    WeightedLogLoss,
+    score_difference,
+    score_interval,
+    weighted_log_loss,
+)
 from spider_utils.files import atomic_path, fingerprint, sha256_of
 from spider_utils.locks import make_once
 from spider_utils.models.classifiers import SMALLEST_SIDE, build_classifier
@@ -41,6 +49,7 @@ CLASS_NAMES = {
     "severity": SEVERITIES,
 }
 BY_STUDY, BY_SAMPLE = "kfold5", "leaky-kfold5"
+CONSTANTS = {"best constants by condition and level": True, "best constants": False}  # whether by place, see best_constants
 _VERSION = 1  # raised whenever predictions would come out differently
 
 
@@ -293,11 +302,12 @@ class FindingStudy:
         return score_table(*truth_and_probabilities(table, head), table["study"], CLASS_NAMES[head])
 
     def challenge_score(self, run: RunResult, subset: str = "test") -> pd.DataFrame:
-        """The challenge's weighted log loss of a run's severities, beside what the training studies' shares alone score.
+        """The challenge's weighted log loss of a run's severities, beside constants that were fitted to the training studies.
 
         Returns:
-            prediction ("network", "shares by condition and level", "one set of shares"), the parts of WeightedLogLoss, low and
-            high (95 % over studies) of its mean, rows, studies.
+            prediction ("network", then those of CONSTANTS), the parts of WeightedLogLoss, low and high (95 % over studies) of its
+            mean, difference (the network's mean minus this one; below 0 the network is better), difference_low and
+            difference_high (95 %, both on the same draws of studies), studies. The network has no difference.
 
         Raises:
             KitError: the run has no head for severities.
@@ -308,16 +318,17 @@ class FindingStudy:
         known, table = store.table.iloc[made.rows("train", store.table)], self.predictions(run, subset)
         labels = table.drop_duplicates(["study", "condition", "level"])[["study", "condition", "level", "grade"]]
         own = table.rename(columns={f"severity_{k}": name for k, name in enumerate(PROBABILITIES)})
-        given = {
-            "network": own.groupby(["study", "condition", "level"], as_index=False)[list(PROBABILITIES)].mean(),
-            "shares by condition and level": constant_shares(known, labels, by_place=True),
-            "one set of shares": constant_shares(known, labels),
-        }
+        own = own.groupby(["study", "condition", "level"], as_index=False)[list(PROBABILITIES)].mean()
+        given = {"network": own} | {name: best_constants(known, labels, by_place) for name, by_place in CONSTANTS.items()}
         rows = []
         for name, predictions in given.items():
             found: WeightedLogLoss = weighted_log_loss(labels, predictions)
             low, high = score_interval(labels, predictions)
-            rows.append({"prediction": name, **asdict(found), "low": low, "high": high, "studies": labels["study"].nunique()})
+            row = {"prediction": name, **asdict(found), "low": low, "high": high}
+            if name in CONSTANTS:
+                paired = score_difference(labels, own, predictions)
+                row |= dict(zip(("difference", "difference_low", "difference_high"), paired, strict=True))
+            rows.append({**row, "studies": labels["study"].nunique()})
         return pd.DataFrame(rows)
 
     def table31(self, runs: Sequence[RunResult]) -> pd.DataFrame:
@@ -401,32 +412,6 @@ def truth_and_probabilities(table: pd.DataFrame, head: str) -> tuple[np.ndarray,
     column = dict(zip(TARGETS, ("misan_class", "misan_level", "grade"), strict=True))[head]
     names = [f"{head}_{k}" for k in range(len(CLASS_NAMES[head]))]
     return table[column].to_numpy(int), table[names].to_numpy(np.float64)
-
-
-def constant_shares(known: pd.DataFrame, labels: pd.DataFrame, by_place: bool = False) -> pd.DataFrame:
-    """A prediction that looks at no picture: the shares of the severities, weighted as the challenge weighs them.
-
-    One group's weighted log loss is lowest where p(k) is proportional to weight x count of k. One of each severity is added to
-    the counts, so that none is thought impossible. That is near the best constant, not the best one: the score is a mean of three
-    groups, of which each counts as much as the others however many rows it has, and of a fourth part by study.
-
-    Args:
-        known: samples with condition, level and grade, of training studies.
-        labels: study, condition, level of what is predicted.
-        by_place: shares of each condition (left and right together) and level; else one set of shares for all.
-
-    Returns:
-        ``labels`` with one column a severity (PROBABILITIES).
-    """
-
-    def place(table: pd.DataFrame) -> pd.Series:
-        kind = table["condition"].str.replace("^(left|right)_", "", regex=True)
-        return kind + table["level"] if by_place else pd.Series("", index=table.index)
-
-    counts = pd.crosstab(place(known), known["grade"]).reindex(columns=range(len(WEIGHTS)), fill_value=0)
-    weighted = (counts + 1) * np.asarray(WEIGHTS)
-    shares = weighted.div(weighted.sum(axis=1), axis=0).set_axis(list(PROBABILITIES), axis=1)
-    return labels.reset_index(drop=True).join(shares.reindex(place(labels)).fillna(1 / 3).reset_index(drop=True))
 
 
 def ceilings(points: pd.DataFrame) -> pd.DataFrame:

@@ -11,8 +11,9 @@ from spider_utils import findings
 from spider_utils.data.rsna import SAMPLE_COLUMNS, labelled_points
 from spider_utils.data.rsna_tables import read_tables
 from spider_utils.errors import KitError
+from spider_utils.evaluation.severity_constants import best_constants
 from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, weighted_log_loss
-from spider_utils.findings import AS_PRINTED, MENDED, SETTINGS, FindingStudy, ceilings, constant_shares
+from spider_utils.findings import AS_PRINTED, CONSTANTS, MENDED, SETTINGS, FindingStudy, ceilings
 from spider_utils.models import CLASSIFIERS
 from tests.finding_studies import make_studies
 
@@ -124,7 +125,17 @@ def test_the_challenge_score_is_that_of_the_predictions(study, runs):
     table = study.challenge_score(runs["mended"])
     given = study.predictions(runs["mended"]).rename(columns={f"severity_{k}": name for k, name in enumerate(PROBABILITIES)})
     assert table.loc[0, "mean"] == pytest.approx(weighted_log_loss(given[["study", "condition", "level", "grade"]], given).mean)
-    assert table["prediction"].tolist() == ["network", "shares by condition and level", "one set of shares"]
+    assert table["prediction"].tolist() == ["network", *CONSTANTS]
+    assert table.loc[0, ["difference", "difference_low", "difference_high"]].isna().all()
+    floors = table.iloc[1:]
+    assert floors["difference"].tolist() == pytest.approx((table.loc[0, "mean"] - floors["mean"]).tolist())
+    assert table["studies"].tolist() == [1, 1, 1] and floors["difference_low"].isna().all()  # no spread of one study
+    samples = study.rsna.samples
+    known = samples[samples["study"].isin(study.split().patients("train"))]
+    constants = best_constants(known, given[["study", "condition", "level"]])
+    assert table.loc[2, "mean"] == pytest.approx(
+        weighted_log_loss(given[["study", "condition", "level", "grade"]], constants).mean
+    )
     with pytest.raises(KitError, match="predicts no severities"):
         study.challenge_score(runs["as_printed"])
 
@@ -136,16 +147,6 @@ def test_age_and_sex_as_second_input(study):
 
 
 # ----------------------------------------------------------------------------------------------------- without any picture
-
-
-def test_constant_shares_by_hand():
-    known = pd.DataFrame({"condition": "spinal_canal_stenosis", "level": "l1_l2", "grade": [0, 0, 0, 1, 1, 2]})
-    labels = pd.DataFrame({"study": [1], "condition": "spinal_canal_stenosis", "level": "l1_l2"})
-    # One more of each: 4, 3, 2; times 1, 2, 4: 4, 6, 8.
-    found = constant_shares(known, labels)[list(PROBABILITIES)].to_numpy()
-    assert found == pytest.approx(np.array([[4, 6, 8]]) / 18)
-    elsewhere = constant_shares(known, labels.assign(level="l5_s1"), by_place=True)[list(PROBABILITIES)].to_numpy()
-    assert elsewhere == pytest.approx(np.full((1, 3), 1 / 3)), "nothing is known of that level"
 
 
 def test_ceilings_by_hand(study):
