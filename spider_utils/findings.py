@@ -338,8 +338,9 @@ class FindingStudy:
             network, protocol ("printed", or the run's), run (its folder's name, with the seed and what was changed),
             initial_weights ("imagenet" or "random"), split, accuracy with low and high (95 % over studies), loss (of both
             printed heads together, on test samples), auc (mean of each class against the rest), then what is not printed:
-            balanced_accuracy with its low and high, calibration_error, brier, level_accuracy, weighted_log_loss, n (samples),
-            studies.
+            balanced_accuracy with its low and high, calibration_error, brier, level_accuracy, ceiling and level_ceiling (the
+            highest accuracy of the two heads that whole slices allow on exactly these samples, see ``ceilings``; not of runs on
+            crops, which see one point at a time), weighted_log_loss, n (samples), studies.
         """
         printed = printed_table31()
         rows = []
@@ -372,9 +373,21 @@ class FindingStudy:
             }
         row |= {"calibration_error": own.loc["calibration error", "value"], "brier": own.loc["Brier score", "value"]}
         row |= {"level_accuracy": overall["level"].loc["accuracy", "value"]}
+        row |= self.run_ceilings(run)
         if "severity" in run.card["options"]["heads"]:
             row["weighted_log_loss"] = self.challenge_score(run)["mean"].iloc[0]
         return row | {"n": int(own.loc["accuracy", "n"]), "studies": int(own.loc["accuracy", "studies"])}
+
+    def run_ceilings(self, run: RunResult, subset: str = "test") -> dict[str, float]:
+        """What no network of whole slices can pass on a run's own samples.
+
+        Returns:
+            ceiling (accuracy of the condition, with healthy as a class), level_ceiling; NaN of a run on crops.
+        """
+        if not PROTOCOLS[run.card["protocol"]].whole:
+            return {"ceiling": float("nan"), "level_ceiling": float("nan")}
+        highest = ceilings(self.predictions(run, subset)).set_index("asked")["highest"]
+        return {"ceiling": highest["condition, with healthy"], "level_ceiling": highest["level"]}
 
     def shortcut(self, split: str = BY_STUDY) -> pd.DataFrame:
         """What can be had without looking into a picture, on the test samples of a split.

@@ -77,6 +77,12 @@ def classify_train(
     changes = {} if epochs is None else {"epochs": epochs}
     run = study.train(network, PROTOCOLS[protocol], split, metadata, seed, **changes)
     print(as_text(study.scores(run)))
+    if PROTOCOLS[protocol].whole:
+        highest = study.run_ceilings(run)
+        print(
+            f"no network that sees whole slices can pass, on these test samples: accuracy {highest['ceiling']:.3f} of the "
+            f"condition, {highest['level_ceiling']:.3f} of the level"
+        )
     print(run.folder)
 
 
@@ -105,11 +111,13 @@ def classify_score(
     table, path = study.table31(runs), out or workspace.build / "findings" / "table3_1.csv"
     print(as_text(table, 3))
     print(
-        "loss: of both printed heads on test samples; auc: mean of each class against the rest; low, high: 95 % over studies.\n"
+        "loss: of both printed heads on test samples; auc: mean of each class against the rest; low, high: 95 % over studies;\n"
+        "ceiling, level_ceiling: the highest accuracy that whole slices allow on the run's own test samples.\n"
     )
     print(as_text(study.shortcut(BY_STUDY), 3))
     for run in runs:
         if run.card["protocol"] == PROTOCOLS["mended"].name:
             print(f"\n{run.folder.name}, weighted log loss (lower is better):\n{as_text(study.challenge_score(run), 3)}")
+            print("difference: the network minus this row, and its 95 % interval, on the same draws of studies.")
     write_csv(path, table)
     print(path)

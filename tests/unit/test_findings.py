@@ -140,6 +140,17 @@ def test_the_challenge_score_is_that_of_the_predictions(study, runs):
         study.challenge_score(runs["as_printed"])
 
 
+def test_ceilings_are_those_of_the_runs_own_test_samples(study, runs):
+    ours = study.table31(list(runs.values())).dropna(subset="n").set_index("protocol")
+    made, samples = study.split(AS_PRINTED.split), study.rsna.samples
+    test = samples.iloc[made.rows("test", study.store(AS_PRINTED).table)]
+    wanted = ceilings(test).set_index("asked")["highest"]
+    assert ours.loc["as_printed", "ceiling"] == wanted["condition, with healthy"] >= ours.loc["as_printed", "accuracy"]
+    assert ours.loc["as_printed", "level_ceiling"] == wanted["level"] >= ours.loc["as_printed", "level_accuracy"]
+    assert wanted["level"] > ceilings(samples).set_index("asked").loc["level", "highest"], "fewer points share a slice"
+    assert ours.loc["mended", ["ceiling", "level_ceiling"]].isna().all(), "a crop shows one point"
+
+
 def test_age_and_sex_as_second_input(study):
     run = study.train(metadata=True, samples_per_epoch=8)
     assert run.card["options"]["metadata"] == 2 and "metadata" in run.folder.name
