@@ -39,6 +39,7 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "findings": 6,
     "triplanar": 6,
     "grading": 6,
+    "cloud": 6,
     "view": 6,
     "cli": 7,
 }
