@@ -52,7 +52,8 @@ class Machine:
 
     def run(self, *arguments: str, timeout: int = 1800, **variables: str) -> str:
         """Run its Python; what it printed. Nothing of this environment reaches it."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "PIP_CONFIG_FILE", "OMP_NUM_THREADS") if name in os.environ}
+        ours = ("PATH", "HOME", "OMP_NUM_THREADS")
+        kept = {name: value for name, value in os.environ.items() if name in ours or name.startswith("PIP_")}
         shown = {"MPLBACKEND": "agg", "SPIDER_KIT_HEADLESS": "1", "SPIDER_KIT_HOME": str(self.folder / "working")}
         (self.folder / "working").mkdir(exist_ok=True)
         ran = subprocess.run(
@@ -79,7 +80,7 @@ class Machine:
         """Run all cells of a notebook in the smoke profile, with no front end."""
         cells = "\n".join(code_cells(name)).replace('PROFILE = "quick"', 'PROFILE = "smoke"')
         script = self.folder / f"{name}.py"
-        script.write_text(cells, encoding="utf-8")
+        script.write_text(f"from IPython.display import display\n{cells}", encoding="utf-8")
         self.run(str(script), **variables)
 
 
