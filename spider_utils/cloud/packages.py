@@ -150,9 +150,11 @@ def install(wanted: Iterable[str], imported: Iterable[str] = (), wheels: Path | 
             break
     else:
         said = [line.removeprefix("ERROR: ") for line in ran.stderr.splitlines() if line.startswith("ERROR: ")] or ["no reason"]
-        offline = (
-            "Is the internet switched on? On Kaggle without it, attach the kit's bundle as an input (README, Colab and Kaggle)"
-        )
+        offline = "Is the internet switched on? "
+        if wheels is None:
+            offline += "On Kaggle without it, attach the kit's bundle as an input (README, Colab and Kaggle)"
+        else:
+            offline += "The attached bundle has no wheel of it (kaggle-wheels in pyproject.toml)"
         advice = f"{NEWER}." if "conflict" in said[0] else offline
         raise KitError(f"pip could not install {', '.join(wanted)} ({said[0].rstrip('.')}). {advice}")
     importlib.invalidate_caches()

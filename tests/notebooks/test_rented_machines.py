@@ -28,7 +28,15 @@ from tests.notebooks.conftest import CHECKOUT
 
 pytestmark = pytest.mark.skipif(not os.environ.get("SPIDER_TEST_CLOUD"), reason="minutes; SPIDER_TEST_CLOUD=1 runs it")
 
-COMMON = ["einops==0.8.1", "requests==2.32.4", "tqdm==4.67.1", "packaging==25.0", "ipykernel==6.17.1", "ipython==7.34.0"]
+COMMON = [
+    "absl-py==1.4.0",
+    "einops==0.8.1",
+    "requests==2.32.4",
+    "tqdm==4.67.1",
+    "packaging==25.0",
+    "ipykernel==6.17.1",
+    "ipython==7.34.0",
+]
 # Colab's runtime 2026.01 (googlecolab/backend-info, pip-freeze.txt at bd8aaa45).
 COLAB = ["numpy==2.0.2", "pandas==2.2.2", "scipy==1.16.3", "scikit-learn==1.6.1", "matplotlib==3.10.0", "pillow==11.3.0"]
 COLAB += ["albumentations==2.0.8", "timm==1.0.24", "pooch==1.8.2", "safetensors==0.7.0", "typer==0.21.1", "ipywidgets==7.7.1"]
