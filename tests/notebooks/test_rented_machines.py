@@ -24,7 +24,9 @@ from packaging.utils import canonicalize_name
 
 from spider_utils.cloud.bundle import build_bundle
 from spider_utils.cloud.heads import settings
+from spider_utils.cloud.packages import pins
 from tests.notebooks.conftest import CHECKOUT
+from tests.unit.test_cloud import make_wheel
 
 pytestmark = pytest.mark.skipif(not os.environ.get("SPIDER_TEST_CLOUD"), reason="minutes; SPIDER_TEST_CLOUD=1 runs it")
 
@@ -188,3 +190,22 @@ def test_colab_takes_the_kit_from_the_repository(tmp_path):
     assert wanted == set(after) - set(before)
     for name in ("00_start_here", "02_preprocessing"):
         machine.notebook(name)
+
+
+@pytest.mark.parametrize(("torch", "torchvision"), [("2.6.0+cu124", "0.21.0+cu124"), ("2.10.0+cu128", "0.25.0+cu128")])
+def test_their_own_torch_stays_whatever_new_releases_ask_for(tmp_path, torch, torchvision):
+    """What pip would install beside stand-ins of the torch of Colab 2025.07 and of Kaggle 2026: never another torch or numpy."""
+    venv.create(tmp_path / "venv", with_pip=True, symlinks=True)
+    machine = Machine(tmp_path, {})
+    stand_ins = [make_wheel(tmp_path, "torch", torch), make_wheel(tmp_path, "torchvision", torchvision)]
+    machine.run("-m", "pip", "install", "--quiet", "numpy==2.0.2", *map(str, stand_ins))
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("\n".join(pins(machine.versions())) + "\n")
+    wanted = ["captum>=0.7", "monai>=1.4", "segmentation-models-pytorch>=0.5", "surface-distance>=0.1"]
+    options = ["--dry-run", "--quiet", "--report", str(tmp_path / "report.json"), "--constraint", str(constraints)]
+    machine.run("-m", "pip", "install", *options, *wanted)
+    report = json.loads((tmp_path / "report.json").read_text())
+    found = {canonicalize_name(one["metadata"]["name"]): one["metadata"]["version"] for one in report["install"]}
+    print(torch, {name: version for name, version in found.items() if any(line.startswith(name) for line in wanted)})
+    assert {canonicalize_name(Requirement(line).name) for line in wanted} <= set(found)
+    assert not {"torch", "torchvision", "numpy"} & set(found)
