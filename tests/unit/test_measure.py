@@ -667,3 +667,13 @@ def test_signal_of_discs_against_fluid_and_marrow(plain):
         assert looked_up(table, 200 + number, "disc signal over fluid") == pytest.approx(number / 10, abs=0.01)
         assert looked_up(table, 200 + number, "disc signal over marrow") == pytest.approx(number * 0.4, abs=0.02)
     assert not measure(plain, SPACING)["quantity"].str.contains("signal").any()
+
+
+def test_a_canal_and_vertebrae_without_discs_are_measured():
+    mask = np.zeros((5, 120, 60), np.uint8)
+    mask[1:4, :, 40:48] = CANAL
+    for number, top in ((1, 80), (2, 45), (3, 10)):
+        mask[1:4, top : top + 27, 8:38] = number
+    table = measure(mask, (4.0, 0.9, 1.1))
+    heights = table[table["quantity"] == "body height middle"]
+    assert heights["value"].to_numpy() == pytest.approx([27 * 0.9] * 3, abs=0.4)
