@@ -122,7 +122,7 @@ class FindingSettings:
 
 
 SETTINGS = {
-    "smoke": FindingSettings("mobilenetv2", 32, 32, 40.0, 32, 1, 8, 4e-3, "one_cycle", None, None),
+    "smoke": FindingSettings("mobilenetv2", 32, 32, 40.0, 32, 1, 32, 4e-3, "one_cycle", None, None),
     "quick": FindingSettings("mobilenetv2", 64, 48, 40.0, 256, 16, 16, 4e-3, "one_cycle", None, None),
     # `misan`, sections 3.8 and 3.9: 299 pixels, Adam at Keras's own 1e-3, 20 epochs of batches of 8, plateau, early stop
     # (its patience is not said).
