@@ -605,13 +605,13 @@ def error_sheet(
         ValueError: see ``show_slice``.
     """
     panels = 1 + len(predictions)
-    figure = new_figure(WIDTH_IN / panels * min(_height_over_width(np.shape(image), spacing_mm), 2.5) + 1.0, "")
+    figure = new_figure(WIDTH_IN / panels * min(_height_over_width(np.shape(image), spacing_mm), 2.5) + 1.2, "")
     first, *others = figure.subplots(1, panels)
     values = _values_in([truth])
     show_slice(first, image, truth, scheme, spacing_mm, title="truth", name_labels=share_colors(scheme, values), **options)
     found: dict[str, Patch] = {}
     for ax, (name, mask) in zip(others, predictions.items(), strict=True):
-        title = f"{name}: {np.not_equal(truth, mask).sum():,} pixels wrong"
+        title = f"{name}\n{np.not_equal(truth, mask).sum():,} pixels wrong"
         found |= {h.get_label(): h for h in show_errors(ax, image, truth, mask, spacing_mm, title, scale_bar=False, **options)}
     for ax in figure.axes:
         ax.title.set_fontsize(10)

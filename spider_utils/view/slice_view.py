@@ -301,7 +301,7 @@ class SliceView:
                 ax.axvline(column, color="white", linewidth=0.8, linestyle=":")
         words = f"{self.position()}; cross-hair at {self.at_point()}" if view.cross else self.position()
         figure.suptitle(self.position(), fontsize=11)
-        figure.caption = f"{words}: {', '.join(ax.get_title() for ax in figure.axes)}."
+        figure.caption = f"{words}: {', '.join(' '.join(ax.get_title().split()) for ax in figure.axes)}."
         return figure
 
     def __repr__(self) -> str:

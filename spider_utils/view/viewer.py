@@ -4,9 +4,10 @@ Only the core of ipywidgets is used, and each picture is a PNG made from arrays 
 JupyterLab, Notebook 7, Colab, Kaggle, VS Code and Voila. Without ipywidgets everything but the controls still works: ``frame()``
 and ``static_figure()``. The controls follow the keyboard: with the slider in focus, the arrow keys move from slice to slice.
 
-There is no mouse wheel: no core widget tells Python of one. It would need a further package with a front-end part of its own
-(ipyevents, anywidget), which Colab, Kaggle and VS Code load from elsewhere or not at all, or a script inside an HTML widget,
-which some of them refuse to run. Either would break the viewer somewhere, and the wheel would no longer scroll the page.
+The mouse wheel turns the number beside the slider while that number is in focus, in browsers where wheels turn number fields
+(Chromium, Chrome, Edge and what is built on them; elsewhere nothing is lost). Over the picture there is none: no core widget tells
+Python of a wheel. It would need a package with a front-end part of its own (ipyevents, anywidget), which not every one of these
+front ends loads, or a script inside an HTML widget, which some refuse to run.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class SliceViewer(SliceView):
     for ``view`` (what is shown) and for what works without a front end.
 
     Attributes:
-        controls: name -> ipywidget: "plane", "slice", "play", "level", "window", "cross", "across", "down" and "save"; with a
+        controls: name -> ipywidget: "plane", "slice", "number", "play", "level", "window", "cross", "across", "down" and "save"; with a
             mask "overlay", "style", "opacity", "all" and "none"; with several "mode", "mask" and "worst". Setting a control's
             ``value`` in code does what moving it does. Filled by ``widget``.
         classes: label -> the checkbox that shows or hides it. Filled by ``widget``.
@@ -100,7 +101,11 @@ class SliceViewer(SliceView):
             "plane": w.ToggleButtons(options=list(plots.PLANES), value=view.plane, style={"button_width": "76px"}),
             "slice": w.IntSlider(
                 value=view.index, min=0, max=last, description="Slice", tooltip="click here, then use the arrow keys",
-                layout=w.Layout(flex="1 1 auto"),
+                readout=False, layout=w.Layout(flex="1 1 auto"),
+            ),
+            "number": w.BoundedIntText(
+                value=view.index, min=0, max=last, tooltip="click here, then use the mouse wheel", continuous_update=True,
+                layout=w.Layout(width="64px"),
             ),
             "play": w.Play(value=view.index, min=0, max=last, interval=100),
             **self._gray_controls(w),
@@ -127,7 +132,8 @@ class SliceViewer(SliceView):
             }
         for value in self.labels:
             shown = value not in view.hidden
-            self.classes[value] = w.Checkbox(value=shown, description=self.scheme.names[value], indent=False, layout=button)
+            name = self.scheme.names[value].replace(" (partly in view)", "*")  # as in the figures
+            self.classes[value] = w.Checkbox(value=shown, description=name, indent=False, layout=button)
         # Never taller than a laptop's screen, or the slider and the slice cannot be seen together.
         self.picture = w.Image(
             format="png", layout=w.Layout(max_width="100%", max_height="560px", object_fit="contain", align_self="center")
@@ -148,7 +154,7 @@ class SliceViewer(SliceView):
     def _connect(self, w: Any) -> None:
         c = self.controls
         # In the browser, so that playing goes on smoothly however busy the kernel is.
-        self._play_link = w.jslink((c["play"], "value"), (c["slice"], "value"))
+        self._links = [w.jslink((c[name], "value"), (c["slice"], "value")) for name in ("play", "number")]
         for name, attribute in _FIELD_OF_CONTROL.items():
             if name in c:
                 c[name].observe(lambda change, a=attribute: self._set(a, change["new"]), names="value")
@@ -173,7 +179,7 @@ class SliceViewer(SliceView):
             cells = [w.HBox([w.HTML(_swatch(self.scheme.colors[value])), box]) for value, box in self.classes.items()]
             grid = w.GridBox(cells, layout=w.Layout(grid_template_columns="1fr 1fr", max_height="190px", overflow="auto"))
             side += [w.HBox([c["overlay"], c["style"]]), c["opacity"], w.HBox([w.Label("classes"), c["all"], c["none"]]), grid]
-        picture = w.VBox([w.HBox([c["play"], c["slice"]]), self.picture, self.readout], layout=beside)
+        picture = w.VBox([w.HBox([c["play"], c["slice"], c["number"]]), self.picture, self.readout], layout=beside)
         return w.HBox([picture, w.VBox(side, layout=w.Layout(width="300px"))], layout=w.Layout(flex_flow="row wrap"))
 
     # ------------------------------------------------------------------------------------------------------------ answering
@@ -190,15 +196,11 @@ class SliceViewer(SliceView):
         self._said = ""
         row, column = self.plane.place(self.view.point, self.volume.array.shape)
         rows, columns = self.cut().shape
-        last = self.count(plane) - 1
-        self._settle(
-            {
-                "slice": (self.view.index, last),
-                "play": (self.view.index, last),
-                "down": (row, rows - 1),
-                "across": (column, columns - 1),
-            }
-        )
+        self._settle(self._slice_sliders() | {"down": (row, rows - 1), "across": (column, columns - 1)})
+
+    def _slice_sliders(self) -> dict[str, tuple[int, int]]:
+        """(value, end) of all that stands for the slice."""
+        return dict.fromkeys(("slice", "number", "play"), (self.view.index, self.count(self.view.plane) - 1))
 
     def _settle(self, places: dict[str, tuple[int, int]]) -> None:
         """Give sliders their values and ends, and draw once."""
@@ -238,8 +240,7 @@ class SliceViewer(SliceView):
     def _go_to_worst(self) -> None:
         wrong = self.to_worst_slice()
         self._said = f"most wrong pixels in this plane: {wrong:,}" if wrong else "no pixel differs in this plane"
-        last = self.count(self.view.plane) - 1
-        self._settle({"slice": (self.view.index, last), "play": (self.view.index, last)})
+        self._settle(self._slice_sliders())
 
     def _save(self) -> None:
         try:

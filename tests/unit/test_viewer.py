@@ -97,8 +97,8 @@ def test_plane_gives_the_slider_its_range_and_the_picture_its_proportions(viewer
     viewer.controls["plane"].value = name
     plane, slider = PLANES[name], viewer.controls["slice"]
     last = volume.array.shape[plane.axis] - 1
-    assert (slider.max, viewer.controls["play"].max) == (last, last)
-    assert slider.value == viewer.controls["play"].value == viewer.view.index
+    assert [viewer.controls[one].max for one in ("slice", "play", "number")] == [last] * 3
+    assert [viewer.controls[one].value for one in ("slice", "play", "number")] == [viewer.view.index] * 3
     shown = pixels_of(viewer.picture.value)
     rows, columns = plane.cut(volume.array, 0).shape
     row_mm, column_mm = plane.spacing(volume.spacing)
@@ -268,7 +268,7 @@ def test_static_figure_of_the_difference(viewer):
     viewer.controls["cross"].value = True
     figure = viewer.static_figure()
     wrong = int((viewer._masks["truth"][4] != viewer._masks["model"][4]).sum())
-    assert [ax.get_title() for ax in figure.axes] == ["truth", f"model: {wrong} pixels wrong"]
+    assert [ax.get_title() for ax in figure.axes] == ["truth", f"model\n{wrong} pixels wrong"]
     assert "false positive" in [text.get_text() for text in figure.legends[0].get_texts()]
     assert "cross-hair at x" in figure.caption and [len(ax.lines) for ax in figure.axes] == [3, 2]  # the bar is a line, too
 
@@ -298,9 +298,9 @@ def test_save_writes_what_is_shown_and_never_over_another(viewer, tmp_path, monk
 # ------------------------------------------------------------------------------------------------------------ front ends
 
 
-def test_play_is_tied_to_the_slider_in_the_browser(viewer):
-    link = viewer._play_link
-    assert link.source == (viewer.controls["play"], "value") and link.target == (viewer.controls["slice"], "value")
+def test_play_and_number_are_tied_to_the_slider_in_the_browser(viewer):
+    ties = [(link.source, link.target) for link in viewer._links]
+    assert ties == [((viewer.controls[name], "value"), (viewer.controls["slice"], "value")) for name in ("play", "number")]
 
 
 def test_notebooks_get_the_widget_and_a_line_of_text(viewer):
