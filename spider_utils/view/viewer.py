@@ -5,9 +5,9 @@ JupyterLab, Notebook 7, Colab, Kaggle, VS Code and Voila. Without ipywidgets eve
 and ``static_figure()``. The controls follow the keyboard: with the slider in focus, the arrow keys move from slice to slice.
 
 The mouse wheel turns the number beside the slider while that number is in focus, in browsers where wheels turn number fields
-(Chromium, Chrome, Edge and what is built on them; elsewhere nothing is lost). Over the picture there is none: no core widget tells
-Python of a wheel. It would need a package with a front-end part of its own (ipyevents, anywidget), which not every one of these
-front ends loads, or a script inside an HTML widget, which some refuse to run.
+(Chromium, Chrome, Edge and what is built on them; elsewhere nothing is lost). Over the picture there is none: no core widget
+tells Python of a wheel. It would need a package with a front-end part of its own (ipyevents, anywidget), which not every one of
+these front ends loads, or a script inside an HTML widget, which some refuse to run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from spider_utils.view.frames import FRAME_PIXELS
 from spider_utils.view.slice_view import MODES, SliceView
 
 _FIELD_OF_CONTROL = {
-    "slice": "index", "mode": "mode", "mask": "mask", "overlay": "overlay", "style": "outline", "opacity": "opacity",
-    "level": "level", "window": "width", "cross": "cross",
+    "plane": "plane", "slice": "index", "mode": "mode", "mask": "mask", "overlay": "overlay", "style": "outline",
+    "opacity": "opacity", "level": "level", "window": "width", "cross": "cross",
 }  # fmt: skip
 
 
@@ -51,9 +51,9 @@ class SliceViewer(SliceView):
     for ``view`` (what is shown) and for what works without a front end.
 
     Attributes:
-        controls: name -> ipywidget: "plane", "slice", "number", "play", "level", "window", "cross", "across", "down" and "save"; with a
-            mask "overlay", "style", "opacity", "all" and "none"; with several "mode", "mask" and "worst". Setting a control's
-            ``value`` in code does what moving it does. Filled by ``widget``.
+        controls: name -> ipywidget: "plane", "slice", "number", "play", "level", "window", "cross", "across", "down" and "save";
+            with a mask "overlay", "style", "opacity", "all" and "none"; with several "mode", "mask" and "worst". Setting a
+            control's ``value`` in code does what moving it does. Filled by ``widget``.
         classes: label -> the checkbox that shows or hides it. Filled by ``widget``.
         picture, readout: the widgets that show the frame, and where it is. Made by ``widget``.
     """
@@ -78,7 +78,7 @@ class SliceViewer(SliceView):
         """The viewer as one ipywidget. Raises KitError when ipywidgets is not installed."""
         if self._box is None:
             self._box = self._build(_import_widgets())
-            self._refresh()
+            self._draw()
         return self._box
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
@@ -158,7 +158,6 @@ class SliceViewer(SliceView):
         for name, attribute in _FIELD_OF_CONTROL.items():
             if name in c:
                 c[name].observe(lambda change, a=attribute: self._set(a, change["new"]), names="value")
-        c["plane"].observe(lambda change: self._turn(change["new"]), names="value")
         for name in ("across", "down"):
             c[name].observe(lambda change: self._point(), names="value")
         for value, box in self.classes.items():
@@ -184,74 +183,68 @@ class SliceViewer(SliceView):
 
     # ------------------------------------------------------------------------------------------------------------ answering
 
-    def _set(self, attribute: str, value: Any) -> None:
-        setattr(self.view, attribute, value)
-        if not self._settling:
-            self._said = ""
-        self._refresh()
+    def update(self) -> None:
+        """Draw again, and bring every control to what ``view`` says. Call it after setting fields of ``view`` in code.
 
-    def _turn(self, plane: str) -> None:
-        """Change the plane: the sliders get its numbers of slices, rows and columns, and stay at the same voxel."""
-        self.view.plane = plane
-        self._said = ""
+        Without a widget there is nothing to bring up to date, and nothing happens.
+        """
+        if self._settling or self._box is None:
+            return
         row, column = self.plane.place(self.view.point, self.volume.array.shape)
         rows, columns = self.cut().shape
-        self._settle(self._slice_sliders() | {"down": (row, rows - 1), "across": (column, columns - 1)})
-
-    def _slice_sliders(self) -> dict[str, tuple[int, int]]:
-        """(value, end) of all that stands for the slice."""
-        return dict.fromkeys(("slice", "number", "play"), (self.view.index, self.count(self.view.plane) - 1))
-
-    def _settle(self, places: dict[str, tuple[int, int]]) -> None:
-        """Give sliders their values and ends, and draw once."""
+        last = self.count(self.view.plane) - 1
+        ends = dict.fromkeys(("slice", "number", "play"), (self.view.index, last))
+        ends |= {"down": (row, rows - 1), "across": (column, columns - 1)}
         self._settling = True
         try:
-            for name, (value, end) in places.items():
+            for name, (value, end) in ends.items():
                 # One message, or a range that excludes the old value would move it on the way.
                 with self.controls[name].hold_trait_notifications():
                     self.controls[name].max, self.controls[name].value = end, value
+            for name, attribute in _FIELD_OF_CONTROL.items():
+                if name in self.controls:
+                    self.controls[name].value = getattr(self.view, attribute)
+            for value, box in self.classes.items():
+                box.value = value not in self.view.hidden
         finally:
             self._settling = False
-        self._refresh()
+        self._draw()
+
+    def _set(self, attribute: str, value: Any) -> None:
+        if not self._settling:
+            setattr(self.view, attribute, value)
+            self._said = ""
+            self.update()
 
     def _point(self) -> None:
-        if self._settling:
-            return
-        across, down = self.controls["across"].value, self.controls["down"].value
-        self.view.point = list(self.plane.voxel(down, across, self.view.index, self.volume.array.shape))
-        if self.view.cross:
-            self._refresh()
-        else:
-            self.controls["cross"].value = True  # whoever moves it wants to see it; this draws
+        if not self._settling:
+            across, down = self.controls["across"].value, self.controls["down"].value
+            self.view.point = list(self.plane.voxel(down, across, self.view.index, self.volume.array.shape))
+            self.view.cross = True  # whoever moves it wants to see it
+            self.update()
 
     def _show_class(self, value: int, shown: bool) -> None:
-        (self.view.hidden.discard if shown else self.view.hidden.add)(value)
-        self._refresh()
+        if not self._settling:
+            (self.view.hidden.discard if shown else self.view.hidden.add)(value)
+            self.update()
 
     def _show_all(self, shown: bool) -> None:
-        self._settling = True
-        try:
-            for box in self.classes.values():
-                box.value = shown
-        finally:
-            self._settling = False
-        self._refresh()
+        self.view.hidden = set() if shown else set(self.labels)
+        self.update()
 
     def _go_to_worst(self) -> None:
         wrong = self.to_worst_slice()
         self._said = f"most wrong pixels in this plane: {wrong:,}" if wrong else "no pixel differs in this plane"
-        self._settle(self._slice_sliders())
+        self.update()
 
     def _save(self) -> None:
         try:
             self._said = f"saved as {self.save_picture()}"
         except KitError as error:
             self._said = str(error)
-        self._refresh()
+        self.update()
 
-    def _refresh(self) -> None:
-        if self._settling:
-            return
+    def _draw(self) -> None:
         self.picture.value = self.frame()
         lines = [escape(self.position())]
         if self.view.overlay:

@@ -298,6 +298,29 @@ def test_save_writes_what_is_shown_and_never_over_another(viewer, tmp_path, monk
 # ------------------------------------------------------------------------------------------------------------ front ends
 
 
+def test_update_brings_the_controls_to_what_code_has_set(viewer, monkeypatch):
+    drawn = []
+    original = viewer.frame
+    monkeypatch.setattr(viewer, "frame", lambda: drawn.append(0) or original())
+    viewer.view.plane, viewer.view.point, viewer.view.hidden = "axial", [4, 18, 7], {3}
+    viewer.view.mode, viewer.view.cross, viewer.view.outline = "difference", True, True
+    viewer.update()
+    shown = {name: viewer.controls[name].value for name in ("plane", "slice", "down", "across", "mode", "cross", "style")}
+    assert shown == {
+        "plane": "axial", "slice": 18, "down": 7, "across": 1, "mode": "difference", "cross": True, "style": True,
+    }  # fmt: skip
+    assert (viewer.classes[1].value, viewer.classes[3].value) == (True, False)
+    assert len(drawn) == 1 and viewer.picture.value == original()
+    # Whatever a front end sends next must not leave controls that contradict the picture.
+    viewer.view.index = 20
+    viewer.controls["opacity"].value = 0.7
+    assert viewer.controls["slice"].value == viewer.view.index == 20
+
+
+def test_update_without_a_widget_does_nothing(volume):
+    SliceViewer(volume).update()
+
+
 def test_play_and_number_are_tied_to_the_slider_in_the_browser(viewer):
     ties = [(link.source, link.target) for link in viewer._links]
     assert ties == [((viewer.controls[name], "value"), (viewer.controls["slice"], "value")) for name in ("play", "number")]
