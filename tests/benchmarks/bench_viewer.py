@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -64,7 +65,10 @@ def run() -> Iterator[Row]:
         f"viewer, a slice of {COLUMNS}x{ROWS} with overlay", lambda: scroll(view), lambda: scroll(redrawn), peer, SLICES
     )
     yield row
-    assert row.ours_s < 1 / LEAST_FRAMES_A_SECOND, f"{1 / row.ours_s:.0f} frames a second, not {LEAST_FRAMES_A_SECOND}"
+    start = time.process_time()  # of the processor: the rate must not hang on what else the machine does
+    scroll(view)
+    rate = SLICES / (time.process_time() - start)
+    assert rate > LEAST_FRAMES_A_SECOND, f"{rate:.0f} frames a second, not {LEAST_FRAMES_A_SECOND}"
     four = SliceView(image, {name: mask for name in ("truth", "a", "b", "c")}, size=ROWS)
     four.view.mode = SIDE_BY_SIDE
     yield compare(
