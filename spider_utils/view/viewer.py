@@ -93,25 +93,23 @@ class SliceViewer(SliceView):
 
     def _build(self, w: Any) -> Any:
         view = self.view
-        row, column = self.plane.place(view.point, self.volume.array.shape)
-        rows, columns = self.cut().shape
-        last = self.count(view.plane) - 1
         narrow, button = {"button_width": "72px"}, w.Layout(width="auto")
+        at = {name: {"value": value, "min": 0, "max": end} for name, (value, end) in self._places().items()}
         self.controls = {
             "plane": w.ToggleButtons(options=list(plots.PLANES), value=view.plane, style={"button_width": "76px"}),
             "slice": w.IntSlider(
-                value=view.index, min=0, max=last, description="Slice", tooltip="click here, then use the arrow keys",
-                readout=False, layout=w.Layout(flex="1 1 auto"),
+                **at["slice"], description="Slice", tooltip="click here, then use the arrow keys", readout=False,
+                layout=w.Layout(flex="1 1 auto"),
             ),
             "number": w.BoundedIntText(
-                value=view.index, min=0, max=last, tooltip="click here, then use the mouse wheel", continuous_update=True,
+                **at["number"], tooltip="click here, then use the mouse wheel", continuous_update=True,
                 layout=w.Layout(width="64px"),
             ),
-            "play": w.Play(value=view.index, min=0, max=last, interval=100),
+            "play": w.Play(**at["play"], interval=100),
             **self._gray_controls(w),
             "cross": w.Checkbox(value=view.cross, description="cross-hair", indent=False, layout=w.Layout(width="120px")),
-            "across": w.IntSlider(value=column, min=0, max=columns - 1, description="Across", readout=False, layout=_wide(w)),
-            "down": w.IntSlider(value=row, min=0, max=rows - 1, description="Down", readout=False, layout=_wide(w)),
+            "across": w.IntSlider(**at["across"], description="Across", readout=False, layout=_wide(w)),
+            "down": w.IntSlider(**at["down"], description="Down", readout=False, layout=_wide(w)),
             "save": w.Button(description="Save picture", icon="download", layout=button),
         }  # fmt: skip
         if self.names:
@@ -190,14 +188,9 @@ class SliceViewer(SliceView):
         """
         if self._settling or self._box is None:
             return
-        row, column = self.plane.place(self.view.point, self.volume.array.shape)
-        rows, columns = self.cut().shape
-        last = self.count(self.view.plane) - 1
-        ends = dict.fromkeys(("slice", "number", "play"), (self.view.index, last))
-        ends |= {"down": (row, rows - 1), "across": (column, columns - 1)}
         self._settling = True
         try:
-            for name, (value, end) in ends.items():
+            for name, (value, end) in self._places().items():
                 # One message, or a range that excludes the old value would move it on the way.
                 with self.controls[name].hold_trait_notifications():
                     self.controls[name].max, self.controls[name].value = end, value
@@ -209,6 +202,13 @@ class SliceViewer(SliceView):
         finally:
             self._settling = False
         self._draw()
+
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """(value, greatest value) of the controls that stand for a place in the volume."""
+        row, column = self.plane.place(self.view.point, self.volume.array.shape)
+        rows, columns = self.cut().shape
+        slices = dict.fromkeys(("slice", "number", "play"), (self.view.index, self.count(self.view.plane) - 1))
+        return slices | {"down": (row, rows - 1), "across": (column, columns - 1)}
 
     def _set(self, attribute: str, value: Any) -> None:
         if not self._settling:
