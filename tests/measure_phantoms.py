@@ -2,14 +2,15 @@
 
 Run ``python -m tests.measure_phantoms --patients 60 --out build/measured.csv`` (5 minutes on one core). What FILE holds
 already is not done again. With ``--masks FOLDER`` masks that a network made of a phantom set's patients are measured instead:
-``python -m tests.measure_phantoms --masks predicted --data data/phantom-quick --out build/measured-predicted.csv``. With
+``python -m tests.measure_phantoms --masks predicted --data data/phantom-quick --out build/measured-predicted.csv``; with
+``--run FOLDER`` those that a scored training left of its test patients. With
 ``--grid 160 128`` masks are brought into a network's pixels and back first: what is left is the error of a perfect network.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from spider_utils.evaluation.statistics import bootstrap_interval
 from spider_utils.labels import convert
 from spider_utils.measure.levels import name_levels
 from spider_utils.measure.report import MEASURED, measure
+from spider_utils.training.checkpoints import read_card
 
 FIRST_SEED = 60_000  # not those that thresholds were chosen on
 SHOWN = (
@@ -92,25 +94,36 @@ def through_grid(mask: Volume, scheme: str, grid: SliceGrid, shares: bool) -> Vo
     return mask.with_array(grid.unfit(fitted, classes.shape[1:], mask.spacing[1:]).argmax(axis=1).astype(np.uint8))
 
 
+def masks_of_folder(folder: Path, series: list[str] | None = None) -> Iterator[tuple[str, Volume]]:
+    """(series, mask) of a folder, named as the images of a phantom set in SPIDER's layout; of some series alone."""
+    for path in sorted(folder.glob("*.mha")):
+        if not series or path.stem in series:
+            yield path.stem, read_mask(path, allow_empty=True)
+
+
+def masks_of_run(folder: Path, data: Path) -> Iterator[tuple[str, Volume]]:
+    """(series, mask) of a training's test patients, as its scoring left them."""
+    with np.load(folder / "predictions-test.npz", allow_pickle=False) as file:
+        for name in file.files:
+            yield name, read_mask(data / "masks" / f"{name}.mha").with_array(file[name])
+
+
 def predicted_masks(
-    masks: Path, data: Path, scheme: str, series: list[str] | None = None, grid: SliceGrid | None = None, shares: bool = False
+    masks: Iterable[tuple[str, Volume]], data: Path, scheme: str, grid: SliceGrid | None = None, shares: bool = False
 ) -> Iterator[pd.DataFrame]:
-    """Masks in a folder, named as the images of a phantom set in SPIDER's layout; of some series alone, through a grid."""
+    """Masks of a phantom set's series, measured; through a grid first, if one is given."""
     truths: dict[int, pd.DataFrame] = {}
-    for path in sorted(masks.glob("*.mha")):
-        if series and path.stem not in series:
-            continue
-        patient = int(path.name.split("_")[0])
+    for name, mask in masks:
+        patient = int(name.split("_")[0])
         if patient not in truths:
             truths[patient] = truth_in_set(data, patient)
-        mask = read_mask(path, allow_empty=True)
         if grid is not None:
             mask = through_grid(mask, scheme, grid, shares)
         if grid is not None or scheme == "structures4":
             mask = mask.with_array(name_levels(mask.array, mask.spacing).mask)
         own = "spider" if grid is not None or scheme == "structures4" else scheme
-        true_mask = read_mask(data / "masks" / path.name).array
-        yield compared(mask, truths[patient], patient, own, true_mask).assign(series=path.stem)
+        true_mask = read_mask(data / "masks" / f"{name}.mha").array
+        yield compared(mask, truths[patient], patient, own, true_mask).assign(series=name)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -156,6 +169,9 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=60, help="made-up patients, measured from their own masks")
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="seed of the first one")
     parser.add_argument("--masks", type=Path, help="folder of masks of a phantom set to measure instead")
+    parser.add_argument(
+        "--run", type=Path, help="folder of a scored training: the masks of its test patients are measured instead"
+    )
     parser.add_argument("--data", type=Path, default=Path("data/phantom-quick"), help="that phantom set")
     parser.add_argument("--scheme", default="levels20", help="of those masks: levels20, spider or structures4")
     parser.add_argument("--series", nargs="+", help="of --masks: these alone, such as 7_t2 9_t2")
@@ -165,10 +181,11 @@ def main() -> None:
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame()
-    if options.masks:
+    if options.masks or options.run:
         grid = SliceGrid(*options.grid) if options.grid else None
-        found = predicted_masks(options.masks, options.data, options.scheme, options.series, grid, options.shares)
-        tables = list(tqdm(found, unit="series"))
+        masks = masks_of_run(options.run, options.data) if options.run else masks_of_folder(options.masks, options.series)
+        scheme = read_card(options.run)["scheme"] if options.run else options.scheme
+        tables = list(tqdm(predicted_masks(masks, options.data, scheme, grid, options.shares), unit="series"))
         table = pd.concat(tables, ignore_index=True)
         table.to_csv(options.out, index=False)
     else:

@@ -12,7 +12,7 @@ import warnings
 
 import typer
 
-from spider_utils.cli import ahmed, classify, course, data, gradings, masks, medfusion, triplanar
+from spider_utils.cli import ahmed, classify, course, data, edition, gradings, masks, medfusion, triplanar
 from spider_utils.errors import KitError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ for _room in (data, medfusion, ahmed, triplanar, classify, gradings):
 for _name, _command in {
     "course": course.course,
     "run-notebook": course.run_one_notebook,
+    "edition": edition.edition,
     "train": course.train,
     "predict": masks.predict,
     "evaluate": masks.evaluate,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,7 +29,8 @@ def predict(
         bool,
         typer.Option(
             "--as-drawn",
-            help="Leave levels voxel by voxel as the network draws them; without it each vertebra and disc gets one number.",
+            help="Of models with levels: leave these voxel by voxel as the network draws them. Without it each vertebra and disc "
+            "gets one number, and pieces that are neither are left out.",
         ),
     ] = False,
 ) -> None:
@@ -100,9 +101,10 @@ def levels(
         typer.Option(help="Label scheme of the mask, such as released_gray; or discs or vertebrae when all but 0 is that."),
     ] = "structures4",
     count_from: Annotated[
-        str,
+        Literal["lowest", "own"],
         typer.Option(
-            help="lowest: the lowest part in view is level 1. own (of a mask with levels): what most voxels' numbers say."
+            help="lowest: the lowest part in view is level 1. own (of a mask with levels): the level that most voxels of all "
+            "parts together ask for."
         ),
     ] = "lowest",
     spacing_mm: PixelSize = None,
