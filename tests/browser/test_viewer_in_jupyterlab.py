@@ -63,12 +63,13 @@ def lab(home: Path) -> Iterator[str]:
     command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={home}", "--ServerApp.port_retries=0"]
     command += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     with serve(command, f"http://127.0.0.1:{port}/api/status?token={TOKEN}", home / "lab.log", home, environment):
-        yield f"http://127.0.0.1:{port}/lab/tree/notebooks"
+        yield f"http://127.0.0.1:{port}/lab"
 
 
 def open_and_run(page: Page, lab: str, name: str) -> None:
     """Open a notebook by its address, choose Run > Run All Cells, and wait until every cell has run."""
-    page.goto(f"{lab}/{name}.ipynb?token={TOKEN}")
+    # A workspace of its own, or JupyterLab opens beside it what an earlier test has left open.
+    page.goto(f"{lab}/workspaces/{name}/tree/notebooks/{name}.ipynb?token={TOKEN}")
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
