@@ -33,16 +33,26 @@ def predict(
             "gets one number, and pieces that are neither are left out.",
         ),
     ] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Of a DICOM series: write the mask as DICOM SEG as well, beside it.")
+    ] = False,
 ) -> None:
-    """Segment an image or a folder of images.
+    """Segment an image or a folder of images; tables of the labels' names and colours for viewers go beside the masks.
 
     Example: spider-kit predict scan.mha --out masks --model quick-phantom-unet-structures4
     """
     start = time.monotonic()
+    from spider_utils.data.volumes import read_mask, stem_of
+    from spider_utils.export import optional_library
+    from spider_utils.export.color_tables import write_color_tables
     from spider_utils.predict import WholeVolumePredictor, find_inputs, load_predictor, predict_path
     from spider_utils.workflow import find_run
 
-    find_inputs(source)  # a wrong path is said before a model is loaded
+    inputs = find_inputs(source)  # a wrong path is said before a model is loaded
+    if dicom_seg:
+        if inputs != [source] or not (source.is_dir() or source.suffix.lower() == ".dcm"):
+            raise typer.BadParameter("a DICOM SEG can be written of a DICOM series: give its folder, or leave --dicom-seg out")
+        optional_library("highdicom")
     folder = find_run(model)
     predictor = load_predictor(folder, device)
     predictor.whole_parts = not as_drawn
@@ -51,6 +61,12 @@ def predict(
         print(f"it labels {predictor.reach}", flush=True)
     masks = predict_path(source, out, predictor)
     print(*masks, sep="\n")
+    write_color_tables(predictor.scheme, out)
+    if dicom_seg:
+        from spider_utils.export.dicom_seg import Algorithm, write_dicom_seg
+
+        seg = out / f"{stem_of(masks[0])}.dcm"
+        print(write_dicom_seg(read_mask(masks[0], allow_empty=True), source, seg, predictor.scheme, Algorithm.of_run(folder)))
     images = "1 image" if len(masks) == 1 else f"{len(masks)} images"
     print(f"{images} segmented in {time.monotonic() - start:.1f} s, with loading the model, reading and writing")
 

@@ -42,6 +42,7 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "triplanar": 6,
     "grading": 6,
     "view": 6,
+    "export": 6,
     "cli": 7,
 }
 
@@ -136,7 +137,7 @@ def locked_versions() -> dict[str, list[tuple[str, str]]]:
 
 
 def test_the_extras_are_those_of_the_readme():
-    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "batch", "app", "test"}
+    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "batch", "app", "export", "test"}
     assert PROJECT["name"] == "spider-utils" and PROJECT["scripts"] == {"spider-kit": "spider_utils.cli:main"}
 
 
