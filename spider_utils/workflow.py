@@ -41,7 +41,7 @@ from spider_utils.locks import file_lock, make_once
 from spider_utils.models import VOLUME_ARCHITECTURES, build_model
 from spider_utils.models.network import top_class
 from spider_utils.predict import SLICES_AT_ONCE, Predictor, VolumePredictor, load_predictor
-from spider_utils.runtime import Profile, get_profile, progress, project_root, seed_everything
+from spider_utils.runtime import Profile, data_folder, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
 from spider_utils.training.runs import RUN_FILE
@@ -85,7 +85,7 @@ class Workspace:
         home, chosen = project_root(), get_profile(profile)
         if data == "phantom":
             return cls(chosen, data, "", home)
-        folder = Path(root) if root else home / "data" / data
+        folder = Path(root) if root else data_folder(home, data)
         if not folder.is_dir():
             raise KitError(
                 f"{data} data need the folder that holds them, and {folder} does not exist: give ROOT=path (--root path), fetch "
@@ -114,21 +114,34 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    @property
-    def _phantom(self) -> tuple[Path, dict, bool]:
-        """The phantom's folder, what it is made with, and whether it is there already."""
-        folder = self.home / "data" / f"phantom-{self.profile.name}"
-        wanted = {"n_patients": self.profile.patients, "seed": PHANTOM_SEED, "size": self.profile.phantom_size}
-        found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
-        return folder, wanted, found.items() >= (wanted | {"generator_version": GENERATOR_VERSION}).items()
+    def _wanted(self) -> dict[str, object]:
+        """What the profile's phantom is made with."""
+        return {"n_patients": self.profile.patients, "seed": PHANTOM_SEED, "size": self.profile.phantom_size}
+
+    def _phantom_folder(self) -> tuple[Path, bool]:
+        """Where the profile's phantom lies, own or given, or will lie; and whether it is there."""
+        own = self.home / "data" / f"phantom-{self.profile.name}"
+        wanted = self._wanted() | {"generator_version": GENERATOR_VERSION}
+
+        def is_there(folder: Path) -> bool:
+            found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
+            return found.items() >= wanted.items()
+
+        given = data_folder(self.home, own.name)
+        return (given, True) if is_there(given) else (own, is_there(own))
 
     @cached_property
     def source(self) -> Source:
         """The series; a phantom is generated first when it is not there or was made with other settings."""
         if self.data != "phantom":
             return open_source(self.data, self.root_given)
-        folder, wanted, _ = self._phantom
-        make_once(folder, lambda: self._phantom[2], lambda: generate_dataset(folder, show_progress=True, **wanted))
+        folder, is_there = self._phantom_folder()
+        if not is_there:
+            make_once(
+                folder,
+                lambda: self._phantom_folder()[1],
+                lambda: generate_dataset(folder, show_progress=True, **self._wanted()),  # type: ignore[arg-type]
+            )
         return open_source("phantom", folder)
 
     def first_case(self) -> Case:
@@ -136,7 +149,7 @@ class Workspace:
 
         Where the phantom is not there yet, its patient 1 alone is made, in memory: the same voxels as the set will hold.
         """
-        if self.data == "phantom" and not self._phantom[2]:
+        if self.data == "phantom" and not self._phantom_folder()[1]:
             return make_case(1, PHANTOM_SEED, self.profile.phantom_size)
         names = self.source.cases["case"].tolist()
         return self.source.load(next((name for name in names if "t2" in name), names[0]))
@@ -720,6 +733,12 @@ def describe_settings(split: Split, seed: int = 0, **changes: object) -> str:
     return "-".join(parts)
 
 
+def finished_runs() -> list[Path]:
+    """Folders of the trained models under runs/, the newest last."""
+    found = (p for p in (project_root() / "runs").glob("*") if (p / "model.safetensors").is_file() and p.suffix != ".partial")
+    return sorted(found, key=lambda p: (p / "model.safetensors").stat().st_mtime)
+
+
 def find_run(name: str | None) -> Path:
     """The folder of a finished run.
 
@@ -731,11 +750,7 @@ def find_run(name: str | None) -> Path:
     Raises:
         KitError: there is none; the message lists those there are.
     """
-    runs = project_root() / "runs"
-    finished = sorted(
-        (p for p in runs.glob("*") if (p / "model.safetensors").is_file() and p.suffix != ".partial"),
-        key=lambda p: (p / "model.safetensors").stat().st_mtime,
-    )
+    runs, finished = project_root() / "runs", finished_runs()
     if name is None:
         cards = {path: read_json(path / "model.json") for path in finished}
         by_patient = [p for p, card in cards.items() if not card.get("split", {}).get("name", "").startswith(LEAKY)]
