@@ -22,12 +22,13 @@ from spider_utils.data.enlarge import enlarge_store
 from spider_utils.data.phantom import GENERATOR_VERSION, generate_dataset
 from spider_utils.data.phantom.axial_set import generate_axial_set
 from spider_utils.data.phantom.axial_set import set_facts as axial_facts
+from spider_utils.data.phantom.dataset import make_case
 from spider_utils.data.phantom.isotropic import SET_FILE, generate_disc_set, set_facts
 from spider_utils.data.phantom.rsna import generate_rsna_set
 from spider_utils.data.phantom.rsna import set_facts as rsna_facts
 from spider_utils.data.rsna import PHANTOM_FILE, RsnaSet, open_rsna
 from spider_utils.data.slices import SliceDataset, SliceStore, build_store, thin_out
-from spider_utils.data.sources import KINDS, Source, open_source
+from spider_utils.data.sources import KINDS, Case, Source, open_source
 from spider_utils.data.splits import LEAKY, Split, make_split
 from spider_utils.data.volume_store import VolumeDataset, VolumeStore, build_volume_store, check_preparation
 from spider_utils.errors import KitError
@@ -113,22 +114,45 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def _wanted(self) -> dict[str, object]:
+        """What the profile's phantom is made with."""
+        return {"n_patients": self.profile.patients, "seed": PHANTOM_SEED, "size": self.profile.phantom_size}
+
+    def _phantom_folder(self) -> tuple[Path, bool]:
+        """Where the profile's phantom lies, own or given, or will lie; and whether it is there."""
+        own = self.home / "data" / f"phantom-{self.profile.name}"
+        wanted = self._wanted() | {"generator_version": GENERATOR_VERSION}
+
+        def is_there(folder: Path) -> bool:
+            found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
+            return found.items() >= wanted.items()
+
+        given = data_folder(self.home, own.name)
+        return (given, True) if is_there(given) else (own, is_there(own))
+
     @cached_property
     def source(self) -> Source:
         """The series; a phantom is generated first when it is not there or was made with other settings."""
         if self.data != "phantom":
             return open_source(self.data, self.root_given)
-        own = self.home / "data" / f"phantom-{self.profile.name}"
-        wanted = {"n_patients": self.profile.patients, "seed": PHANTOM_SEED, "size": self.profile.phantom_size}
+        folder, is_there = self._phantom_folder()
+        if not is_there:
+            make_once(
+                folder,
+                lambda: self._phantom_folder()[1],
+                lambda: generate_dataset(folder, show_progress=True, **self._wanted()),  # type: ignore[arg-type]
+            )
+        return open_source("phantom", folder)
 
-        def is_there(folder: Path = own) -> bool:
-            found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
-            return found.items() >= (wanted | {"generator_version": GENERATOR_VERSION}).items()
+    def first_case(self) -> Case:
+        """A first series to look at, T2 where there is one, without waiting for a whole phantom.
 
-        if is_there(given := data_folder(self.home, own.name)):
-            return open_source("phantom", given)
-        make_once(own, is_there, lambda: generate_dataset(own, show_progress=True, **wanted))
-        return open_source("phantom", own)
+        Where the phantom is not there yet, its patient 1 alone is made, in memory: the same voxels as the set will hold.
+        """
+        if self.data == "phantom" and not self._phantom_folder()[1]:
+            return make_case(1, PHANTOM_SEED, self.profile.phantom_size)
+        names = self.source.cases["case"].tolist()
+        return self.source.load(next((name for name in names if "t2" in name), names[0]))
 
     def discs(self) -> DiscSet:
         """The profile's isotropic disc phantom (see data.phantom.isotropic), whatever ``data`` is; made when it is not there.

@@ -75,6 +75,11 @@ def _read_table(path: Path, needed: list[str]) -> pd.DataFrame:
     return table
 
 
+def scheme_of(kind: str) -> str:
+    """Label scheme of the masks of a kind of data: the released 2D slices hold structures only, all others levels."""
+    return "structures4" if kind == "spider-2d" else "spider"
+
+
 class Source:
     """A data root of one kind.
 
@@ -97,7 +102,7 @@ class Source:
             )
         self.root = self._images_folder(given)
         self._given = given
-        self.scheme = "structures4" if kind == "spider-2d" else "spider"
+        self.scheme = scheme_of(kind)
 
     def _images_folder(self, root: Path) -> Path:
         pattern = "images/*_slice*.png" if self.kind == "spider-2d" else "images/*_t[12]*.mha"

@@ -151,6 +151,11 @@ class Plane:
         flipped = shape[0] - 1 - point[0]
         return {0: (point[1], point[2]), 1: (point[2], flipped), 2: (point[1], flipped)}[self.axis]
 
+    def voxel(self, row: int, column: int, index: int, shape: Sequence[int]) -> tuple[int, int, int]:
+        """The voxel (slice, row, column) at a place of the picture at ``index``: what ``place`` undoes."""
+        flipped = shape[0] - 1 - column
+        return {0: (index, row, column), 1: (flipped, index, row), 2: (flipped, row, index)}[self.axis]
+
 
 # The array's slice axis runs from the patient's left to the right; screens of radiologists have the right on the left.
 PLANES = {
@@ -512,6 +517,31 @@ def error_map(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 @styled
+def show_errors(
+    ax: Axes,
+    image: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    spacing_mm: Sequence[float] | None = None,
+    title: str = "",
+    **options: object,
+) -> list[Patch]:
+    """Draw one slice with the errors of a prediction (see ``error_map``) over it.
+
+    Args:
+        ax, image, spacing_mm, title, options: see ``show_slice``.
+        truth, prediction: (rows, columns) labels of one scheme.
+
+    Returns:
+        Handles for a legend of the errors that there are.
+    """
+    errors = error_map(truth, prediction)
+    show_slice(ax, image, None, spacing_mm=spacing_mm, title=title, **options)  # type: ignore[arg-type]
+    _draw_fill(ax, errors, ERROR_COLORS, 0.9, ax.get_aspect())
+    return [_patch(ERROR_COLORS[kind], name) for kind, name in ERROR_NAMES.items() if (errors == kind).any()]
+
+
+@styled
 def overlay_comparison(
     image: np.ndarray,
     truth: np.ndarray,
@@ -535,7 +565,6 @@ def overlay_comparison(
     Raises:
         ValueError: see ``show_slice``.
     """
-    errors = error_map(truth, prediction)
     figure = new_figure(WIDTH_IN / 4 * _height_over_width(np.shape(image), spacing_mm) + (1.3 if title else 1.0), title)
     axes = figure.subplots(1, 4)
     values = _values_in([truth, prediction])
@@ -543,15 +572,51 @@ def overlay_comparison(
     show_slice(axes[0], image, None, scheme, spacing_mm, title="image")
     show_slice(axes[1], image, truth, scheme, spacing_mm, title="truth", scale_bar=False, **options)
     show_slice(axes[2], image, prediction, scheme, spacing_mm, title="prediction", scale_bar=False, **options)
-    show_slice(axes[3], image, None, scheme, spacing_mm, title=f"errors: {np.mean(errors > 0):.1%} of pixels", scale_bar=False)
-    _draw_fill(axes[3], errors, ERROR_COLORS, 0.9, axes[3].get_aspect())
+    share = f"errors: {np.mean(np.not_equal(truth, prediction)):.1%} of pixels"
+    errors_found = show_errors(axes[3], image, truth, prediction, spacing_mm, share, scale_bar=False)
     for ax in axes:
         ax.title.set_fontsize(10)
     if title:
         figure.suptitle(title)
-    errors_found = [_patch(ERROR_COLORS[kind], name) for kind, name in ERROR_NAMES.items() if (errors == kind).any()]
     _add_legend(figure, legend_for(scheme, values) + errors_found)
     figure.caption = f"{title}: image, truth, prediction and error map.".removeprefix(": ")
+    return figure
+
+
+@styled
+def error_sheet(
+    image: np.ndarray,
+    truth: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    scheme: str = "structures4",
+    spacing_mm: Sequence[float] | None = None,
+    **options: object,
+) -> CourseFigure:
+    """The truth of one slice, and beside it the errors of several predictions.
+
+    Args:
+        image: (rows, columns) gray values.
+        truth: (rows, columns) labels of ``scheme``.
+        predictions: name -> labels, at least one.
+        spacing_mm: (row, column), or None when not known.
+        options: window and letters, see ``show_slice``.
+
+    Raises:
+        ValueError: see ``show_slice``.
+    """
+    panels = 1 + len(predictions)
+    figure = new_figure(WIDTH_IN / panels * min(_height_over_width(np.shape(image), spacing_mm), 2.5) + 1.2, "")
+    first, *others = figure.subplots(1, panels)
+    values = _values_in([truth])
+    show_slice(first, image, truth, scheme, spacing_mm, title="truth", name_labels=share_colors(scheme, values), **options)
+    found: dict[str, Patch] = {}
+    for ax, (name, mask) in zip(others, predictions.items(), strict=True):
+        title = f"{name}\n{np.not_equal(truth, mask).sum():,} pixels wrong"
+        found |= {h.get_label(): h for h in show_errors(ax, image, truth, mask, spacing_mm, title, scale_bar=False, **options)}
+    for ax in figure.axes:
+        ax.title.set_fontsize(10)
+    _add_legend(figure, legend_for(scheme, values) + [found[name] for name in ERROR_NAMES.values() if name in found])
+    figure.caption = f"Truth, and errors of {', '.join(predictions)}."
     return figure
 
 

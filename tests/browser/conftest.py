@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ARTEFACTS = CHECKOUT / "build" / "browser"
-TIMEOUT_S = 90.0  # for anything that a page or a server is waited for; cores may be few and busy
+TIMEOUT_S = 240.0  # for anything that a page or a server is waited for; cores may be few and busy
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Nothing but this machine is reachable, and chromium's own calls home are off: they only slow a closed network down.
 CHROMIUM_OPTIONS = (

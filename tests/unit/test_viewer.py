@@ -10,17 +10,26 @@ from PIL import Image
 
 from spider_utils.data.volumes import Volume, kit_direction
 from spider_utils.errors import DataError, KitError
-from spider_utils.labels import get_scheme
+from spider_utils.view.frames import render_frame
 from spider_utils.view.plots import PLANES
-from spider_utils.view.viewer import SliceViewer, render_frame
-
-COLORS = get_scheme("structures4").colors
+from spider_utils.view.viewer import SliceViewer
 
 
 def pixels_of(png):
     with Image.open(io.BytesIO(png)) as picture:
         assert picture.format == "PNG" and picture.mode == "RGB"
         return np.asarray(picture)
+
+
+def children_of(widget):
+    """A widget's children, and theirs."""
+    for child in getattr(widget, "children", ()):
+        yield child
+        yield from children_of(child)
+
+
+def is_class(cell):
+    return len(cell.children) == 2 and type(cell.children[1]).__name__ == "Checkbox" and type(cell.children[0]).__name__ == "HTML"
 
 
 @pytest.fixture
@@ -46,103 +55,6 @@ def viewer(volume, mask):
     return made
 
 
-# ---------------------------------------------------------------------------------------------------------------- frames
-
-
-def test_frame_windows_the_image():
-    image = np.array([[-50, 0, 100], [200, 250, 300]], dtype=np.int16)
-    found = pixels_of(render_frame(image, window=(0, 200), size=3))
-    assert found[..., 0].tolist() == [[0, 0, 127], [255, 255, 255]]
-    assert (found == found[..., :1]).all()
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
-def test_frame_is_the_same_whatever_the_type_of_the_image(dtype):
-    image = np.arange(48).reshape(6, 8)
-    assert render_frame(image.astype(dtype), window=(5, 40), size=8) == render_frame(image, window=(5, 40), size=8)
-
-
-@pytest.mark.parametrize("spacing, size", [((1.0, 1.0), 60), ((0.5, 1.0), 100), ((3.0, 0.5), 90)])
-def test_frame_has_true_proportions_and_the_size_asked_for(spacing, size):
-    found = pixels_of(render_frame(np.zeros((40, 30), np.uint8), spacing_mm=spacing, size=size))
-    height, width = 40 * spacing[0], 30 * spacing[1]
-    assert max(found.shape) == size
-    assert found.shape[0] / found.shape[1] == pytest.approx(height / width, rel=0.03)
-
-
-def test_frame_blends_labels_with_the_image():
-    image = np.full((10, 10), 100, np.uint8)
-    mask = np.zeros((10, 10), np.uint8)
-    mask[2:8, 2:8] = 3
-    for opacity in (0.0, 0.25, 1.0):
-        found = pixels_of(render_frame(image, mask, "structures4", (0, 255), opacity, size=10))
-        expected = np.rint(100 * (1 - opacity) + np.array(COLORS[3]) * opacity)
-        assert found[5, 5].tolist() == expected.tolist()
-        assert found[0, 0].tolist() == [100, 100, 100]
-
-
-def test_outline_draws_the_border_and_nothing_else():
-    image = np.full((12, 12), 50, np.uint8)
-    mask = np.zeros((12, 12), np.uint8)
-    mask[2:10, 2:10] = 1
-    found = pixels_of(render_frame(image, mask, "structures4", (0, 255), 0.1, True, size=12))
-    colored = (found == COLORS[1]).all(axis=2)
-    ring = mask.astype(bool)
-    ring[3:9, 3:9] = False
-    assert np.array_equal(colored, ring)
-    assert (found[~ring] == 50).all()
-
-
-def test_enlarged_labels_stay_labels():
-    image = np.zeros((4, 4), np.uint8)
-    mask = np.array([[1, 1, 3, 3]] * 4)
-    found = pixels_of(render_frame(image, mask, "structures4", (0, 255), 1.0, size=37)).reshape(-1, 3)
-    assert {tuple(color) for color in found.tolist()} == {COLORS[1], COLORS[3]}  # nothing in between
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
-def test_every_value_of_the_spider_scheme_has_its_colour(dtype):
-    scheme = get_scheme("spider")
-    mask = np.array([scheme.values], dtype=dtype)
-    found = pixels_of(render_frame(np.zeros(mask.shape, np.uint8), mask, "spider", (0, 255), 1.0, size=mask.size))
-    assert found[0].tolist() == [list(scheme.colors[value]) for value in scheme.values]
-
-
-def test_boolean_masks_are_label_one():
-    mask = np.array([[False, True]])
-    found = pixels_of(render_frame(np.zeros((1, 2), np.uint8), mask, "structures4", (0, 255), 1.0, size=2))
-    assert found[0].tolist() == [[0, 0, 0], list(COLORS[1])]
-
-
-def test_letters_stand_at_the_edges_of_large_pictures_only():
-    image = np.zeros((100, 100), np.uint8)
-    plain = pixels_of(render_frame(image, window=(0, 255), size=200))
-    lettered = pixels_of(render_frame(image, window=(0, 255), size=200, letters="SIAP"))
-    changed = np.argwhere((plain != lettered).any(axis=2))
-    inside = ((changed > 30) & (changed < 170)).all(axis=1)
-    assert len(changed) and not inside.any()
-    for near in (changed[:, 0] < 30, changed[:, 0] > 170, changed[:, 1] < 30, changed[:, 1] > 170):
-        assert near.any()
-    assert render_frame(image, window=(0, 255), size=50, letters="SIAP") == render_frame(image, window=(0, 255), size=50)
-
-
-def test_frame_refuses_what_it_cannot_draw():
-    image, mask = np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.uint8)
-    for value, shown in ((7, "7"), (300, "300"), (-1, "-1")):
-        bad = mask.astype(np.int32)
-        bad[0, 0] = value
-        with pytest.raises(ValueError, match=rf"does not know: {shown} \(1 px\)"):
-            render_frame(image, bad, "structures4")
-    with pytest.raises(ValueError, match="mask has shape"):
-        render_frame(image, mask[1:], "structures4")
-    with pytest.raises(ValueError, match="opacity"):
-        render_frame(image, mask, "structures4", opacity=1.5)
-    with pytest.raises(ValueError, match="must be positive"):
-        render_frame(image, spacing_mm=(0, 1))
-    with pytest.raises(ValueError, match=r"\(rows, columns\)"):
-        render_frame(image[None])
-
-
 # ---------------------------------------------------------------------------------------------------------------- viewer
 
 
@@ -159,8 +71,9 @@ def test_slider_changes_the_picture(viewer, volume, mask):
     for index in range(6):
         viewer.controls["slice"].value = index
         expected = render_frame(
-            volume.array[index], mask.array[index], "structures4", viewer.view.window, 0.4, False, (0.5, 1.0), 80, "SIAP"
-        )
+            volume.array[index], mask.array[index], "structures4", viewer.view.window, spacing_mm=(0.5, 1.0), size=80,
+            letters="SIAP",
+        )  # fmt: skip
         assert viewer.picture.value == expected
         assert f"sagittal slice {index} (of 0 to 5)" in viewer.readout.value
         seen.append(expected)
@@ -184,8 +97,8 @@ def test_plane_gives_the_slider_its_range_and_the_picture_its_proportions(viewer
     viewer.controls["plane"].value = name
     plane, slider = PLANES[name], viewer.controls["slice"]
     last = volume.array.shape[plane.axis] - 1
-    assert (slider.max, viewer.controls["play"].max) == (last, last)
-    assert slider.value == viewer.controls["play"].value == viewer.view.index
+    assert [viewer.controls[one].max for one in ("slice", "play", "number")] == [last] * 3
+    assert [viewer.controls[one].value for one in ("slice", "play", "number")] == [viewer.view.index] * 3
     shown = pixels_of(viewer.picture.value)
     rows, columns = plane.cut(volume.array, 0).shape
     row_mm, column_mm = plane.spacing(volume.spacing)
@@ -193,7 +106,7 @@ def test_plane_gives_the_slider_its_range_and_the_picture_its_proportions(viewer
     slider.value = last
     assert f"{name} slice {last} (of 0 to {last})" in viewer.readout.value
     viewer.controls["plane"].value = "sagittal"
-    assert slider.max == 5 and slider.value == viewer.view.index == 4
+    assert slider.max == 5 and slider.value == viewer.view.index == 5, "the slice where it was left"
 
 
 def test_turning_the_plane_draws_once(viewer, monkeypatch):
@@ -225,20 +138,192 @@ def test_level_and_window_set_black_and_white(viewer, volume):
     assert viewer.picture.value == expected
 
 
-def test_legend_names_all_labels_and_dims_those_not_in_the_slice(viewer):
-    def lines():
-        return viewer.legend.value.split("</div>")[:-1]
+def test_each_class_has_its_colour_and_a_switch(viewer, volume, mask):
+    assert {value: box.description for value, box in viewer.classes.items()} == {1: "vertebra", 3: "disc"}
+    swatches = [cell.children[0].value for cell in children_of(viewer.widget) if type(cell).__name__ == "HBox" and is_class(cell)]
+    assert [color in swatch for color, swatch in zip(("rgb(0, 114, 178)", "rgb(230, 159, 0)"), swatches, strict=True)] == [
+        True
+    ] * 2
+    viewer.classes[1].value = False
+    kept = np.where(mask.array[4] == 1, 0, mask.array[4])
+    look = {"window": viewer.view.window, "spacing_mm": (0.5, 1.0), "size": 80, "letters": "SIAP"}
+    assert viewer.picture.value == render_frame(volume.array[4], kept, "structures4", **look)
+    assert viewer.readout.value.endswith("labels here: disc") and viewer.view.hidden == {1}
+    viewer.controls["none"].click()
+    assert viewer.picture.value == render_frame(volume.array[4], **look) and viewer.readout.value.endswith("labels here: none")
+    viewer.controls["all"].click()
+    assert viewer.picture.value == render_frame(volume.array[4], mask.array[4], "structures4", **look)
 
+
+def test_all_and_none_draw_once(viewer, monkeypatch):
+    drawn = []
+    original = viewer.frame
+    monkeypatch.setattr(viewer, "frame", lambda: drawn.append(0) or original())
+    viewer.controls["none"].click()
+    assert len(drawn) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ cross-hair
+
+
+def test_the_cross_hair_tells_place_intensity_and_labels(viewer, volume, mask):
     viewer.controls["slice"].value = 4
-    assert ["1: vertebra" in lines()[0], "3: disc" in lines()[1]] == [True, True]
-    assert "rgb(0,114,178)" in lines()[0] and not any("opacity" in line for line in lines())
-    viewer.controls["slice"].value = 1
-    assert ["opacity" in line for line in lines()] == [False, True]
+    viewer.controls["down"].value, viewer.controls["across"].value = 18, 7
+    assert viewer.controls["cross"].value and viewer.view.point == [4, 18, 7]
+    # Origin 0; slices 4 mm apart run to the right (-x), rows of 0.5 mm down (-z), columns of 1 mm to the back (+y).
+    assert viewer.point_mm().tolist() == [-16.0, 7.0, -9.0]
+    said = viewer.readout.value.split("<br>")[-1].split("; ")
+    assert said[0] == "cross-hair: x -16.0, y 7.0, z -9.0 mm (left, back, up)"
+    assert said[1:] == [f"intensity {volume.array[4, 18, 7]}", "truth: disc", "model: background"]
 
 
-def test_play_is_tied_to_the_slider_in_the_browser(viewer):
-    link = viewer._play_link
-    assert link.source == (viewer.controls["play"], "value") and link.target == (viewer.controls["slice"], "value")
+def test_the_cross_hair_stays_at_its_voxel_in_every_plane(viewer, volume):
+    viewer.view.point = [4, 18, 7]
+    viewer.controls["plane"].value = "axial"
+    assert (viewer.controls["slice"].value, viewer.controls["down"].value, viewer.controls["across"].value) == (18, 7, 1)
+    viewer.controls["plane"].value = "coronal"
+    assert (viewer.controls["slice"].value, viewer.controls["down"].value, viewer.controls["across"].value) == (7, 18, 1)
+    viewer.controls["across"].value = 0  # the left of the picture is the patient's right, where slices end
+    assert viewer.view.point == [5, 18, 7]
+    viewer.controls["plane"].value = "sagittal"
+    assert viewer.controls["slice"].value == 5 and viewer.view.point == [5, 18, 7]
+
+
+@pytest.mark.parametrize("name", list(PLANES))
+def test_place_and_voxel_undo_each_other(name):
+    plane, shape = PLANES[name], (3, 4, 5)
+    array = np.arange(60).reshape(shape)
+    for point in np.ndindex(shape):
+        row, column = plane.place(point, shape)
+        assert plane.cut(array, point[plane.axis])[row, column] == array[point]
+        assert plane.voxel(row, column, point[plane.axis], shape) == point
+
+
+# ------------------------------------------------------------------------------------------------------------- comparing
+
+
+def test_side_by_side_shows_every_mask(viewer, volume, mask):
+    viewer.controls["mode"].value = "side by side"
+    shown = pixels_of(viewer.picture.value)
+    single = render_frame(
+        volume.array[4],
+        viewer._masks["model"][4],
+        "structures4",
+        viewer.view.window,
+        spacing_mm=(0.5, 1.0),
+        size=80,
+        letters="SIAP",
+    )
+    expected = pixels_of(single)
+    assert np.array_equal(shown[-expected.shape[0] :, -expected.shape[1] :], expected), "the prediction is on the right"
+    assert shown.shape[1] == 2 * expected.shape[1] + 4
+
+
+def test_many_panels_stay_within_twice_the_size(volume, mask):
+    viewer = SliceViewer(volume, {f"m{k}": mask for k in range(4)}, "structures4", plane="coronal", size=200)
+    viewer.view.mode = "side by side"
+    assert pixels_of(viewer.frame()).shape[1] <= 2 * 200 + 3 * 4
+
+
+def test_difference_shows_errors_and_says_what_their_colours_mean(viewer):
+    viewer.controls["mode"].value = "difference"
+    assert [f"{name}" in viewer.readout.value for name in ("false positive", "false negative", "wrong class")] == [True] * 3
+    colors = {tuple(c) for c in pixels_of(viewer.picture.value).reshape(-1, 3).tolist()}
+    viewer.controls["overlay"].value = False
+    assert "false positive" not in viewer.readout.value
+    assert colors != {tuple(c) for c in pixels_of(viewer.picture.value).reshape(-1, 3).tolist()}
+
+
+def test_the_worst_slice_has_most_wrong_pixels(volume, mask):
+    """Worked out by hand: the model misses 3 pixels of slice 1, adds 7 in slice 5, and takes 5 for a disc in slice 2."""
+    wrong = mask.array.copy()
+    wrong[1, 5, 5:8] = 0
+    wrong[5, 0, :7] = 1
+    wrong[2, 5, 5:10] = 3
+    viewer = SliceViewer(volume, {"truth": mask, "good": mask, "bad": mask.with_array(wrong)}, "structures4", size=40)
+    assert viewer.wrong_pixels("bad").tolist() == [0, 3, 5, 0, 0, 7] and viewer.wrong_pixels("good").sum() == 0
+    assert viewer.wrong_pixels().tolist() == [0, 3, 5, 0, 0, 7]
+    assert viewer.widget
+    viewer.controls["worst"].click()
+    assert (
+        viewer.controls["slice"].value == viewer.view.index == 5 and "most wrong pixels in this plane: 7" in viewer.readout.value
+    )
+    viewer.classes[1].value = False  # without vertebrae the false disc is the only error
+    assert viewer.wrong_pixels("bad").tolist() == [0, 0, 5, 0, 0, 0]
+    viewer.controls["worst"].click()
+    assert viewer.view.index == 2
+    viewer.controls["mask"].value = "good"  # shown alone, it alone counts
+    viewer.controls["worst"].click()
+    assert viewer.view.index == 2 and "no pixel differs" in viewer.readout.value
+    viewer.controls["plane"].value = "axial"
+    viewer.controls["mode"].value = "difference"
+    viewer.controls["worst"].click()
+    assert viewer.view.index == 5, "row 5 has all five of them"
+    with pytest.raises(ValueError, match="no prediction 'truth'. There are: good, bad"):
+        viewer.wrong_pixels("truth")
+
+
+def test_static_figure_of_the_difference(viewer):
+    viewer.controls["mode"].value = "difference"
+    viewer.controls["cross"].value = True
+    figure = viewer.static_figure()
+    wrong = int((viewer._masks["truth"][4] != viewer._masks["model"][4]).sum())
+    assert [ax.get_title() for ax in figure.axes] == ["truth", f"model\n{wrong} pixels wrong"]
+    assert "false positive" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "cross-hair at x" in figure.caption and [len(ax.lines) for ax in figure.axes] == [3, 2]  # the bar is a line, too
+
+
+# --------------------------------------------------------------------------------------------------------------- saving
+
+
+def test_save_writes_what_is_shown_and_never_over_another(viewer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    viewer.controls["save"].click()
+    assert (tmp_path / "slice-sagittal-4.png").read_bytes() == viewer.picture.value
+    assert "saved as slice-sagittal-4.png" in viewer.readout.value
+    viewer.controls["overlay"].value = False
+    assert "saved" not in viewer.readout.value
+    assert viewer.save_picture().name == "slice-sagittal-4-2.png"
+    assert (tmp_path / "slice-sagittal-4-2.png").read_bytes() == viewer.picture.value
+    assert viewer.save_picture(tmp_path / "deep" / "mine.png").is_file()
+    with pytest.raises(DataError, match="ends in .png"):
+        viewer.save_picture("mine.jpg")
+    monkeypatch.setattr(
+        SliceViewer, "save_picture", lambda self: (_ for _ in ()).throw(DataError("x.png", "is full", "Tidy up."))
+    )
+    viewer.controls["save"].click()
+    assert viewer.readout.value.endswith("x.png: is full. Tidy up.")
+
+
+# ------------------------------------------------------------------------------------------------------------ front ends
+
+
+def test_update_brings_the_controls_to_what_code_has_set(viewer, monkeypatch):
+    drawn = []
+    original = viewer.frame
+    monkeypatch.setattr(viewer, "frame", lambda: drawn.append(0) or original())
+    viewer.view.plane, viewer.view.point, viewer.view.hidden = "axial", [4, 18, 7], {3}
+    viewer.view.mode, viewer.view.cross, viewer.view.outline = "difference", True, True
+    viewer.update()
+    shown = {name: viewer.controls[name].value for name in ("plane", "slice", "down", "across", "mode", "cross", "style")}
+    assert shown == {
+        "plane": "axial", "slice": 18, "down": 7, "across": 1, "mode": "difference", "cross": True, "style": True,
+    }  # fmt: skip
+    assert (viewer.classes[1].value, viewer.classes[3].value) == (True, False)
+    assert len(drawn) == 1 and viewer.picture.value == original()
+    # Whatever a front end sends next must not leave controls that contradict the picture.
+    viewer.view.index = 20
+    viewer.controls["opacity"].value = 0.7
+    assert viewer.controls["slice"].value == viewer.view.index == 20
+
+
+def test_update_without_a_widget_does_nothing(volume):
+    SliceViewer(volume).update()
+
+
+def test_play_and_number_are_tied_to_the_slider_in_the_browser(viewer):
+    ties = [(link.source, link.target) for link in viewer._links]
+    assert ties == [((viewer.controls[name], "value"), (viewer.controls["slice"], "value")) for name in ("play", "number")]
 
 
 def test_notebooks_get_the_widget_and_a_line_of_text(viewer):
@@ -289,8 +374,29 @@ def test_viewer_refuses_what_does_not_fit(volume, mask):
         SliceViewer(volume.with_array(np.where(volume.array > 990, np.nan, volume.array)))
     with pytest.raises(ValueError, match="Known are: sagittal, coronal, axial"):
         SliceViewer(volume, plane="oblique")
+    with pytest.raises(ValueError, match="one truth and up to 3 predictions can be shown, not 5 masks"):
+        SliceViewer(volume, {str(k): mask for k in range(5)}, "structures4")
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("index", 6, "slice 6 lies outside the volume, whose slices run from 0 to 5"),
+        ("index", -1, "slice -1 lies outside"),
+        ("point", [0, 40, 0], "row 40 lies outside the volume, whose rows run from 0 to 39"),
+        ("plane", "oblique", "unknown plane 'oblique'. Known are: sagittal, coronal, axial"),
+        ("mode", "blink", "unknown mode 'blink'. Known are: one mask, side by side, difference"),
+        ("mask", "nobody", "there is no mask 'nobody'. There are: truth, model"),
+        ("hidden", {77}, r"does not know: 77 \(1 px\)"),
+        ("opacity", 2, "opacity must lie between 0 and 1"),
+    ],
+)
+def test_a_view_that_does_not_fit_is_named(viewer, field, value, message):
+    setattr(viewer.view, field, value)
+    with pytest.raises(ValueError, match=message):
+        viewer.frame()
 
 
 def test_names_of_masks_and_labels_cannot_inject_html(volume, mask):
     viewer = SliceViewer(volume, {"<b>truth</b>": mask}, "structures4", size=40)
-    assert viewer.widget and "<b>" not in viewer.readout.value + viewer.legend.value
+    assert viewer.widget and "<b>" not in viewer.readout.value

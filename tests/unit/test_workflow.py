@@ -62,6 +62,18 @@ def test_phantom_store_and_run_are_made_once(workspace: Workspace) -> None:
     assert stamps(workspace.home / "data" / "phantom-smoke" / "images") == before
 
 
+def test_the_first_case_needs_no_whole_phantom(workspace: Workspace, tmp_path: Path) -> None:
+    """Made alone it holds the very voxels that the set holds, and nothing is written."""
+    alone = Workspace(TINY, "phantom", "", tmp_path / "fresh").first_case()
+    assert not (tmp_path / "fresh").exists()
+    of_set = workspace.first_case()
+    assert (alone.case, alone.patient, alone.sequence) == (of_set.case, of_set.patient, of_set.sequence)
+    assert of_set.image.path == workspace.home / "data" / "phantom-smoke" / "images" / f"{of_set.case}.mha"
+    for made, read in ((alone.image, of_set.image), (alone.mask, of_set.mask)):
+        assert np.array_equal(made.array, read.array) and made.spacing == read.spacing
+        assert np.allclose(made.origin, read.origin) and np.allclose(made.direction, read.direction)
+
+
 def test_the_phantom_studies_are_made_once_and_again_for_other_settings(workspace: Workspace) -> None:
     first = Workspace(replace(TINY, rsna_studies=1), "phantom", "", workspace.home)
     before, folder = first.rsna().state(), workspace.home / "data" / "phantom-rsna-smoke"

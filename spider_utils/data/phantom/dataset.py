@@ -12,6 +12,7 @@ import pandas as pd
 from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, Anatomy, make_anatomy
 from spider_utils.data.phantom.body import build_body
 from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, body_spacing, draw_protocols, render
+from spider_utils.data.sources import Case
 from spider_utils.data.volumes import write_volume
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, fingerprint, read_json, require_free_space, write_csv, write_json
@@ -116,6 +117,15 @@ def draw_patient(patient: int, seed: int, size: str) -> tuple[Anatomy, list[Prot
     hospital, sequences, _ = patient_plan(patient, seed)
     anatomy = make_anatomy(anatomy_seed)
     return anatomy, draw_protocols(anatomy, hospital, sequences, scan_seed, size=size)
+
+
+def make_case(patient: int, seed: int, size: str) -> Case:
+    """One series of a patient of a set, T2 where there is one: the voxels that ``generate_dataset`` writes, in memory."""
+    anatomy, protocols = draw_patient(patient, seed, size)
+    body = build_body(anatomy, *body_box(protocols), body_spacing(protocols, size))
+    protocol = next((one for one in protocols if one.sequence == "t2"), protocols[0])
+    image, mask = render(anatomy, protocol.sequence, protocol, size=size, body=body)
+    return Case(f"{patient}_{protocol.sequence}", patient, protocol.sequence, image, mask)
 
 
 def phantom_facts(folder: str | Path) -> dict[str, Any]:
