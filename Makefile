@@ -13,13 +13,14 @@ MALLOC := glibc.malloc.mmap_threshold=2000000000:glibc.malloc.trim_threshold=400
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:$(MALLOC)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course test bench lab figures lock clean
+.PHONY: help setup setup-browser course test bench lab figures lock clean
 
 help:
 	@echo "make course [PROFILE=smoke|quick|paper] [DATA=phantom|spider|spider-2d] [ROOT=path]   run every notebook"
 	@echo "make test      run the tests              make bench    measure speed and memory"
 	@echo "make lab       open JupyterLab            make figures  renew the committed outputs and figures"
 	@echo "make setup     only the environment       make lock     renew requirements.lock      make clean"
+	@echo "make setup-browser   chromium for the browser tests, which are skipped without it (Debian, Ubuntu; needs root or sudo)"
 
 setup: $(READY)
 
@@ -29,6 +30,14 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
+
+# The browser tests drive the system's chromium. Their Python side, playwright, comes with `setup` and downloads no browser.
+setup-browser: setup
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then exit 0; fi; \
+	command -v apt-get > /dev/null || { echo "no apt-get here: install chromium with your system's own tool" >&2; exit 1; }; \
+	[ "$$(id -u)" = 0 ] && as="" || as="sudo -n"; \
+	$$as apt-get update --quiet && $$as apt-get install --quiet --yes --no-install-recommends chromium || \
+	{ echo "chromium could not be installed: run 'sudo apt-get install chromium', or ask who runs this machine" >&2; exit 1; }
 
 course: setup
 	$(BIN)/spider-kit course --profile $(PROFILE) --data $(DATA) $(if $(ROOT),--root "$(ROOT)") --cores $(CORES)
