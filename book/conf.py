@@ -1,4 +1,6 @@
-"""Settings of the book (Sphinx). `make book` builds it from what book/sources.py lays out; nothing is fetched and no cell is run."""
+"""Settings of the book (Sphinx). `make book` builds it from what book/sources.py lays out; nothing is fetched, no cell is run."""
+
+import inspect
 
 project = "The spider kit"
 author = "The spider kit developers"
@@ -25,6 +27,7 @@ add_module_names = False
 python_maximum_signature_line_length = 90
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
+napoleon_custom_sections = ["Reference", "Shape", "Source"]
 napoleon_use_ivar = True  # attributes that a class's docstring lists are not listed once more
 napoleon_use_rtype = False
 
@@ -54,9 +57,10 @@ html_theme_options = {
 
 
 def setup(app):
-    """Leave out the fields of named tuples: their docstrings say only which number the field has."""
-    app.connect("autodoc-skip-member", lambda app, what, name, member, skip, options: skip or _is_tuple_field(member))
+    """Leave out what says nothing of the kit: fields of named tuples, and methods that a base class of others made."""
+    app.connect("autodoc-skip-member", _skip)
 
 
-def _is_tuple_field(member) -> bool:
-    return type(member).__name__ == "_tuplegetter"
+def _skip(app, what, name, member, skip, options) -> bool:
+    foreign = inspect.isroutine(member) and not (getattr(member, "__module__", None) or "spider_utils").startswith("spider_utils")
+    return skip or foreign or type(member).__name__ == "_tuplegetter"

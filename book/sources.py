@@ -7,6 +7,7 @@ room. A page that has not changed is left as it is, so that Sphinx reads it only
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -52,14 +53,13 @@ def as_page(notebook: dict, number: str) -> dict:
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             text = _BADGE.sub(r"[\1]", "".join(cell["source"]))
-            if not titled:
-                text, count = re.subn(r"^# ", f"# {number} · ", text, count=1, flags=re.MULTILINE)
-                titled = bool(count)
+            text = re.sub(r"^# ", "## " if titled else f"# {number} · ", text, flags=re.MULTILINE)  # a page has one title
+            titled = titled or text.startswith("# ")
             cell["source"] = text
         for output in cell.get("outputs", []):
-            alts = [about["alt"] for kind, about in output.get("metadata", {}).items() if kind.startswith("image/") and "alt" in about]
-            if alts:
-                cell["metadata"]["mystnb"] = {"image": {"alt": alts[0]}}
+            for about in output.get("metadata", {}).values():
+                if isinstance(about, dict) and "alt" in about:
+                    cell["metadata"]["mystnb"] = {"image": {"alt": about["alt"]}}
     return notebook
 
 
@@ -77,7 +77,8 @@ def rooms(package: Path) -> dict[str, list[str]]:
 
 def room_page(room: str, modules: list[str]) -> str:
     """reStructuredText: the docstrings of a room's modules, of their public functions and classes."""
-    lines = [room, "=" * len(room), ""]
+    page_title = f"{PACKAGE}.{room}"
+    lines = [page_title, "=" * len(page_title), ""]
     for module in modules:
         title = module.removeprefix(f"{PACKAGE}.")
         if title != room:
@@ -86,14 +87,25 @@ def room_page(room: str, modules: list[str]) -> str:
     return "\n".join(lines)
 
 
-def api_page(names: list[str]) -> str:
-    """Markdown: the entry of the API."""
-    listed = "\n".join(names)
+def first_words(path: Path) -> str:
+    """What the docstring of a module or package says first, in one line."""
+    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
+
+
+def api_page(sayings: dict[str, str]) -> str:
+    """Markdown: the entry of the API.
+
+    Args:
+        sayings: room -> what is in it.
+    """
+    table = "\n".join(f"| [{room}]({room}.rst) | {what} |" for room, what in sayings.items())
+    listed = "\n".join(sayings)
     return (
         "# The package's API\n\n"
         f"What can be imported from `{PACKAGE}`, a page for each room: the docstrings of its public functions and classes. "
         "[For developers](../developers.md) says which rooms build on which.\n\n"
-        f"```{{toctree}}\n:maxdepth: 2\n\n{listed}\n```\n"
+        f"| room | what is in it |\n|---|---|\n{table}\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
     )
 
 
@@ -106,7 +118,7 @@ def pages(root: Path) -> dict[str, str]:
         texts[f"notebooks/{path.name}"] = json.dumps(as_page(notebook, path.name.split("_")[0]), ensure_ascii=False, indent=1)
     found = rooms(root / PACKAGE)
     texts |= {f"api/{room}.rst": room_page(room, modules) for room, modules in found.items()}
-    texts["api/index.md"] = api_page(list(found))
+    texts["api/index.md"] = api_page({room: first_words(root / PACKAGE / room) for room in found})
     return texts
 
 

@@ -1,0 +1,1 @@
+"""What people look at: figures, diagrams, reports and the slice viewer."""
