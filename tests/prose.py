@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "CHANGELOG.md")
@@ -15,9 +16,10 @@ _SPAN = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>")
 # Markdown's [text](target); the target may hold one pair of brackets or escaped ones, as DOIs of old papers do.
-_LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(((?:\\.|[^()\\]|\([^()]*\))*)\)")
+_LINK = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\](?!\())*)\]\(((?:\\.|[^()\\]|\([^()]*\))*)\)")
 _URL = re.compile(r"https?://[^\s<>\"'`|]+")
-_DOI = re.compile(r"\b(?:doi:\s*|doi\.org/)(10\.[^\s<>\"'`|,;]+)|(?<![\w/.:])(10\.\d{4,9}/[^\s<>\"'`|,;]+)")
+_SUFFIX = r"[^\s<>\"'`|,;]+(?:;\w+)?"  # some old DOIs end in ";2"
+_DOI = re.compile(rf"\b(?:doi:\s*|doi\.org/)(10\.{_SUFFIX})|(?<![\w/.:])(10\.\d{{4,9}}/{_SUFFIX})")
 _PARAMETER = re.compile(r"^ +\*{0,2}[A-Za-z_][\w.]*(?:, \*{0,2}[A-Za-z_][\w.]*)*(?: \([^)]*\))?: ", re.MULTILINE)
 
 
@@ -40,25 +42,34 @@ def docstrings() -> Iterator[tuple[str, str]]:
                     yield f"{path.relative_to(ROOT).as_posix()}: {getattr(node, 'name', 'module')}", text
 
 
-def links(markdown: str) -> list[str]:
-    """Targets of the Markdown's links and pictures, escapes undone; code holds none."""
-    text = _SPAN.sub("", _COMMENT.sub("", _FENCED.sub("", markdown)))
-    found = []
+def without_code(markdown: str) -> str:
+    """The Markdown without code and comments: a blank stands for each."""
+    return _SPAN.sub(" ", _COMMENT.sub(" ", _FENCED.sub(" ", markdown)))
+
+
+def links_with_texts(markdown: str) -> list[tuple[str, str]]:
+    """(text, target) of the Markdown's links and pictures, escapes of targets undone; code holds none."""
+    text, found = without_code(markdown), []
     while matches := list(_LINK.finditer(text)):  # a badge is a picture inside a link: from the inside outwards
-        found += [re.sub(r"\\(.)", r"\1", match[2]) for match in matches]
+        found += [(match[1], re.sub(r"\\(.)", r"\1", match[2])) for match in matches]
         text = _LINK.sub("", text)
     return found
 
 
+def links(markdown: str) -> list[str]:
+    """Targets of the Markdown's links and pictures."""
+    return [target for _, target in links_with_texts(markdown)]
+
+
 def bare_urls(text: str) -> list[str]:
     """Web addresses in a text that are not targets of links, without the sentence's punctuation behind them."""
-    return [_without_sentence(match[0]) for match in _URL.finditer(_LINK.sub(r"\1", text))]
+    return [_without_sentence(match[0]) for match in _URL.finditer(_LINK.sub(r"\1", _LINK.sub(r"\1", text)))]
 
 
 def dois(text: str) -> list[str]:
-    """DOIs in a text, wherever they stand, without ``doi:`` and the sentence's punctuation behind them."""
+    """DOIs in a text, also in links, without ``doi:`` and the sentence's punctuation behind them, escapes undone."""
     flat = re.sub(r"\\([()])", r"\1", re.sub(r"\]\(", "] (", text))
-    return [_without_sentence(match[1] or match[2]) for match in _DOI.finditer(flat)]
+    return [unquote(_without_sentence(match[1] or match[2])) for match in _DOI.finditer(flat)]
 
 
 def _without_sentence(address: str) -> str:
@@ -77,9 +88,10 @@ def words(text: str, docstring: bool = False) -> set[str]:
     """
     if docstring:
         text = _PARAMETER.sub(" ", text)
-    text = _SPAN.sub(" ", _TAG.sub(" ", _COMMENT.sub(" ", _FENCED.sub(" ", text))))
+    text = _TAG.sub(" ", without_code(text))
     text = _LINK.sub(r" \1 ", _LINK.sub(r" \1 ", text))
     text = _DOI.sub(" ", _URL.sub(" ", text)).replace("’", "'")
+    text = re.sub(r"\*{1,3}(?=\w)([^*\n]+)\*{1,3}", r"\1", text)  # **L**eft is one word
     tokens = re.findall(r"[^\s()\[\]{}<>\"“”,;:!?*/|=+–—…]+", text)
     return {part for token in tokens for part in _parts(token.strip(".'-"))}
 
