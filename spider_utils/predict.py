@@ -32,9 +32,9 @@ class VolumePredictor:
 
     Attributes:
         scheme: label scheme of the masks.
-        whole_parts: whether in masks with levels each vertebra and each disc gets one number, that of most of its voxels, in the
-            order of the spine (see measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by
-            voxel.
+        whole_parts: whether in masks with levels each vertebra and each disc gets one number: they are counted in the order of
+            the spine, from where most voxels of all of them want it; what is neither becomes background (see
+            measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by voxel.
     """
 
     scheme: str

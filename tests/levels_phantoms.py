@@ -1,7 +1,8 @@
 """Made-up patients, masks damaged as networks damage them, and how often the levels come out right.
 
 Run ``python -m tests.levels_phantoms --patients 300 --out build/levels.csv`` (8 minutes on one core). What FILE holds already is
-not done again, so a run that was stopped goes on, and more patients may be added.
+not done again, so a run that was stopped goes on, and more patients may be added. The masks with levels, whose numbers are
+partly wrong, are made alone by ``--patients 0 --damaged 0 --drawn 60``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from spider_utils.labels import convert
 from spider_utils.measure.levels import LevelResult, name_levels
 
 VIEWS = ("four classes", "discs alone", "middle slice")
+COUNT_FROM = ("lowest", "own")  # what masks with levels are seen by, see name_levels
 _CHUNK = 10  # patients between two writes of the table
 
 
@@ -158,18 +160,22 @@ def false_blobs(patient: Patient, classes: np.ndarray, rng: np.random.Generator)
 
 def sacrum_disc(patient: Patient, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The remnant of a disc between the first two pieces of the sacrum was found as well: 14 to 22 mm long, 5 mm thick."""
-    segment = patient.anatomy.sacrum[0]
-    origin, *ends = (
-        np.array(segment.frame.point(*p)) for p in ((0, 0, -segment.height / 2), *(np.eye(3) - [0, 0, segment.height / 2]))
-    )
     radii = (13, rng.uniform(7, 11), 2.5)
+    return np.where(_below_first_of_sacrum(patient, radii) & (classes == 0), 3, classes)
+
+
+def _below_first_of_sacrum(patient: Patient, radii: tuple[float, float, float], up_mm: float = 0.0) -> np.ndarray:
+    """Ellipsoid (radii to the sides, to the front and upwards) at the lower end of the sacrum's first piece, or so far above."""
+    segment = patient.anatomy.sacrum[0]
+    centre = np.array([0, 0, up_mm - segment.height / 2])
+    origin, *ends = (np.array(segment.frame.point(*p)) for p in (centre, *(np.eye(3) + centre)))
     inside = 0.0
     for end, radius in zip(ends, radii, strict=True):
         inside = (
             inside
             + (sum(step * (axis - o) for step, axis, o in zip(end - origin, patient.axes_mm, origin, strict=True)) / radius) ** 2
         )
-    return np.where((inside < 1) & (classes == 0), 3, classes)
+    return inside < 1
 
 
 def all_of_it(patient: Patient, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -186,6 +192,60 @@ DAMAGE: dict[str, Callable[[Patient, np.ndarray, np.random.Generator], np.ndarra
         false_blobs, sacrum_disc, all_of_it,
     )
 }  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------- masks with levels, as networks draw them
+# Each takes (patient, random numbers) and returns a mask in scheme "spider" with some wrong numbers; cut vertebrae have theirs.
+
+
+def _patches(patient: Patient, rng: np.random.Generator, share: float) -> np.ndarray:
+    """The true mask; balls of 8 to 16 mm, together ``share`` of the parts, carry the next higher or, by patient, lower number."""
+    labels = np.where((patient.truth > 100) & (patient.truth < 200), patient.truth - 100, patient.truth).astype(int)
+    parts = (labels > 0) & (patient.truth != 100)
+    drawn, step, wanted = np.where(patient.truth == 100, 100, labels), int(rng.choice((-1, 1))), share * parts.sum()
+    places = np.argwhere(parts)
+    while ((drawn != labels) & parts).sum() < wanted:
+        ball = patient.ball(places[rng.integers(len(places))] * patient.spacing_mm + patient.first_mm, rng.uniform(8, 16)) & parts
+        drawn[ball] = np.where(np.isin(labels[ball] + step, (0, 200)), labels[ball], labels[ball] + step)
+    return drawn.astype(np.uint8)
+
+
+def a_fifth_wrong(patient: Patient, rng: np.random.Generator) -> np.ndarray:
+    """A fifth of all voxels carries a neighbour's number."""
+    return _patches(patient, rng, 0.2)
+
+
+def two_fifths_wrong(patient: Patient, rng: np.random.Generator) -> np.ndarray:
+    """Two fifths of all voxels carry a neighbour's number."""
+    return _patches(patient, rng, 0.4)
+
+
+def lowest_missing(patient: Patient, rng: np.random.Generator) -> np.ndarray:
+    """A fifth carries a neighbour's number; of the lowest vertebra and the disc below it nothing was found."""
+    return np.where(np.isin(patient.truth, (1, 201)), 0, a_fifth_wrong(patient, rng)).astype(np.uint8)
+
+
+def lowest_doubled(patient: Patient, rng: np.random.Generator) -> np.ndarray:
+    """A fifth carries a neighbour's number; S1 and the remnant of the disc below it were drawn too, as one more L5 and L5/S1."""
+    drawn = a_fifth_wrong(patient, rng)
+    height = patient.anatomy.sacrum[0].height
+    drawn[_below_first_of_sacrum(patient, (18, 13, 0.45 * height), height / 2) & (drawn == 0)] = 1
+    drawn[_below_first_of_sacrum(patient, (18, 14, 3.5)) & ((drawn == 0) | (drawn == 1))] = 201
+    return drawn
+
+
+def holes_and_merged_bodies(patient: Patient, rng: np.random.Generator) -> np.ndarray:
+    """A fifth carries a neighbour's number; forty holes; bone with the lower one's number joins two neighbouring bodies."""
+    drawn = a_fifth_wrong(patient, rng)
+    label = rng.choice(patient.discs[1:-1])
+    drawn[patient.ball(patient.middle_mm(label), 8.0) & (drawn > 200)] = label - 200
+    return np.where(holes(patient, drawn, rng) > 0, drawn, 0).astype(np.uint8)
+
+
+DRAWN: dict[str, Callable[[Patient, np.random.Generator], np.ndarray]] = {
+    function.__name__.replace("_", " "): function
+    for function in (a_fifth_wrong, two_fifths_wrong, lowest_missing, lowest_doubled, holes_and_merged_bodies)
+}
 
 
 # -------------------------------------------------------------------------------------------------------------- the verdict
@@ -228,6 +288,19 @@ def verdicts(number: int, patient: Patient, damages: tuple[str, ...] = tuple(DAM
             }  # fmt: skip
 
 
+def drawn_verdicts(number: int, patient: Patient) -> Iterator[dict]:
+    """Rows as of ``verdicts``, of masks with levels; ``view`` is what levels are counted from."""
+    for k, (name, draw) in enumerate(DRAWN.items()):
+        drawn = draw(patient, np.random.default_rng([number, 100 + k]))
+        for count_from in COUNT_FROM:
+            result = name_levels(drawn, patient.spacing_mm, "spider", count_from=count_from)
+            wrong = wrong_levels(patient.truth, convert(drawn, "spider", "structures4"), result)
+            yield {
+                "patient": number, "n_lumbar": patient.anatomy.n_lumbar, "damage": name, "view": count_from,
+                "right": not wrong, "wrong": "; ".join(wrong),
+            }  # fmt: skip
+
+
 def rates(table: pd.DataFrame) -> pd.DataFrame:
     """Patients with all levels right, a row a damage: "k of n, low-high %" (Wilson's 95 %), by view and lumbar vertebrae."""
 
@@ -245,22 +318,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--patients", type=int, default=300, help="with five lumbar vertebrae, and as many with four or six")
     parser.add_argument("--damaged", type=int, default=60, help="so many of each are damaged too, with every second pixel")
+    parser.add_argument("--drawn", type=int, default=60, help="so many of each as masks with levels that are partly wrong")
     parser.add_argument("--out", type=Path, default=Path("build/levels.csv"), help="table to write, or to go on with")
     options = parser.parse_args()
     table = (
         pd.read_csv(options.out, keep_default_na=False) if options.out.exists() else pd.DataFrame(columns=["patient", "damage"])
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    for damages, count, every in ((("nothing",), options.patients, 1), (tuple(DAMAGE)[1:], options.damaged, 2)):
-        done = set(table.loc[table["damage"] == damages[-1], "patient"])
+    jobs = (
+        ("true masks", options.patients, 1, "nothing", partial(verdicts, damages=("nothing",))),
+        ("damaged masks", options.damaged, 2, list(DAMAGE)[-1], partial(verdicts, damages=tuple(DAMAGE)[1:])),
+        ("masks with levels", options.drawn, 2, list(DRAWN)[-1], drawn_verdicts),
+    )
+    for name, count, every, last, judge in jobs:
+        done = set(table.loc[table["damage"] == last, "patient"])
         left = [number for number in range(count) if not {number, 10000 + number} <= done]
-        for start in tqdm(range(0, len(left), _CHUNK), desc=f"{len(damages)} kinds of masks", unit=f"{2 * _CHUNK} patients"):
-            pairs = make_patients(left[start : start + _CHUNK], every)
-            rows = pd.DataFrame([row for number, patient in pairs for row in verdicts(number, patient, damages)])
-            table = pd.concat([table, rows], ignore_index=True)
+        for start in tqdm(range(0, len(left), _CHUNK), desc=name, unit=f"{2 * _CHUNK} patients"):
+            rows = [row for pair in make_patients(left[start : start + _CHUNK], every) for row in judge(*pair)]
+            table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
             table.to_csv(options.out, index=False)
-    print(rates(table).to_string())
-    for row in table[table["right"].astype(str) == "False"].itertuples():
+    for views in (VIEWS, COUNT_FROM):
+        seen = table[table["view"].isin(views)]
+        if len(seen):
+            print(rates(seen).to_string())
+    # Counted from the lowest part, a mask without the lowest vertebra, or with one too many, is always wrong.
+    failed = table[(table["right"].astype(str) == "False") & (table["view"] != "lowest")]
+    for row in failed.itertuples():
         print(f"  patient {row.patient}, {row.n_lumbar} lumbar, {row.damage}, {row.view}: {row.wrong}")
 
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from spider_utils.cli.common import Data, DataKind, Profile, ProfileName, Root, as_text, runs_of
-
-if TYPE_CHECKING:
-    pass
-
 
 app = typer.Typer(help="The source ahmed: what testing and training otherwise add.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from spider_utils.cli.common import Profile, ProfileName, as_text
 from spider_utils.models import CLASSIFIERS
-
-if TYPE_CHECKING:
-    pass
-
 
 app = typer.Typer(
     help="The source misan: findings classified on studies of the RSNA 2024 challenge.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,19 +29,30 @@ def predict(
         bool,
         typer.Option(
             "--as-drawn",
-            help="Leave levels voxel by voxel as the network draws them; without it each vertebra and disc gets one number.",
+            help="Of models with levels: leave these voxel by voxel as the network draws them. Without it each vertebra and disc "
+            "gets one number, and pieces that are neither are left out.",
         ),
     ] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Of a DICOM series: write the mask as DICOM SEG as well, beside it.")
+    ] = False,
 ) -> None:
-    """Segment an image or a folder of images.
+    """Segment an image or a folder of images; tables of the labels' names and colours for viewers go beside the masks.
 
     Example: spider-kit predict scan.mha --out masks --model quick-phantom-unet-structures4
     """
     start = time.monotonic()
+    from spider_utils.data.volumes import read_mask, stem_of
+    from spider_utils.export import optional_library
+    from spider_utils.export.color_tables import write_color_tables
     from spider_utils.predict import WholeVolumePredictor, find_inputs, load_predictor, predict_path
     from spider_utils.workflow import find_run
 
-    find_inputs(source)  # a wrong path is said before a model is loaded
+    inputs = find_inputs(source)  # a wrong path is said before a model is loaded
+    if dicom_seg:
+        if inputs != [source] or not (source.is_dir() or source.suffix.lower() == ".dcm"):
+            raise typer.BadParameter("a DICOM SEG can be written of a DICOM series: give its folder, or leave --dicom-seg out")
+        optional_library("highdicom")
     folder = find_run(model)
     predictor = load_predictor(folder, device)
     predictor.whole_parts = not as_drawn
@@ -50,6 +61,12 @@ def predict(
         print(f"it labels {predictor.reach}", flush=True)
     masks = predict_path(source, out, predictor)
     print(*masks, sep="\n")
+    write_color_tables(predictor.scheme, out)
+    if dicom_seg:
+        from spider_utils.export.dicom_seg import Algorithm, write_dicom_seg
+
+        seg = out / f"{stem_of(masks[0])}.dcm"
+        print(write_dicom_seg(read_mask(masks[0], allow_empty=True), source, seg, predictor.scheme, Algorithm.of_run(folder)))
     images = "1 image" if len(masks) == 1 else f"{len(masks)} images"
     print(f"{images} segmented in {time.monotonic() - start:.1f} s, with loading the model, reading and writing")
 
@@ -100,9 +117,10 @@ def levels(
         typer.Option(help="Label scheme of the mask, such as released_gray; or discs or vertebrae when all but 0 is that."),
     ] = "structures4",
     count_from: Annotated[
-        str,
+        Literal["lowest", "own"],
         typer.Option(
-            help="lowest: the lowest part in view is level 1. own (of a mask with levels): what most voxels' numbers say."
+            help="lowest: the lowest part in view is level 1. own (of a mask with levels): the level that most voxels of all "
+            "parts together ask for."
         ),
     ] = "lowest",
     spacing_mm: PixelSize = None,

@@ -238,14 +238,8 @@ def read_pixels(one: DicomSlice) -> np.ndarray:
     return array[0]
 
 
-def block_image(block: list[DicomSlice]) -> sitk.Image:
-    """One block of ``sort_into_blocks`` as an image, slices along the normal; its geometry is that of the tags.
-
-    Raises:
-        DataError: as read_pixels.
-    """
-    pictures = [read_pixels(one) for one in block]
-    image = sitk.GetImageFromArray(np.stack(pictures).astype(np.result_type(*(p.dtype for p in pictures)), copy=False))
+def place(image: sitk.Image, block: list[DicomSlice]) -> sitk.Image:
+    """Give ``image``, whose slices are those of ``block``, the geometry that their tags tell; returns it."""
     first = block[0]
     row_mm, column_mm = first.spacing
     # A single slice tells its extent only by its tags: distance to the next slice, or else its own thickness.
@@ -257,11 +251,31 @@ def block_image(block: list[DicomSlice]) -> sitk.Image:
     return image
 
 
+def block_image(block: list[DicomSlice]) -> sitk.Image:
+    """One block of ``sort_into_blocks`` as an image, slices along the normal; its geometry is that of the tags.
+
+    Raises:
+        DataError: as read_pixels.
+    """
+    pictures = [read_pixels(one) for one in block]
+    image = sitk.GetImageFromArray(np.stack(pictures).astype(np.result_type(*(p.dtype for p in pictures)), copy=False))
+    return place(image, block)
+
+
 def read_series_image(folder: Path) -> sitk.Image:
     """One DICOM series (a folder, or a single file) that is one block, as an image.
 
     Raises:
-        DataError: no DICOM file; several series; slices of several orientations, sizes or distances; undecodable pixels.
+        DataError: as series_slices and read_pixels.
+    """
+    return block_image(series_slices(folder))
+
+
+def series_slices(folder: Path) -> list[DicomSlice]:
+    """The slices of one DICOM series (a folder, or a single file) that is one block, in order along their normal.
+
+    Raises:
+        DataError: no DICOM file; several series; slices of several orientations, sizes or distances; several frames in a file.
     """
     slices: list[DicomSlice] = []
     for path in dicom_files(folder):
@@ -288,4 +302,4 @@ def read_series_image(folder: Path) -> sitk.Image:
         )
     if len({one.shape for one in slices}) > 1:
         raise DataError(folder, "its slices differ in size", "Export the series again.")
-    return block_image(slices)
+    return slices

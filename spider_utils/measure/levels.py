@@ -121,7 +121,8 @@ def name_levels(
 
     A network that draws levels knows more than the order of parts: it has seen which one is the lowest. With ``count_from``
     "own" the parts are laid out in the same way, and all move together by the number of levels that most of their voxels ask
-    for; so one false or missing part at the lower end does not rename all the others. What comes to lie below level 1 is dropped.
+    for; so one false or missing part at the lower end does not rename all the others. What comes to lie below level 1 is
+    dropped.
 
     Args:
         mask: integers or booleans, (slice, row, column) = (left-right, superior-inferior, anterior-posterior), or one sagittal
@@ -148,19 +149,23 @@ def name_levels(
     """
     if count_from not in ("lowest", "own"):
         raise ValueError(f"count_from must be lowest or own, not '{count_from}'")
-    if count_from == "own" and scheme not in SCHEMES_WITH_LEVELS:
-        known = " or ".join(SCHEMES_WITH_LEVELS)
-        raise ValueError(f"a mask in scheme '{scheme}' has no numbers of its own; count_from='own' needs {known}")
-    checked = _checked(mask, spacing_mm, scheme, min_size)
+    if count_from == "own":
+        _check_has_levels(scheme)
+    classes, spacing, min_size = _checked(mask, spacing_mm, scheme, min_size)
+    own = None
     if scheme in SCHEMES_WITH_LEVELS:
         refuse_classes(np.asarray(mask), scheme)
-    return _numbered(mask, scheme, count_from, *checked)
+        own = _own_labels(mask, scheme).reshape(classes.shape)
+    spine, painted = _numbered(classes, spacing, min_size, own if count_from == "own" else None)
+    table, dropped, out = spine.table(painted), spine.dropped_table(), spine.in_image(painted)
+    if np.ndim(mask) == 2:
+        table, dropped = (t.drop(columns="slice_mm").rename(columns={"size_mm3": "size_mm2"}) for t in (table, dropped))
+    notes = spine.notes() + (() if own is None else _overruled(own, out))
+    return LevelResult(out.reshape(np.shape(mask)), table, dropped, spine.gap, notes)
 
 
-def _numbered(
-    mask: np.ndarray, scheme: str, count_from: str, classes: np.ndarray, spacing: np.ndarray, min_size: float
-) -> LevelResult:
-    """What name_levels gives, of what _checked gives."""
+def _numbered(classes: np.ndarray, spacing: np.ndarray, min_size: float, own: np.ndarray | None) -> tuple[_Spine, np.ndarray]:
+    """The parts of what _checked gives, and their crop in scheme "spider"; ``own``: the numbers to count from, or None."""
     labelled = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
     # A margin of one voxel, so that borders within the image stay borders.
     box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in labelled)
@@ -169,24 +174,20 @@ def _numbered(
     spine.rhythm()
     spine.leave_out_the_sacrum()
     spine.count()
-    own = _own_labels(mask, scheme).reshape(classes.shape) if scheme in SCHEMES_WITH_LEVELS else None
-    if count_from == "own":
+    if own is not None:
         spine.count_as(own[box])
-    out = np.zeros(classes.shape, np.uint8)
-    out[box] = spine.painted()
-    table, dropped = spine.table(out[box]), spine.dropped_table()
-    if np.ndim(mask) == 2:
-        table, dropped = (t.drop(columns="slice_mm").rename(columns={"size_mm3": "size_mm2"}) for t in (table, dropped))
-    notes = spine.notes() + (() if own is None else _overruled(own, out))
-    return LevelResult(out.reshape(np.shape(mask)), table, dropped, spine.gap, notes)
+    return spine, spine.painted()
 
 
 def one_level_a_part(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str) -> np.ndarray:
     """A network's mask with levels in which each vertebra and each disc carries one number.
 
     Networks give patches of one vertebra its neighbours' numbers, most of all those that see the whole spine coarsely. Here
-    parts are found in the order of the spine, whatever their numbers, and numbered as most of their voxels are, all together
-    (``name_levels`` with ``count_from="own"``).
+    parts are found in the order of the spine, whatever their numbers. Then all of them together get the numbers that most of
+    their voxels ask for (``name_levels`` with ``count_from="own"``): one part may so get a number that few of its own have.
+
+    What is no part of the spine becomes background: crumbs, pieces off its curve, the sacrum; and so do levels that ``scheme``
+    has no class for.
 
     Args:
         mask: as in ``name_levels``, in ``scheme``.
@@ -194,22 +195,44 @@ def one_level_a_part(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: st
         scheme: "spider" or "levels20".
 
     Returns:
-        uint8 of the same shape and scheme. A mask in which nothing can be numbered comes back as it is.
+        uint8 of the same shape and scheme. In "spider", vertebrae of which most voxels are said to be cut (101-125) are so as a
+        whole. A mask in which nothing can be numbered comes back as it is.
 
     Raises:
         ValueError: as ``name_levels``, but for masks of classes.
     """
+    _check_has_levels(scheme)
     mask = np.asarray(mask)
     flat = mask.ndim == 3 and len(mask) == 1  # of a single slice smaller pieces count
     one, spacing_mm = (mask[0], spacing_mm[1:]) if flat else (mask, spacing_mm)
     try:
         # Unlike name_levels this asks not whether these are levels: a poor network's levels may look like classes.
-        named = _numbered(one, scheme, "own", *_checked(one, spacing_mm, scheme, None)).mask
+        classes, spacing, min_size = _checked(one, spacing_mm, scheme, None)
+        spine, painted = _numbered(classes, spacing, min_size, _own_labels(one, scheme).reshape(classes.shape))
     except NoLevelsError:
-        return mask
+        return mask.astype(np.uint8)
+    named = spine.in_image(painted).reshape(mask.shape)
+    if scheme == "spider":
+        return _cut_as(mask, named)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LabelWarning)  # levels above the scheme's last: there are no classes for them
-        return convert(named, "spider", scheme).reshape(mask.shape)
+        return convert(named, "spider", scheme)
+
+
+def _check_has_levels(scheme: str) -> None:
+    if scheme not in SCHEMES_WITH_LEVELS:
+        known = " or ".join(SCHEMES_WITH_LEVELS)
+        raise ValueError(f"a mask in scheme '{scheme}' has no numbers of its own; this needs {known}")
+
+
+def _cut_as(mask: np.ndarray, named: np.ndarray) -> np.ndarray:
+    """``named`` with the vertebrae as cut ones of which ``mask`` says so by more than half of their voxels."""
+    said = named[(mask > _CANAL_LABEL) & (mask <= _CANAL_LABEL + _MOST_LEVELS)]
+    cut, all_of_it = (np.bincount(of.reshape(-1), minlength=256) for of in (said, named))
+    levels = np.arange(1, _MOST_LEVELS + 1)
+    values = np.arange(256, dtype=np.uint8)
+    values[levels] += np.where(2 * cut > all_of_it, _CANAL_LABEL, 0).astype(np.uint8)[levels]
+    return values[named]
 
 
 def _own_labels(mask: np.ndarray, scheme: str) -> np.ndarray:
@@ -334,6 +357,10 @@ class _Spine:
         if not discs and not cores:
             raise NoLevelsError("no bone has the shape of a vertebra: there is nothing to number")
         parts = self._on_curve([*discs, *cores])
+        if not parts:
+            raise NoLevelsError(
+                "no piece of the mask lies in line with others, as discs and bodies do: there is nothing to number"
+            )
         self.gap = self._measure_gap(parts)
         extents = [np.ptp(self._extent(part)) for part in _large([part for part in parts if part.kind == "disc"])]
         self.thickness = min(float(np.median(extents)), 0.4 * self.gap) if extents else 0.0
@@ -619,7 +646,9 @@ class _Spine:
                 self._drop(part, "disc inside the sacrum" if inside else "no place between the levels")
 
     def count_as(self, own: np.ndarray) -> None:
-        """Move all parts by the number of levels that most of their voxels ask for; of equal votes the least move wins.
+        """Move all parts by the number of levels that most of their voxels ask for.
+
+        Of equal votes the least move wins, and of those the one up, as it leaves nothing out.
 
         ``own``: the crop in scheme "spider". What comes to lie below level 1 is left out.
         """
@@ -628,7 +657,7 @@ class _Spine:
             labels = own[tuple(part.voxels.T)].astype(int) - (_DISC_LABELS if part.kind == "disc" else 0)
             labels = labels[(labels > 0) & (labels <= _MOST_LEVELS)]  # no class changes, so these are levels of the part's kind
             votes.update((labels - (part.place + 1) // 2).tolist())
-        self.moved = min(votes, key=lambda move: (-votes[move], abs(move)), default=0)
+        self.moved = min(votes, key=lambda move: (-votes[move], abs(move), -move), default=0)
         self.chain = [replace(part, place=part.place + 2 * self.moved) for part in self.chain]
         below = [part.at for part in self.chain if part.place < 1]
         if below:
@@ -654,6 +683,12 @@ class _Spine:
             if part.kind == "disc":
                 out[tuple(part.voxels.T)] = _DISC_LABELS + (part.place + 1) // 2
         out[self.bones > 0] = self._paint_bones()
+        return out
+
+    def in_image(self, painted: np.ndarray) -> np.ndarray:
+        """The crop at its place in an image of the mask's shape."""
+        out = np.zeros(self.full_shape, painted.dtype)
+        out[tuple(slice(first, first + n) for first, n in zip(self.corner, painted.shape, strict=True))] = painted
         return out
 
     def _paint_bones(self) -> np.ndarray:

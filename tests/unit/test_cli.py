@@ -26,6 +26,7 @@ COMMANDS = [
     ("triplanar", "train"), ("triplanar", "tables"), ("triplanar", "axial", "train"), ("triplanar", "axial", "tables"),
     ("classify", "labels"), ("classify", "train"), ("classify", "score"),
     ("gradings", "table"), ("gradings", "models"), ("gradings", "herniation"),
+    ("export", "seg"), ("export", "colors"), ("export", "onnx"),
 ]  # fmt: skip
 
 

@@ -34,12 +34,15 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "workflow": 6,
     "choices": 6,
     "course": 6,
+    "editions": 6,
+    "exercises": 6,
     "medfusion": 6,
     "ahmed": 6,
     "findings": 6,
     "triplanar": 6,
     "grading": 6,
     "view": 6,
+    "export": 6,
     "cli": 7,
 }
 
@@ -134,7 +137,7 @@ def locked_versions() -> dict[str, list[tuple[str, str]]]:
 
 
 def test_the_extras_are_those_of_the_readme():
-    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "batch", "app", "book", "test"}
+    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "batch", "app", "book", "export", "test"}
     assert PROJECT["name"] == "spider-utils" and PROJECT["scripts"] == {"spider-kit": "spider_utils.cli:main"}
 
 

@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from spider_utils.data.discs import LABELLED_DISCS, SACRAL_DISC
 from spider_utils.data.phantom.anatomy import make_anatomy
 from spider_utils.data.phantom.isotropic import draw_dixon, scan_dixon
-from spider_utils.labels import convert
+from spider_utils.labels import LabelWarning, convert
 from spider_utils.measure.levels import LevelResult, NoLevelsError, name_levels, one_level_a_part
-from tests.levels_phantoms import DAMAGE, VIEWS, make_patient, make_patients, rates, verdicts, wrong_levels
+from tests.levels_phantoms import DAMAGE, DRAWN, VIEWS, drawn_verdicts, make_patient, make_patients, rates, verdicts, wrong_levels
 
 SPACING = (4.0, 1.0, 1.0)
 ROWS, FRONT, BACK = 240, 20, 54  # bodies and discs fill columns 20 to 53
@@ -456,6 +457,18 @@ def test_rates_count_patients():
     assert rates(pd.DataFrame(rows)).loc["nothing"].tolist() == ["3 of 4, 30.1-95.4 %", "1 of 2, 9.5-90.5 %"]
 
 
+def test_masks_with_levels_of_made_up_patients():
+    patient = make_patient(2, 5, every=3)
+    parts = (patient.truth > 0) & (patient.truth != 100)
+    whole = parts & ~((patient.truth > 100) & (patient.truth < 200))
+    wrong = DRAWN["a fifth wrong"](patient, np.random.default_rng(0))
+    assert 0.15 < (wrong != patient.truth)[whole].mean() < 0.3 and np.array_equal(wrong > 0, patient.truth > 0)
+    rows = pd.DataFrame(drawn_verdicts(2, patient)).pivot(index="damage", columns="view", values="right")
+    names = [name for name in DRAWN if name != "two fifths wrong"]  # there the majority of this patient is wrong
+    assert rows.loc[names, "own"].tolist() == [True] * len(names)
+    assert rows.loc[names, "lowest"].tolist() == [name not in ("lowest missing", "lowest doubled") for name in names]
+
+
 # ---------------------------------------------------------------------------------------------------- a network's own levels
 
 
@@ -503,6 +516,38 @@ def test_a_false_part_at_the_lower_end_does_not_rename_the_rest():
     assert result.notes[0] == "by the mask's own numbers, all parts were moved down by 1 level"
 
 
+def test_cut_vertebrae_stay_cut():
+    truth, drawn = as_a_network_draws()
+    truth, drawn = (np.where(one == 5, 105, one) for one in (truth, drawn))  # the patches of 4 that say 5 now say 105
+    wanted = one_level_a_part(drawn, SPACING, "spider")
+    assert np.array_equal(wanted, truth) and wanted.dtype == np.uint8
+    few = np.where((drawn == 105) & (np.arange(ROWS)[:, None] > DISC_TOP[4] - 10), 5, drawn)
+    assert 0 < (few == 5).sum() < (few == 105).sum()
+    assert np.array_equal(one_level_a_part(few, SPACING, "spider"), truth)
+
+
+def test_of_equal_votes_the_least_move_wins_and_of_those_the_one_up():
+    truth = name_levels(spine(4, canal=False, arches=False), SPACING).mask.astype(int)
+    half = np.arange(10)[:, None, None] < 5  # slices 1 to 8 show the same
+    one_up = np.where(half, truth, truth + (truth > 0))
+    assert np.array_equal(name_levels(one_up, SPACING, "spider", count_from="own").mask, truth)
+    above = (truth > 0) & ~np.isin(truth, (1, 201))  # three levels, more than the one that asks for no move
+    for step in (1, -1):  # whichever is met first
+        drawn = truth + np.where(half, step, -step) * above
+        result = name_levels(drawn, SPACING, "spider", count_from="own")
+        assert np.array_equal(result.mask, truth + (truth > 0)) and not len(result.dropped)
+
+
+def test_levels_without_a_class_become_background():
+    six = name_levels(spine(6, canal=False, arches=False), SPACING).mask
+    moved = np.where(six > 0, six + 5, 0)  # levels 6 to 11; levels20 knows nine
+    with pytest.warns(LabelWarning):
+        known = convert(moved, "spider", "levels20")
+    drawn = np.where(moved > 200, 19, np.where(moved > 0, 9, 0))  # what is above looks like the ninth to a network
+    drawn[known > 0] = known[known > 0]
+    assert np.array_equal(one_level_a_part(drawn, SPACING, "levels20"), known)
+
+
 def test_a_mask_without_parts_is_left_as_it_is():
     canal_alone = np.full((4, 30, 30), 10, np.uint8)
     assert np.array_equal(one_level_a_part(canal_alone, SPACING, "levels20"), canal_alone)
@@ -516,9 +561,33 @@ def test_a_poor_networks_levels_may_look_like_classes():
     assert one_level_a_part(classes, SPACING, "levels20").shape == classes.shape
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_any_mask_can_be_asked(seed: int):
+    rng = np.random.default_rng(seed)
+    shape, spacing = ((5, 2, 58), (4.8, 1.6, 3.4)) if seed == 0 else (rng.integers(1, (8, 60, 40)), rng.uniform(0.3, 5, 3))
+    noise = [gaussian_filter(rng.normal(size=shape), rng.uniform(0.3, 4)) for _ in range(20)]
+    mask = np.argmax(noise, axis=0)
+    out = one_level_a_part(mask, tuple(spacing), "levels20")
+    assert out.shape == mask.shape and out.dtype == np.uint8 and out.max() < 20
+    assert np.array_equal(out == 10, mask == 10)  # the canal is none of its business
+
+
+def test_pieces_that_lie_beside_each_other_are_nothing_to_number():
+    mask = np.zeros((2, 54), np.uint8)
+    mask[:, 1:7], mask[:, 13:18] = 3, 3  # one before the other, at one height
+    with pytest.raises(NoLevelsError, match="in line"):
+        name_levels(mask, (2.0, 1.0))
+    assert np.array_equal(one_level_a_part(mask, (2.0, 1.0), "levels20"), mask)
+
+
 @pytest.mark.parametrize(
     ("scheme", "count_from", "said"), [("structures4", "own", "no numbers of its own"), ("spider", "top", "lowest or own")]
 )
 def test_what_cannot_be_counted_from(scheme: str, count_from: str, said: str):
     with pytest.raises(ValueError, match=said):
         name_levels(spine(), SPACING, scheme, count_from=count_from)
+
+
+def test_a_mask_of_classes_has_no_levels_to_share():
+    with pytest.raises(ValueError, match="no numbers of its own"):
+        one_level_a_part(spine(), SPACING, "structures4")
