@@ -52,7 +52,7 @@ def as_page(notebook: dict, number: str) -> dict:
     titled = False
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            text = _BADGE.sub(r"[\1]", "".join(cell["source"]))
+            text = _BADGE.sub(r"[\1]", "".join(cell["source"]).replace(") [![", ") · [!["))
             text = re.sub(r"^# ", "## " if titled else f"# {number} · ", text, flags=re.MULTILINE)  # a page has one title
             titled = titled or text.startswith("# ")
             cell["source"] = text

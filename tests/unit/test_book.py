@@ -90,13 +90,21 @@ def test_every_notebook_is_a_page_with_its_number_and_own_title(pages):
 def test_badges_and_further_titles_and_alt_texts_are_made_ready():
     picture = {"image/png": "", "text/plain": ""}
     cells = [
-        {"cell_type": "markdown", "source": ["# Title\n", "\n", "[![Open](https://a.org/b.svg)](https://a.org/x)\n", "# Part 2"]},
+        {
+            "cell_type": "markdown",
+            "source": [
+                "# Title\n",
+                "\n",
+                "[![Open](https://a.org/b.svg)](https://a.org/x) [![Try](https://a.org/c.svg)](https://a.org/y)\n",
+                "# Part 2",
+            ],
+        },
         {"cell_type": "markdown", "source": "# Part 3"},
         {"cell_type": "code", "metadata": {}, "outputs": [{"data": picture, "metadata": {"image/png": {"alt": "a spine"}}}]},
         {"cell_type": "code", "metadata": {}, "outputs": [{"data": picture, "metadata": {}}, {"output_type": "stream"}]},
     ]
     made = sources.as_page({"cells": cells}, "07")["cells"]
-    assert made[0]["source"].startswith("# 07 · Title\n\n[Open](https://a.org/x)\n")
+    assert made[0]["source"].startswith("# 07 · Title\n\n[Open](https://a.org/x) · [Try](https://a.org/y)\n")
     assert made[1]["source"] == "## Part 3"
     assert made[2]["metadata"] == {"mystnb": {"image": {"alt": "a spine"}}} and made[3]["metadata"] == {}
 
