@@ -21,11 +21,19 @@ from spider_utils.data.finding_pictures import (
 )
 from spider_utils.data.manifest import published_table
 from spider_utils.data.rsna import HEALTHY, RsnaSet
-from spider_utils.data.rsna_tables import CONDITIONS, LEVELS, SEVERITIES, RsnaTables
+from spider_utils.data.rsna_tables import CONDITIONS, LEVELS, SEVERITIES
 from spider_utils.data.splits import Split, make_split
 from spider_utils.errors import KitError
 from spider_utils.evaluation.classification import ALL, score_table
-from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, WeightedLogLoss, score_interval, weighted_log_loss
+from spider_utils.evaluation.severity_constants import best_constants
+from spider_utils.evaluation.weighted_log_loss import (
+    PROBABILITIES,
+    WEIGHTS,
+    WeightedLogLoss,
+    score_difference,
+    score_interval,
+    weighted_log_loss,
+)
 from spider_utils.files import atomic_path, fingerprint, sha256_of
 from spider_utils.locks import make_once
 from spider_utils.models.classifiers import SMALLEST_SIDE, build_classifier
@@ -41,6 +49,7 @@ CLASS_NAMES = {
     "severity": SEVERITIES,
 }
 BY_STUDY, BY_SAMPLE = "kfold5", "leaky-kfold5"
+CONSTANTS = {"best constants by condition and level": True, "best constants": False}  # whether by place, see best_constants
 _VERSION = 1  # raised whenever predictions would come out differently
 
 
@@ -89,7 +98,7 @@ class FindingSettings:
     """How a profile trains classifiers.
 
     Attributes:
-        networks: those that the notebook trains; the first is its example.
+        network: the one that is trained where none is named.
         whole_side, crop_side: pixels of a picture of the whole slice and of a crop; more where a network takes no smaller one.
         crop_mm: side of the crop.
         dense: width of the dense layer.
@@ -98,7 +107,7 @@ class FindingSettings:
         batch_sizes: of networks that take another one.
     """
 
-    networks: tuple[str, ...]
+    network: str
     whole_side: int
     crop_side: int
     crop_mm: float
@@ -113,13 +122,11 @@ class FindingSettings:
 
 
 SETTINGS = {
-    "smoke": FindingSettings(("mobilenetv2",), 32, 32, 40.0, 32, 1, 8, 4e-3, "one_cycle", None, None),
-    "quick": FindingSettings(("mobilenetv2",), 64, 48, 40.0, 256, 16, 16, 4e-3, "one_cycle", None, None),
+    "smoke": FindingSettings("mobilenetv2", 32, 32, 40.0, 32, 1, 8, 4e-3, "one_cycle", None, None),
+    "quick": FindingSettings("mobilenetv2", 64, 48, 40.0, 256, 16, 16, 4e-3, "one_cycle", None, None),
     # `misan`, sections 3.8 and 3.9: 299 pixels, Adam at Keras's own 1e-3, 20 epochs of batches of 8, plateau, early stop
     # (its patience is not said).
-    "paper": FindingSettings(
-        tuple(SMALLEST_SIDE), 299, 224, 60.0, 1024, 20, 8, 1e-3, "plateau", 6, "imagenet", {"resnet50": 16}
-    ),
+    "paper": FindingSettings("inception_v3", 299, 224, 60.0, 1024, 20, 8, 1e-3, "plateau", 6, "imagenet", {"resnet50": 16}),
 }  # fmt: skip
 
 
@@ -149,8 +156,8 @@ class FindingStudy:
     # -- data
 
     def store(self, protocol: Protocol, network: str | None = None) -> PictureStore:
-        """The pictures of all samples as a protocol wants them, large enough for a network (the first of the settings)."""
-        network = network or self.settings.networks[0]
+        """The pictures of all samples as a protocol wants them, large enough for a network (that of the settings)."""
+        network = network or self.settings.network
         side = max(self.settings.whole_side if protocol.whole else self.settings.crop_side, SMALLEST_SIDE[network])
         settings = PictureSettings(side, None if protocol.whole else self.settings.crop_mm, protocol.wrapped)
         return build_picture_store(self.rsna, self.stores / f"{protocol.name}-{side}", settings)
@@ -179,7 +186,7 @@ class FindingStudy:
         """A trained network; trained now when there is no finished run with these settings.
 
         Args:
-            network: of models.CLASSIFIERS; the first of the settings when None.
+            network: of models.CLASSIFIERS; that of the settings when None.
             protocol: AS_PRINTED or MENDED.
             split: "kfold5" or "leaky-kfold5" instead of the protocol's own.
             metadata: whether age and sex are a second input.
@@ -189,7 +196,7 @@ class FindingStudy:
         Raises:
             KitError: age and sex are asked for and no study has them; see also training.loop.fit.
         """
-        network, settings, made = network or self.settings.networks[0], self.settings, self.split(split or protocol.split)
+        network, settings, made = network or self.settings.network, self.settings, self.split(split or protocol.split)
         store = self.store(protocol, network)
         if metadata and not (store.table["age"].notna() | (store.table["sex"] != "")).any():
             raise KitError(f"{self.rsna.root}: no study tells age or sex, so they cannot be a second input: train without them")
@@ -295,11 +302,12 @@ class FindingStudy:
         return score_table(*truth_and_probabilities(table, head), table["study"], CLASS_NAMES[head])
 
     def challenge_score(self, run: RunResult, subset: str = "test") -> pd.DataFrame:
-        """The challenge's weighted log loss of a run's severities, beside what the training studies' shares alone score.
+        """The challenge's weighted log loss of a run's severities, beside constants that were fitted to the training studies.
 
         Returns:
-            prediction ("network", "shares by condition and level", "one set of shares"), the parts of WeightedLogLoss, low and
-            high (95 % over studies) of its mean, rows, studies.
+            prediction ("network", then those of CONSTANTS), the parts of WeightedLogLoss, low and high (95 % over studies) of its
+            mean, difference (the network's mean minus this one; below 0 the network is better), difference_low and
+            difference_high (95 %, both on the same draws of studies), studies. The network has no difference.
 
         Raises:
             KitError: the run has no head for severities.
@@ -310,16 +318,17 @@ class FindingStudy:
         known, table = store.table.iloc[made.rows("train", store.table)], self.predictions(run, subset)
         labels = table.drop_duplicates(["study", "condition", "level"])[["study", "condition", "level", "grade"]]
         own = table.rename(columns={f"severity_{k}": name for k, name in enumerate(PROBABILITIES)})
-        given = {
-            "network": own.groupby(["study", "condition", "level"], as_index=False)[list(PROBABILITIES)].mean(),
-            "shares by condition and level": constant_shares(known, labels, by_place=True),
-            "one set of shares": constant_shares(known, labels),
-        }
+        own = own.groupby(["study", "condition", "level"], as_index=False)[list(PROBABILITIES)].mean()
+        given = {"network": own} | {name: best_constants(known, labels, by_place) for name, by_place in CONSTANTS.items()}
         rows = []
         for name, predictions in given.items():
             found: WeightedLogLoss = weighted_log_loss(labels, predictions)
             low, high = score_interval(labels, predictions)
-            rows.append({"prediction": name, **asdict(found), "low": low, "high": high, "studies": labels["study"].nunique()})
+            row = {"prediction": name, **asdict(found), "low": low, "high": high}
+            if name in CONSTANTS:
+                paired = score_difference(labels, own, predictions)
+                row |= dict(zip(("difference", "difference_low", "difference_high"), paired, strict=True))
+            rows.append({**row, "studies": labels["study"].nunique()})
         return pd.DataFrame(rows)
 
     def table31(self, runs: Sequence[RunResult]) -> pd.DataFrame:
@@ -329,8 +338,9 @@ class FindingStudy:
             network, protocol ("printed", or the run's), run (its folder's name, with the seed and what was changed),
             initial_weights ("imagenet" or "random"), split, accuracy with low and high (95 % over studies), loss (of both
             printed heads together, on test samples), auc (mean of each class against the rest), then what is not printed:
-            balanced_accuracy with its low and high, calibration_error, brier, level_accuracy, weighted_log_loss, n (samples),
-            studies.
+            balanced_accuracy with its low and high, calibration_error, brier, level_accuracy, ceiling and level_ceiling (the
+            highest accuracy of the two heads that whole slices allow on exactly these samples, see ``ceilings``; not of runs on
+            crops, which see one point at a time), weighted_log_loss, n (samples), studies.
         """
         printed = printed_table31()
         rows = []
@@ -363,9 +373,21 @@ class FindingStudy:
             }
         row |= {"calibration_error": own.loc["calibration error", "value"], "brier": own.loc["Brier score", "value"]}
         row |= {"level_accuracy": overall["level"].loc["accuracy", "value"]}
+        row |= self.run_ceilings(run)
         if "severity" in run.card["options"]["heads"]:
             row["weighted_log_loss"] = self.challenge_score(run)["mean"].iloc[0]
         return row | {"n": int(own.loc["accuracy", "n"]), "studies": int(own.loc["accuracy", "studies"])}
+
+    def run_ceilings(self, run: RunResult, subset: str = "test") -> dict[str, float]:
+        """What no network of whole slices can pass on a run's own samples.
+
+        Returns:
+            ceiling (accuracy of the condition, with healthy as a class), level_ceiling; NaN of a run on crops.
+        """
+        if not PROTOCOLS[run.card["protocol"]].whole:
+            return {"ceiling": float("nan"), "level_ceiling": float("nan")}
+        highest = ceilings(self.predictions(run, subset)).set_index("asked")["highest"]
+        return {"ceiling": highest["condition, with healthy"], "level_ceiling": highest["level"]}
 
     def shortcut(self, split: str = BY_STUDY) -> pd.DataFrame:
         """What can be had without looking into a picture, on the test samples of a split.
@@ -405,48 +427,6 @@ def truth_and_probabilities(table: pd.DataFrame, head: str) -> tuple[np.ndarray,
     return table[column].to_numpy(int), table[names].to_numpy(np.float64)
 
 
-def constant_shares(known: pd.DataFrame, labels: pd.DataFrame, by_place: bool = False) -> pd.DataFrame:
-    """A prediction that looks at no picture: the shares of the severities, weighted as the challenge weighs them.
-
-    One group's weighted log loss is lowest where p(k) is proportional to weight x count of k. One of each severity is added to
-    the counts, so that none is thought impossible. That is near the best constant, not the best one: the score is a mean of three
-    groups, of which each counts as much as the others however many rows it has, and of a fourth part by study.
-
-    Args:
-        known: samples with condition, level and grade, of training studies.
-        labels: study, condition, level of what is predicted.
-        by_place: shares of each condition (left and right together) and level; else one set of shares for all.
-
-    Returns:
-        ``labels`` with one column a severity (PROBABILITIES).
-    """
-
-    def place(table: pd.DataFrame) -> pd.Series:
-        kind = table["condition"].str.replace("^(left|right)_", "", regex=True)
-        return kind + table["level"] if by_place else pd.Series("", index=table.index)
-
-    counts = pd.crosstab(place(known), known["grade"]).reindex(columns=range(len(WEIGHTS)), fill_value=0)
-    weighted = (counts + 1) * np.asarray(WEIGHTS)
-    shares = weighted.div(weighted.sum(axis=1), axis=0).set_axis(list(PROBABILITIES), axis=1)
-    return labels.reset_index(drop=True).join(shares.reindex(place(labels)).fillna(1 / 3).reset_index(drop=True))
-
-
-def labelled_points(tables: RsnaTables) -> pd.DataFrame:
-    """Points of the tables that have a severity, with `misan`'s classes; needs no image.
-
-    Returns:
-        study, series, instance, description, condition, level, grade, misan_class, misan_level.
-    """
-    table = tables.points.merge(tables.labels.drop(columns="row"), on=["study", "condition", "level"])
-    if "description" not in table:
-        table = table.merge(tables.series.drop(columns="row"), on=["study", "series"])
-    number = table["condition"].map({name: k for k, name in enumerate(CONDITIONS)}).astype(int)
-    table["misan_class"] = number.where(table["grade"] > 0, HEALTHY)
-    table["misan_level"] = table["level"].map({name: k for k, name in enumerate(LEVELS)}).astype(int)
-    columns = ["study", "series", "instance", "description", "condition", "level", "grade", "misan_class", "misan_level"]
-    return table[columns]
-
-
 def ceilings(points: pd.DataFrame) -> pd.DataFrame:
     """The highest accuracy that anything can reach which sees whole slices alone, on exactly these points.
 
@@ -456,7 +436,7 @@ def ceilings(points: pd.DataFrame) -> pd.DataFrame:
     ``ceiling_of_share``.
 
     Args:
-        points: rows of ``labelled_points`` or of RsnaSet.samples.
+        points: rows of data.rsna.labelled_points or of RsnaSet.samples.
 
     Returns:
         asked, classes, highest (accuracy), slices, points. "condition" is asked twice: with Normal/Mild as a class of its own

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spider_utils.cli.common import Data, DataKind, Profile, ProfileName, Root, as_text, runs_of
+from spider_utils.cli.common import Data, DataKind, Profile, ProfileName, Root, as_text, runs_of, write_table
 
 app = typer.Typer(help="The source ahmed: what testing and training otherwise add.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,7 +32,6 @@ def ahmed_ladder(
     quick-phantom-unet-structures4-leaky-kfold5-fold0-slicegapmm0.0
     """
     from spider_utils.ahmed import Ladder
-    from spider_utils.files import write_csv
     from spider_utils.view.plots import bar_with_intervals, save_figure
     from spider_utils.workflow import Workspace
 
@@ -42,7 +41,7 @@ def ahmed_ladder(
     print(as_text(table))
     print("gain: to the row before, paired over the patients of both; [low, high]: 95 % interval over patients.")
     print(f"split by slice minus by patient, on the very same slices: {ladder.leak()}")
-    write_csv(folder / "ladder.csv", table)
+    write_table(folder / "ladder.csv", table)
     title = f"From an honest score to the printed one: {workspace.data}"
     figure = bar_with_intervals(table, label="rung", xlabel="mean Dice (95 % interval over patients)", title=title)
     print(folder / "ladder.csv", save_figure(figure, folder / "ladder", figure.caption), sep="\n")
@@ -73,7 +72,6 @@ def ahmed_choices(
     from spider_utils.ahmed import printed_dice
     from spider_utils.choices import Choices
     from spider_utils.evaluation.statistics import FOREGROUND_NAME
-    from spider_utils.files import write_csv
     from spider_utils.labels import get_scheme
     from spider_utils.view.plots import bar_with_intervals, save_figure
     from spider_utils.workflow import Workspace
@@ -87,7 +85,7 @@ def ahmed_choices(
     print(
         "gain: to the base, paired over patients; low, high: 95 % over patients, not over trainings: another seed may differ too."
     )
-    write_csv(folder / "choices.csv", table)
+    write_table(folder / "choices.csv", table)
     figure = bar_with_intervals(
         table.assign(choice=table["choice"].map(lambda title: textwrap.fill(title, 32))).rename(columns={"name": "class"}),
         label="choice",

@@ -30,8 +30,9 @@ def classify_labels(profile: Profile = ProfileName.quick, root: RsnaRoot = None)
     """
     import pandas as pd
 
+    from spider_utils.data.rsna import labelled_points
     from spider_utils.data.rsna_tables import read_tables
-    from spider_utils.findings import ceiling_of_share, ceilings, labelled_points
+    from spider_utils.findings import ceiling_of_share, ceilings
     from spider_utils.workflow import Workspace
 
     folder = root if root is not None else Workspace.open(profile.value).rsna().root
@@ -46,7 +47,10 @@ def classify_labels(profile: Profile = ProfileName.quick, root: RsnaRoot = None)
 
 @app.command("train")
 def classify_train(
-    network: Annotated[str | None, typer.Option(help=f"{', '.join(CLASSIFIERS)}; the profile's first when left out.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(CLASSIFIERS)}; the profile's own when left out: mobilenetv2, in paper inception_v3."),
+    ] = None,
     protocol: Annotated[
         Literal["mended", "as_printed"],
         typer.Option(help="mended (crop around the point, by study, severities), or as_printed (whole slices, by sample)."),
@@ -73,6 +77,12 @@ def classify_train(
     changes = {} if epochs is None else {"epochs": epochs}
     run = study.train(network, PROTOCOLS[protocol], split, metadata, seed, **changes)
     print(as_text(study.scores(run)))
+    if PROTOCOLS[protocol].whole:
+        highest = study.run_ceilings(run)
+        print(
+            f"no network that sees whole slices can pass, on these test samples: accuracy {highest['ceiling']:.3f} of the "
+            f"condition, {highest['level_ceiling']:.3f} of the level"
+        )
     print(run.folder)
 
 
@@ -101,11 +111,13 @@ def classify_score(
     table, path = study.table31(runs), out or workspace.build / "findings" / "table3_1.csv"
     print(as_text(table, 3))
     print(
-        "loss: of both printed heads on test samples; auc: mean of each class against the rest; low, high: 95 % over studies.\n"
+        "loss: of both printed heads on test samples; auc: mean of each class against the rest; low, high: 95 % over studies;\n"
+        "ceiling, level_ceiling: the highest accuracy that whole slices allow on the run's own test samples.\n"
     )
     print(as_text(study.shortcut(BY_STUDY), 3))
     for run in runs:
         if run.card["protocol"] == PROTOCOLS["mended"].name:
             print(f"\n{run.folder.name}, weighted log loss (lower is better):\n{as_text(study.challenge_score(run), 3)}")
+            print("difference: the network minus this row, and its 95 % interval, on the same draws of studies.")
     write_csv(path, table)
     print(path)

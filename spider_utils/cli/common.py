@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,3 +75,13 @@ def as_text(table: pd.DataFrame, digits: int = 4) -> str:
     """A table for the terminal: means with so many digits, counts as whole numbers, "-" where there is none."""
     counts = {name: "Int64" for name in ("n", "patients", "slices", "runs") if name in table}
     return table.astype(counts).to_string(index=False, float_format=f"{{:.{digits}f}}".format, na_rep="-").replace("<NA>", "   -")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, and say so when another one lay there: runs of another name may have been compared in it."""
+    from spider_utils.files import write_csv
+
+    old = path.read_bytes() if path.is_file() else None
+    write_csv(path, table)
+    if old is not None and old != path.read_bytes():
+        warnings.warn(f"{path} held another table, which is replaced; give --out another folder to keep both", stacklevel=2)

@@ -125,14 +125,8 @@ class RsnaSet:
         HEALTHY where the severity is Normal/Mild; ``misan_level`` the place of the level in LEVELS; ``x``, ``y`` pixels (column,
         row); ``side`` the patient's side, "" for the canal.
         """
-        keys = ["study", "condition", "level"]
-        table = self.tables.points.merge(self.tables.labels.drop(columns="row"), on=keys)
-        table = table.merge(self.files, on=["study", "series", "instance"])
-        number = table["condition"].map({name: k for k, name in enumerate(CONDITIONS)}).astype(int)
-        table["misan_class"] = number.where(table["grade"] > 0, HEALTHY)
-        table["misan_level"] = table["level"].map({name: k for k, name in enumerate(LEVELS)}).astype(int)
-        table["side"] = table["condition"].map({name: side_of(name) for name in CONDITIONS})
-        return table[list(SAMPLE_COLUMNS)].sort_values([*keys, "series"], ignore_index=True)
+        table = labelled_points(self.tables).merge(self.files, on=["study", "series", "instance"])
+        return table[list(SAMPLE_COLUMNS)].sort_values(["study", "condition", "level", "series"], ignore_index=True)
 
     @cached_property
     def patients(self) -> pd.DataFrame:
@@ -324,6 +318,20 @@ def open_rsna(root: str | Path) -> RsnaSet:
         DataError: no such folder.
     """
     return RsnaSet(root)
+
+
+def labelled_points(tables: RsnaTables) -> pd.DataFrame:
+    """Points of the tables that have a severity, with `misan`'s classes; needs no image.
+
+    Returns:
+        SAMPLE_COLUMNS without path, as in ``RsnaSet.samples``, in the order of the points' table.
+    """
+    table = tables.points.merge(tables.labels.drop(columns="row"), on=["study", "condition", "level"])
+    number = table["condition"].map({name: k for k, name in enumerate(CONDITIONS)}).astype(int)
+    table["misan_class"] = number.where(table["grade"] > 0, HEALTHY)
+    table["misan_level"] = table["level"].map({name: k for k, name in enumerate(LEVELS)}).astype(int)
+    table["side"] = table["condition"].map({name: side_of(name) for name in CONDITIONS})
+    return table[[name for name in SAMPLE_COLUMNS if name != "path"]]
 
 
 def is_rsna(root: str | Path) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.errors import KitError
-from spider_utils.evaluation.statistics import CONFIDENCE, N_BOOT, ratio_interval
+from spider_utils.evaluation.statistics import CONFIDENCE, N_BOOT, ratio_draws, ratio_interval
 
 WEIGHTS = (1.0, 2.0, 4.0)  # of Normal/Mild, Moderate, Severe
 GROUPS = {  # words by which a condition is known
@@ -110,6 +110,38 @@ def score_interval(
     """
     losses, weights = _sums(*_matched(labels, predictions))
     return ratio_interval(losses.to_numpy(), weights.to_numpy(), n_boot, confidence, seed)
+
+
+def score_difference(
+    labels: pd.DataFrame,
+    predictions: pd.DataFrame,
+    others: pd.DataFrame,
+    n_boot: int = N_BOOT,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """How much lower or higher one prediction scores than another one on the same studies.
+
+    Both are scored on the same resamples of whole studies, so that what is hard about a study counts against both.
+
+    Args:
+        labels, predictions, others: as for ``weighted_log_loss``.
+        n_boot, confidence, seed: see ``score_interval``.
+
+    Returns:
+        The score of ``predictions`` minus that of ``others`` (below 0 the former is better), low and high end of its percentile
+        interval; the ends are NaN with fewer than two studies.
+
+    Raises:
+        ValueError, KitError: as ``weighted_log_loss``.
+    """
+    difference = weighted_log_loss(labels, predictions).mean - weighted_log_loss(labels, others).mean
+    (losses, weights), (other_losses, _) = (_sums(*_matched(labels, given)) for given in (predictions, others))
+    if len(weights) < 2:
+        return difference, float("nan"), float("nan")
+    draws, other_draws = (ratio_draws(top.to_numpy(), weights.to_numpy(), n_boot, seed) for top in (losses, other_losses))
+    low, high = np.quantile(draws - other_draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return difference, float(low), float(high)
 
 
 def _matched(labels: pd.DataFrame, predictions: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:

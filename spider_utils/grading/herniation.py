@@ -104,6 +104,13 @@ def _between(slices: set[int], first: float, last: float, top: float) -> set[int
     return {k for k in slices if first <= k <= last} | {min(slices, key=lambda k: abs(k - top))}
 
 
+def heights_text(height_mm: float, true_height_mm: float) -> str:
+    """What a picture of a hernia says of its heights: of a disc that was not judged there are none."""
+    if np.isnan(height_mm):
+        return "no height"
+    return f"{height_mm:.1f} mm, true {true_height_mm:.1f} mm"
+
+
 def compare_set(source: Source, measured: pd.DataFrame) -> pd.DataFrame:
     """``compare_discs`` of every patient of a phantom set, with ``patient``.
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from spider_utils.data.rsna import labelled_points
 from spider_utils.data.rsna_tables import read_tables
-from spider_utils.findings import ceilings, labelled_points, printed_table31
+from spider_utils.findings import ceilings, printed_table31
 
 
 @pytest.mark.real_data("rsna2024_sample")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from spider_utils import cli
+from spider_utils.cli.common import write_table
 from spider_utils.data.augment import AUGMENTS
 from spider_utils.models import available_models
 from spider_utils.training.losses import LOSSES
@@ -348,3 +350,14 @@ def test_other_failures_of_the_program_are_not_hidden(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(RuntimeError, match="mistake"):
         cli.main()
+
+
+def test_a_table_that_replaces_another_one_says_so(tmp_path: Path) -> None:
+    path, table = tmp_path / "out" / "ladder.csv", pd.DataFrame({"rung": ["printed"], "mean": [0.5]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_table(path, table)
+        write_table(path, table)  # the same once more
+    with pytest.warns(UserWarning, match="ladder.csv held another table, which is replaced; give --out another folder"):
+        write_table(path, table.assign(mean=0.6))
+    assert pd.read_csv(path)["mean"].tolist() == [0.6]

@@ -1,15 +1,19 @@
 """misan's study on small sets: protocols, splits, shortcuts, ceilings by hand, the challenge's score and the printed table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from spider_utils import findings
+from spider_utils.data.rsna import SAMPLE_COLUMNS, labelled_points
 from spider_utils.data.rsna_tables import read_tables
 from spider_utils.errors import KitError
+from spider_utils.evaluation.severity_constants import best_constants
 from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, weighted_log_loss
-from spider_utils.findings import AS_PRINTED, MENDED, SETTINGS, FindingStudy, ceilings, constant_shares
+from spider_utils.findings import AS_PRINTED, CONSTANTS, MENDED, SETTINGS, FindingStudy, ceilings
 from spider_utils.models import CLASSIFIERS
 from tests.finding_studies import make_studies
 
@@ -51,6 +55,16 @@ def test_runs_hold_what_the_protocols_say(study, runs):
     assert set(printed.card["options"]["heads"]) == {"condition", "level"} and not printed.card["options"]["normalise"]
     assert "train_condition_accuracy" in printed.history and "val_severity_score" in mended.history
     assert mended.card["task"]["class_weights"] == {"severity": list(WEIGHTS)}
+
+
+def test_each_profile_names_the_network_that_it_trains(study):
+    assert {name: one.network for name, one in SETTINGS.items()} == {
+        "smoke": "mobilenetv2",
+        "quick": "mobilenetv2",
+        "paper": "inception_v3",  # the best row of the source's Table 3.1
+    }
+    other = FindingStudy(study.rsna, replace(study.settings, network="vgg16"), study.folder, study.stores, "cpu")
+    assert other.train(samples_per_epoch=8).card["architecture"] == "vgg16"
 
 
 def test_training_validates_on_validation_studies_and_never_sees_the_test_studies(study, monkeypatch):
@@ -111,9 +125,30 @@ def test_the_challenge_score_is_that_of_the_predictions(study, runs):
     table = study.challenge_score(runs["mended"])
     given = study.predictions(runs["mended"]).rename(columns={f"severity_{k}": name for k, name in enumerate(PROBABILITIES)})
     assert table.loc[0, "mean"] == pytest.approx(weighted_log_loss(given[["study", "condition", "level", "grade"]], given).mean)
-    assert table["prediction"].tolist() == ["network", "shares by condition and level", "one set of shares"]
+    assert table["prediction"].tolist() == ["network", *CONSTANTS]
+    assert table.loc[0, ["difference", "difference_low", "difference_high"]].isna().all()
+    floors = table.iloc[1:]
+    assert floors["difference"].tolist() == pytest.approx((table.loc[0, "mean"] - floors["mean"]).tolist())
+    assert table["studies"].tolist() == [1, 1, 1] and floors["difference_low"].isna().all()  # no spread of one study
+    samples = study.rsna.samples
+    known = samples[samples["study"].isin(study.split().patients("train"))]
+    constants = best_constants(known, given[["study", "condition", "level"]])
+    assert table.loc[2, "mean"] == pytest.approx(
+        weighted_log_loss(given[["study", "condition", "level", "grade"]], constants).mean
+    )
     with pytest.raises(KitError, match="predicts no severities"):
         study.challenge_score(runs["as_printed"])
+
+
+def test_ceilings_are_those_of_the_runs_own_test_samples(study, runs):
+    ours = study.table31(list(runs.values())).dropna(subset="n").set_index("protocol")
+    made, samples = study.split(AS_PRINTED.split), study.rsna.samples
+    test = samples.iloc[made.rows("test", study.store(AS_PRINTED).table)]
+    wanted = ceilings(test).set_index("asked")["highest"]
+    assert ours.loc["as_printed", "ceiling"] == wanted["condition, with healthy"] >= ours.loc["as_printed", "accuracy"]
+    assert ours.loc["as_printed", "level_ceiling"] == wanted["level"] >= ours.loc["as_printed", "level_accuracy"]
+    assert wanted["level"] > ceilings(samples).set_index("asked").loc["level", "highest"], "fewer points share a slice"
+    assert ours.loc["mended", ["ceiling", "level_ceiling"]].isna().all(), "a crop shows one point"
 
 
 def test_age_and_sex_as_second_input(study):
@@ -123,16 +158,6 @@ def test_age_and_sex_as_second_input(study):
 
 
 # ----------------------------------------------------------------------------------------------------- without any picture
-
-
-def test_constant_shares_by_hand():
-    known = pd.DataFrame({"condition": "spinal_canal_stenosis", "level": "l1_l2", "grade": [0, 0, 0, 1, 1, 2]})
-    labels = pd.DataFrame({"study": [1], "condition": "spinal_canal_stenosis", "level": "l1_l2"})
-    # One more of each: 4, 3, 2; times 1, 2, 4: 4, 6, 8.
-    found = constant_shares(known, labels)[list(PROBABILITIES)].to_numpy()
-    assert found == pytest.approx(np.array([[4, 6, 8]]) / 18)
-    elsewhere = constant_shares(known, labels.assign(level="l5_s1"), by_place=True)[list(PROBABILITIES)].to_numpy()
-    assert elsewhere == pytest.approx(np.full((1, 3), 1 / 3)), "nothing is known of that level"
 
 
 def test_ceilings_by_hand(study):
@@ -148,8 +173,15 @@ def test_ceilings_by_hand(study):
     whole = ceilings(study.rsna.samples).set_index("asked")
     # Foramina and canal: five levels on each of three slices; recesses: two on each of five.
     assert whole.loc["level", "highest"] == pytest.approx((3 * 1 + 5 * 2) / 25) and whole.loc["level", "slices"] == 5 * 8
-    by_tables = ceilings(findings.labelled_points(read_tables(study.rsna.root)))
+    by_tables = ceilings(labelled_points(read_tables(study.rsna.root)))
     pd.testing.assert_frame_equal(by_tables, ceilings(study.rsna.samples))
+
+
+def test_points_of_the_tables_are_the_samples_without_images(study):
+    points = labelled_points(read_tables(study.rsna.root))
+    assert points.columns.tolist() == [name for name in SAMPLE_COLUMNS if name != "path"]
+    in_order = points.sort_values(["study", "condition", "level", "series"], ignore_index=True)
+    pd.testing.assert_frame_equal(in_order, study.rsna.samples.drop(columns="path"))
 
 
 def test_the_ceiling_of_a_random_part_lies_higher(study):

@@ -14,7 +14,7 @@ from spider_utils.data.volumes import Volume, read_mask
 from spider_utils.errors import DataError
 from spider_utils.evaluation.detection import COUNTS
 from spider_utils.grading import herniation
-from spider_utils.grading.herniation import compare_discs, compare_set, right_level, summary_lines, table5, table6
+from spider_utils.grading.herniation import compare_discs, compare_set, heights_text, right_level, summary_lines, table5, table6
 from spider_utils.measure.report import COLUMNS, MEASURED, measure
 
 
@@ -182,3 +182,8 @@ def test_sets_without_known_hernias_are_refused(phantom, spider_layout, tmp_path
     (tmp_path / "phantom.json").write_text(facts.replace('"seed": 12', '"seed": "x"'))
     with pytest.raises(DataError, match="seed"):
         herniation.phantom_facts(tmp_path)
+
+
+def test_a_picture_of_a_disc_that_was_not_judged_says_no_height():
+    assert heights_text(3.14, 2.96) == "3.1 mm, true 3.0 mm"
+    assert heights_text(float("nan"), float("nan")) == "no height"

@@ -15,7 +15,9 @@ from scipy import ndimage
 from spider_utils.data.axial import AXIAL_SCHEME, SET_FILE, AxialSet
 from spider_utils.data.axial_store import build_axial_store
 from spider_utils.data.phantom.anatomy import make_anatomy
+from spider_utils.data.phantom.axial import LEVEL, plan_block, scan_block
 from spider_utils.data.phantom.axial_set import draw_patient, generate_axial_set, scan_patient, set_facts
+from spider_utils.data.phantom.raster import TissueGrid
 from spider_utils.data.phantom.truth import slice_truth
 from spider_utils.data.volumes import kit_direction
 from spider_utils.errors import DataError
@@ -249,3 +251,18 @@ def test_planes_steeper_than_45_degrees_keep_their_order(tmp_path, made):
     one = AxialSet(tmp_path).load("01_L5-S1")
     np.testing.assert_array_equal(one.images, array)
     assert one.spacing == pytest.approx((4.0, 2.0, 2.0))
+
+
+def test_the_coil_of_a_slice_is_that_of_its_middle_within_two_percent():
+    """One plane stands for a slice's depth under the coil; the slices of a disc that is steep are the worst case."""
+    anatomy = make_anatomy(4)
+    disc = max(anatomy.discs[:5], key=lambda one: abs(one.frame.tilt))
+    assert abs(disc.frame.tilt) > 15
+    block = plan_block(anatomy, disc, n_slices=1, field_mm=80, pixel_mm=4, gap_mm=4.5, thickness_mm=4)
+    middle = np.array(disc.frame.point(0, 0, 0))
+    body = TissueGrid.empty(tuple(middle - 110), tuple(middle + 110), (10.0, 10.0, 10.0))
+    picture = scan_block(np.ones(body.shape, np.float32), body, anatomy, block, noise=0.0, seed=0)[0]
+    rows, columns = np.indices(picture.shape)
+    back = np.array([block.place(0, r, c)[2] for r, c in zip(rows.flat, columns.flat, strict=True)]).reshape(picture.shape)
+    depth = anatomy.vertebrae[1].frame.back + 72 + 1.2 * anatomy.subcutaneous - back
+    assert (depth > 4).all() and picture == pytest.approx(LEVEL * (160 / (100 + depth)) ** 1.5, rel=0.02)

@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from spider_utils.data.rsna_tables import CONDITIONS, LEVELS
 from spider_utils.errors import KitError
-from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, weighted_log_loss
+from spider_utils.evaluation.weighted_log_loss import PROBABILITIES, WEIGHTS, score_difference, score_interval, weighted_log_loss
 
 KEYS = ["study", "condition", "level"]
 
@@ -107,3 +107,32 @@ def test_what_cannot_be_scored_is_refused():
             weighted_log_loss(labels, predictions.assign(severe=wrong))
     with pytest.raises(ValueError, match="not all 0 in a row"):
         weighted_log_loss(labels, predictions.assign(**dict.fromkeys(PROBABILITIES, 0.0)))
+
+
+def test_a_difference_is_paired_over_studies():
+    labels, predictions = random_case(0)
+    others = predictions.assign(normal_mild=0.8, moderate=0.15, severe=0.05)
+    difference, low, high = score_difference(labels, predictions, others)
+    assert difference == pytest.approx(weighted_log_loss(labels, predictions).mean - weighted_log_loss(labels, others).mean)
+    assert low < difference < high
+    back = score_difference(labels, others, predictions)
+    assert back == pytest.approx((-difference, -high, -low))
+    # A prediction that is a bit worse everywhere: far apart in pairs, though the two intervals overlap.
+    chances = predictions[list(PROBABILITIES)].to_numpy()
+    flatter = predictions.assign(**dict(zip(PROBABILITIES, (0.97 * chances + 0.03 * (1 - chances) / 2).T, strict=True)))
+    difference, low, high = score_difference(labels, predictions, flatter)
+    mine, theirs = score_interval(labels, predictions), score_interval(labels, flatter)
+    assert high - low < 0.5 * (mine[1] - mine[0]) and mine[0] < theirs[1] and theirs[0] < mine[1]
+    assert score_difference(labels, predictions, predictions) == (0, 0, 0)
+
+
+def test_a_difference_drawn_by_hand():
+    """Two studies: of the resamples, a quarter holds the first alone, a quarter the second alone, one half both."""
+    rows = [(study, condition, "l4_l5", 0, 0.5, 0.25, 0.25) for study in (1, 2) for condition in CONDITIONS]
+    labels, half = table(rows)
+    quarter = half.assign(normal_mild=0.25, moderate=0.5).where(half["study"] == 1, half)
+    difference, low, high = score_difference(labels, quarter, half)
+    # Study 1 loses ln 2 in three of four parts, study 2 nothing.
+    assert (difference, low, high) == pytest.approx((0.375 * math.log(2), 0, 0.75 * math.log(2)))
+    one = labels["study"] == 1
+    assert np.isnan(score_difference(labels[one], quarter, half)[1:]).all(), "no spread of one study"
