@@ -1,4 +1,8 @@
-"""Settings of the book (Sphinx). `make book` builds it from what book/sources.py lays out; nothing is fetched, no cell is run."""
+"""Settings of the book (Sphinx). `make book` builds it from what book/sources.py lays out; nothing is fetched, no cell is run.
+
+Sphinx with MyST-NB is what Jupyter Book 1 is made of, here without the versions that it pins; Jupyter Book 2 fetches its template
+when it builds. The theme Furo brings all it needs, fits a phone, and its search works from the disk.
+"""
 
 import inspect
 
