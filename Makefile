@@ -13,13 +13,14 @@ MALLOC := glibc.malloc.mmap_threshold=2000000000:glibc.malloc.trim_threshold=400
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:$(MALLOC)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-browser course test bench lab book figures lock clean
+.PHONY: help setup setup-browser course test bench lab app book figures lock clean
 
 help:
 	@echo "make course [PROFILE=smoke|quick|paper] [DATA=phantom|spider|spider-2d] [ROOT=path]   run every notebook"
 	@echo "make test      run the tests              make bench    measure speed and memory"
-	@echo "make lab       open JupyterLab            make figures  renew the committed outputs and figures"
+	@echo "make lab       open JupyterLab            make app      a page in the browser for one scan"
 	@echo "make book      notebooks, results and API as pages to read, with search, in build/book"
+	@echo "make figures   renew the committed outputs and figures"
 	@echo "make setup     only the environment       make lock     renew requirements.lock      make clean"
 	@echo "make setup-browser   chromium for the browser tests, which are skipped without it (Debian, Ubuntu; needs root or sudo)"
 
@@ -51,6 +52,10 @@ bench: setup
 
 lab: setup
 	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
+
+# A page on this machine alone: upload a scan, see its mask and measurements.
+app: setup
+	$(BIN)/spider-kit app
 
 # Notebooks are shown as committed, none is run. Sphinx reads a page again only when it has changed.
 book: setup

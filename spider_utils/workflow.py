@@ -707,6 +707,12 @@ def describe_settings(split: Split, seed: int = 0, **changes: object) -> str:
     return "-".join(parts)
 
 
+def finished_runs() -> list[Path]:
+    """Folders of the trained models under runs/, the newest last."""
+    found = (p for p in (project_root() / "runs").glob("*") if (p / "model.safetensors").is_file() and p.suffix != ".partial")
+    return sorted(found, key=lambda p: (p / "model.safetensors").stat().st_mtime)
+
+
 def find_run(name: str | None) -> Path:
     """The folder of a finished run.
 
@@ -718,11 +724,7 @@ def find_run(name: str | None) -> Path:
     Raises:
         KitError: there is none; the message lists those there are.
     """
-    runs = project_root() / "runs"
-    finished = sorted(
-        (p for p in runs.glob("*") if (p / "model.safetensors").is_file() and p.suffix != ".partial"),
-        key=lambda p: (p / "model.safetensors").stat().st_mtime,
-    )
+    runs, finished = project_root() / "runs", finished_runs()
     if name is None:
         cards = {path: read_json(path / "model.json") for path in finished}
         by_patient = [p for p, card in cards.items() if not card.get("split", {}).get("name", "").startswith(LEAKY)]

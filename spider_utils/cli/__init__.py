@@ -12,7 +12,7 @@ import warnings
 
 import typer
 
-from spider_utils.cli import ahmed, classify, course, data, edition, export, gradings, masks, medfusion, triplanar
+from spider_utils.cli import ahmed, classify, course, data, edition, export, gradings, masks, medfusion, page, triplanar
 from spider_utils.errors import KitError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ for _name, _command in {
     "evaluate": masks.evaluate,
     "levels": masks.levels,
     "measure": masks.measure,
+    "app": page.app,
 }.items():
     app.command(_name)(_command)
 

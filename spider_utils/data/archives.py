@@ -8,6 +8,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -29,6 +30,9 @@ class UnpackRule:
         expected_files: folder -> number of files that a complete archive brings.
         max_unpacked_bytes: refuse archives whose members add up to more.
         max_ratio: refuse archives that grow more than this many times (a zip bomb; deflate alone reaches 1032).
+        max_members: refuse archives with more of them, wanted or not.
+        rename: the file's name from the member's number in the archive and its whole path; None keeps the last part of the path.
+        advice: what to do with an archive that is refused; ends the error message.
     """
 
     members: dict[str, str]
@@ -36,6 +40,9 @@ class UnpackRule:
     expected_files: dict[str, int] | None = None
     max_unpacked_bytes: int = 50_000_000_000
     max_ratio: float = 100.0
+    max_members: int = MAX_MEMBERS
+    rename: Callable[[int, str], str] | None = None
+    advice: str = "Do not use this archive: delete it and fetch the data again from the address in the manifest."
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def _unsafe(info: zipfile.ZipInfo) -> str | None:
     return "is encrypted" if info.flag_bits & 0x1 else None
 
 
-def _target(info: zipfile.ZipInfo, rule: UnpackRule) -> str | None:
+def _target(number: int, info: zipfile.ZipInfo, rule: UnpackRule) -> str | None:
     """Where a member goes, relative to the data root; None when it is not wanted."""
     member = PurePosixPath(info.filename.replace("\\", "/").lower())
     under = f"/{rule.under.strip('/').lower()}/" if rule.under.strip("/") else "/"
@@ -71,7 +78,8 @@ def _target(info: zipfile.ZipInfo, rule: UnpackRule) -> str | None:
         return None
     for pattern, folder in rule.members.items():
         if member.match(pattern.lower()):
-            return f"{folder}/{PurePosixPath(info.filename.replace(chr(92), '/')).name}"
+            path = PurePosixPath(info.filename.replace("\\", "/"))
+            return f"{folder}/{rule.rename(number, str(path)) if rule.rename else path.name}"
     return None
 
 
@@ -91,29 +99,30 @@ def plan_unpacking(archive: str | Path, rule: UnpackRule) -> dict[str, zipfile.Z
             infos = opened.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DataError(archive, f"is not a whole zip archive ({error})", "Delete it and fetch it again.") from error
-    refuse = "Do not use this archive: delete it and fetch the data again from the address in the manifest."
     total, packed = sum(info.file_size for info in infos), max(1, archive.stat().st_size)
-    if len(infos) > MAX_MEMBERS:
-        raise DataError(archive, f"holds {len(infos)} members, more than the {MAX_MEMBERS} allowed", refuse)
+    if len(infos) > rule.max_members:
+        raise DataError(archive, f"holds {len(infos)} members, more than the {rule.max_members} allowed", rule.advice)
     if total > rule.max_unpacked_bytes:
         limit = rule.max_unpacked_bytes / 1e9
-        raise DataError(archive, f"would unpack to {total / 1e9:.1f} GB, more than the {limit:.1f} GB allowed", refuse)
+        raise DataError(archive, f"would unpack to {total / 1e9:.1f} GB, more than the {limit:.1f} GB allowed", rule.advice)
     if total > rule.max_ratio * packed:
         raise DataError(
-            archive, f"would grow {total / packed:.0f} times, more than the {rule.max_ratio:.0f} times allowed (zip bomb)", refuse
+            archive,
+            f"would grow {total / packed:.0f} times, more than the {rule.max_ratio:.0f} times allowed (zip bomb)",
+            rule.advice,
         )
     plan: dict[str, zipfile.ZipInfo] = {}
     by_folded_name: dict[str, str] = {}
-    for info in infos:
+    for number, info in enumerate(infos):
         if problem := _unsafe(info):
-            raise DataError(archive, f"its member {info.orig_filename!r} {problem}", refuse)
-        target = _target(info, rule)
+            raise DataError(archive, f"its member {info.orig_filename!r} {problem}", rule.advice)
+        target = _target(number, info, rule)
         if target is None:
             continue
         # Two names that differ only in case are one file on Windows and macOS.
         earlier = by_folded_name.setdefault(target.lower(), target)
         if earlier in plan and (plan[earlier].CRC, plan[earlier].file_size) != (info.CRC, info.file_size):
-            raise DataError(archive, f"two different members would become '{target}'", refuse)
+            raise DataError(archive, f"two different members would become '{target}'", rule.advice)
         plan.setdefault(earlier, info)
     if not plan:
         wanted = ", ".join(f"'{pattern}'" for pattern in rule.members)
@@ -121,7 +130,7 @@ def plan_unpacking(archive: str | Path, rule: UnpackRule) -> dict[str, zipfile.Z
         raise DataError(
             archive,
             f"holds no file {wanted}" + (f" under '{rule.under}'" if rule.under else "") + f"; its folders are {seen[:8]}",
-            "This is not the archive that the manifest describes: fetch it again.",
+            rule.advice,
         )
     return plan
 

@@ -45,13 +45,18 @@ def check_whole(path: Path, inflate: bool = True) -> None:
         )
 
 
-def _inflated_size(path: Path, start: int) -> int:
-    """Number of bytes that the zlib stream from byte ``start`` on holds; its checksum is verified on the way."""
+def _inflated_size(path: Path, start: int, wanted: int) -> int:
+    """Number of bytes that the zlib stream from byte ``start`` on holds; its checksum is verified on the way.
+
+    Of a stream with more than ``wanted`` bytes only as many are counted as show that: little can stand for a thousand times more.
+    """
     stream, size = zlib.decompressobj(), 0
     with open(path, "rb") as file:
         file.seek(start)
-        while chunk := file.read(CHUNK_BYTES):
-            size += len(stream.decompress(chunk))
+        while chunk := stream.unconsumed_tail or file.read(CHUNK_BYTES):
+            size += len(stream.decompress(chunk, CHUNK_BYTES))
+            if size > wanted:
+                return size
     if not stream.eof:
         raise EOFError("the stream ends early")
     return size
@@ -76,7 +81,8 @@ def _metaimage_sizes(path: Path, inflate: bool) -> tuple[int, int] | None:
     except (KeyError, ValueError):
         return None
     if header.get("CompressedData", "False").lower() == "true":
-        return (voxels * _ELEMENT_BYTES[kind], _inflated_size(data, start)) if inflate else None
+        announced = voxels * _ELEMENT_BYTES[kind]
+        return (announced, _inflated_size(data, start, announced)) if inflate else None
     return voxels * _ELEMENT_BYTES[kind], data.stat().st_size - start
 
 
@@ -88,15 +94,23 @@ def _nifti_sizes(path: Path, inflate: bool) -> tuple[int, int] | None:
         return None
     with gzip.open(path, "rb") if is_compressed else open(path, "rb") as file:
         head = file.read(348)
-        size = len(head)
-        if is_compressed:  # gzip's own checksum is verified when the end is reached
-            while chunk := file.read(CHUNK_BYTES):
-                size += len(chunk)
-        else:
-            size = path.stat().st_size
+        if (found := _nifti_header(head)) is None:
+            return None
+        announced, start = found
+        size = len(head) if is_compressed else path.stat().st_size
+        # gzip's own checksum is verified when the end is reached; more than announced need not be counted.
+        while is_compressed and size - start <= announced and (chunk := file.read(CHUNK_BYTES)):
+            size += len(chunk)
+    return announced, size - start
+
+
+def _nifti_header(head: bytes) -> tuple[int, int] | None:
+    """Bytes of voxels that a header announces, and where in the file they begin; None when it is none."""
     for order in "<>":
         if len(head) == 348 and struct.unpack(f"{order}i", head[:4]) == (348,):
             shape = struct.unpack(f"{order}8h", head[40:56])
-            bits, start = struct.unpack(f"{order}h", head[72:74])[0], int(struct.unpack(f"{order}f", head[108:112])[0])
-            return math.prod(max(1, n) for n in shape[1 : 1 + shape[0]]) * bits // 8, size - start
+            bits, start = struct.unpack(f"{order}h", head[72:74])[0], struct.unpack(f"{order}f", head[108:112])[0]
+            if not math.isfinite(start):
+                return None
+            return math.prod(max(1, n) for n in shape[1 : 1 + shape[0]]) * bits // 8, int(start)
     return None

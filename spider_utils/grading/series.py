@@ -20,7 +20,7 @@ from spider_utils.measure.sheet import DISCS
 from spider_utils.processes import map_in_processes
 from spider_utils.runtime import cpu_count, progress
 
-VERSION = 2  # raised whenever measurements come out differently, so that kept tables are made again
+VERSION = 3  # raised whenever measurements come out differently, so that kept tables are made again
 _FILES = ("measured.csv", "endplates.csv")
 _T2 = ("t2", "t2_SPACE")  # measured, and the source of T2 signal: the first that a patient has
 _WHO = ["case", "patient", "sequence"]

@@ -171,13 +171,18 @@ def _endplate(points: np.ndarray, up: np.ndarray, height: float) -> Endplate | N
     near = (depth > _ROUND_MM) & (depth < _ROUND_MM + _WALL_SHARE * height)
     if not near.any():
         return None
-    depth_mm = (depth[near] - _ROUND_MM).astype(int)  # each mm of a wall has its outermost points; what lies inside is a hollow
+    middle = (x[near].min() + x[near].max()) / 2
     corners = []
     for way in (-1, 1):
-        outermost = ndimage.maximum(way * x[near], depth_mm, np.arange(depth_mm.max() + 1))
-        wall = np.zeros(len(x), bool)
-        wall[near] = way * x[near] > outermost[depth_mm] - _WALL_MM
-        if wall.sum() < 4:
+        # Each mm of a wall has its outermost points; what lies inside is a hollow. Of this wall alone: with rows of a mm the
+        # points of one wall may all fall into other mm than the other's.
+        half = np.flatnonzero(near & (way * (x - middle) > 0))
+        if len(half) < 4:
+            return None
+        depth_mm = (depth[half] - _ROUND_MM).astype(int)
+        outermost = ndimage.maximum(way * x[half], depth_mm, np.arange(depth_mm.max() + 1))
+        wall = half[way * x[half] > outermost[depth_mm] - _WALL_MM]
+        if len(wall) < 4:
             return None
         lean, place = _straight(y[wall], x[wall])  # wall: x = lean y + place
         last = way * outermost[depth_mm.min()]  # the wall next to the endplate: a flaring one is not followed far beyond it

@@ -157,7 +157,7 @@ class Spine:
             slices = (canal.sum(axis=2)[:, at] * np.arange(len(canal))[:, None]).sum(axis=0) / per_row[at] * self.spacing[0]
             columns = (canal.sum(axis=0)[at] * np.arange(canal.shape[2])).sum(axis=1) / per_row[at] * self.spacing[2]
             rows, weights = at * self.spacing[1], per_row[at].astype(float)
-            inner = [m for label, m in middles.items() if 0 < discs.get(label, (slice(0),))[0].start
+            inner = [m for label, m in middles.items() if 0 < discs.get(label, (slice(0, 0),))[0].start
                      and discs[label][0].stop < len(self.mask) and rows[0] <= m[1] <= rows[-1]]  # fmt: skip
             if len(inner) >= 3:  # discs that no edge cuts: from their middles to the canal's the way leads straight back
                 inner = np.array(inner)

@@ -98,17 +98,30 @@ def test_one_bad_member_condemns_the_archive(tmp_path, name, problem):
     assert everything_below(tmp_path) == ["a.zip"]
 
 
-def test_bombs_by_growth_by_size_and_by_count(tmp_path, monkeypatch):
+def test_bombs_by_growth_by_size_and_by_count(tmp_path):
     bomb = make_zip(tmp_path / "bomb.zip", [("1_t1.mha", bytes(5_000_000))], zipfile.ZIP_DEFLATED)
     with pytest.raises(DataError, match=r"would grow \d+ times, more than the 50 times allowed \(zip bomb\)"):
         unpack_zip(bomb, tmp_path / "root", RULE)
     with pytest.raises(DataError, match="more than the 0.0 GB allowed"):
         unpack_zip(bomb, tmp_path / "root", UnpackRule({"*.mha": "images"}, max_unpacked_bytes=4_000_000, max_ratio=5000))
-    monkeypatch.setattr("spider_utils.data.archives.MAX_MEMBERS", 2)
     many = make_zip(tmp_path / "many.zip", [(f"{n}_t1.mha", b"x") for n in range(3)])
     with pytest.raises(DataError, match="holds 3 members, more than the 2 allowed"):
-        unpack_zip(many, tmp_path / "root", RULE)
+        unpack_zip(many, tmp_path / "root", UnpackRule({"*.mha": "images"}, max_members=2))
     assert everything_below(tmp_path) == ["bomb.zip", "many.zip"]
+
+
+def test_members_can_be_renamed_by_number_and_path(tmp_path):
+    """So that files of one name in several folders do not meet, and names that strangers chose are not written."""
+    archive = make_zip(tmp_path / "a.zip", [("readme.txt", b"x"), ("t1/IM1", b"one"), ("t2\\IM1", b"two")])
+    rule = UnpackRule({"IM*": "files"}, rename=lambda number, path: f"{number}-{path.replace('/', '+')}")
+    unpack_zip(archive, tmp_path / "root", rule)
+    assert everything_below(tmp_path / "root") == ["files/1-t1+IM1", "files/2-t2+IM1"]
+
+
+def test_advice_ends_every_refusal(tmp_path):
+    archive = make_zip(tmp_path / "a.zip", [("../evil.mha", b"x")])
+    with pytest.raises(DataError, match="Ask the sender"):
+        plan_unpacking(archive, UnpackRule({"*.mha": "images"}, advice="Ask the sender."))
 
 
 def test_overlapping_members_cannot_hide_their_growth(tmp_path):

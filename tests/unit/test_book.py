@@ -55,7 +55,8 @@ def test_every_heading_of_the_readme_is_on_one_page_and_the_contents_name_every_
     parts = sources.readme_parts(readme)
     assert sorted(heading for part in parts.values() for heading in headings(part)) == sorted(headings(readme))
     for name, part in parts.items():
-        assert len(re.findall(r"^# ", re.sub(r"^```.*?^```", "", part, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)) == 1, name
+        titles = re.findall(r"^# (.*)$", re.sub(r"^```.*?^```", "", part, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+        assert len(titles) == 1, f"{titles} share a page: each wants its own <!-- book: NAME --> and a line in book/contents.md"
     listed = re.findall(r"^(\w[\w/]*)$", pages["index.md"].split("```{toctree}")[-1], re.MULTILINE)
     assert set(listed) == set(parts) - {"index"} | {"api/index"}
 

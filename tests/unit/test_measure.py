@@ -13,10 +13,12 @@ from spider_utils.measure.canal import CanalAxis, narrowest_diameter
 from spider_utils.measure.discs import Space, disc_angle, disc_depth, disc_height_index, disc_heights, space_between
 from spider_utils.measure.geometry import Endplate, NotMeasurable, body_block, outline, signed_angle, surface_at, tangent_line
 from spider_utils.measure.herniation import Overhang, displacement
+from spider_utils.measure.levels import name_levels
 from spider_utils.measure.marks import marks, of_disc
 from spider_utils.measure.report import COLUMNS, MEASURED, UNITS, measure
 from spider_utils.measure.sheet import CANAL, Spine
 from spider_utils.measure.vertebrae import body_depth, body_heights, body_wedge
+from tests.known_labels import BODY_ROWS, box_spine
 
 UP = np.array([-1.0, 0.0])
 
@@ -667,3 +669,22 @@ def test_signal_of_discs_against_fluid_and_marrow(plain):
         assert looked_up(table, 200 + number, "disc signal over fluid") == pytest.approx(number / 10, abs=0.01)
         assert looked_up(table, 200 + number, "disc signal over marrow") == pytest.approx(number * 0.4, abs=0.02)
     assert not measure(plain, SPACING)["quantity"].str.contains("signal").any()
+
+
+def test_a_canal_and_vertebrae_without_discs_are_measured():
+    mask = np.zeros((5, 120, 60), np.uint8)
+    mask[1:4, :, 40:48] = CANAL
+    for number, top in ((1, 80), (2, 45), (3, 10)):
+        mask[1:4, top : top + 27, 8:38] = number
+    table = measure(mask, (4.0, 0.9, 1.1))
+    heights = table[table["quantity"] == "body height middle"]
+    assert heights["value"].to_numpy() == pytest.approx([27 * 0.9] * 3, abs=0.4)
+
+
+@pytest.mark.parametrize("spacing", [(4.0, 1.0, 1.0), (4.0, 1.0, 1.3), (4.0, 0.9, 1.3)])
+def test_rows_of_a_millimetre_hide_no_wall(spacing: tuple[float, float, float]):
+    """The points of one wall of a box may all fall into other millimetres below the endplate than the other wall's."""
+    table = measure(name_levels(box_spine()[1], spacing).mask, spacing)
+    heights = table[(table["quantity"] == "body height middle")]
+    assert (heights["status"] == MEASURED).all() and np.allclose(heights["value"], BODY_ROWS * spacing[1], atol=0.05)
+    assert (table["status"] == MEASURED).sum() == 110

@@ -28,7 +28,7 @@ def fault_of_url(url: str) -> str | None:
         return str(error)
     if parts.scheme not in ("http", "https"):
         return f"scheme {parts.scheme!r}"
-    if not re.fullmatch(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", host):
+    if host not in ("127.0.0.1", "localhost") and not re.fullmatch(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", host):
         return f"host {host!r}"
     if any(sign.isspace() or sign in MARKUP for sign in url):
         return "a blank or a sign of Markdown inside"
@@ -203,6 +203,7 @@ def test_faults_of_addresses_are_seen(url):
     "url",
     [
         "https://doi.org/10.1016/S0268-0033(96)00067-8", "https://example.org/", "https://a-b.example.org:8080/x_y?z=1&w=%20#part",
+        "http://127.0.0.1:8501",
         "https://kaggle.com/kernels/welcome?src=https://github.com/a/b.ipynb",
     ],
 )  # fmt: skip

@@ -1,0 +1,172 @@
+"""One scan, from the image to named levels and measurements: what the page for a scan shows, without the page."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from spider_utils.data.splits import LEAKY
+from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, stem_of, suffix_of, write_volume
+from spider_utils.errors import DataError, KitError
+from spider_utils.files import read_json
+from spider_utils.measure import report
+from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
+from spider_utils.measure.marks import Mark, marks
+from spider_utils.models import VOLUME_ARCHITECTURES
+from spider_utils.predict import VolumePredictor, WholeVolumePredictor
+from spider_utils.workflow import find_run, finished_runs
+
+CLASS_SCHEMES = ("structures4", "released_gray")  # their masks are numbered by name_levels
+DISC_QUANTITIES = {
+    "disc height anterior": "height, front", "disc height middle": "height, middle", "disc height posterior": "height, back",
+    "disc depth": "depth", "disc angle": "angle", "slip": "slip", "canal diameter": "canal diameter", "bulge": "bulge",
+}  # fmt: skip
+VERTEBRA_QUANTITIES = {
+    "body height anterior": "height, front", "body height middle": "height, middle", "body height posterior": "height, back",
+    "body depth": "depth", "body wedge": "wedge", "canal diameter at the body": "canal diameter",
+}  # fmt: skip
+SPINE_QUANTITIES = {"lordosis L1 to L5": "lordosis, L1 to L5", "lordosis L1 to S1": "lordosis, L1 to S1"}
+_UNITS = {"deg": "°"}
+_PLANE_NAMES = {"axial": "axial (crosswise)", "coronal": "coronal (from the front)"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a network and the ruler say about one image.
+
+    Attributes:
+        image: that was read.
+        mask: labels on the image's grid, of ``scheme``: with levels where they could be named, else as the network drew them.
+        scheme: label scheme of ``mask``.
+        table: of measure.report.measure; None when nothing was measured (``notes`` say why, unless no pixel size was known).
+        marks: lines that were measured on.
+        notes: what a reader must know about this result, a sentence each.
+    """
+
+    image: Volume
+    mask: Volume
+    scheme: str
+    table: pd.DataFrame | None
+    marks: tuple[Mark, ...]
+    notes: tuple[str, ...]
+
+
+def usable_runs() -> list[Path]:
+    """Finished runs that label single sagittal series: that which ``spider-kit predict`` takes by itself, then newer ones first.
+
+    Left out are planes of an ensemble, networks that learned labels which nothing can be measured on, and those of the leak
+    lesson, which know slices of their test patients.
+
+    Raises:
+        KitError: there is none; the message says how to get one.
+    """
+    usable = [folder for folder in finished_runs() if _is_usable(folder)]
+    if not usable:
+        raise KitError("there is no trained model yet: run `make course`, or `spider-kit train`, and load this page again")
+    first = find_run(None)
+    of_volumes = {folder for folder in usable if read_json(folder / "model.json").get("architecture") in VOLUME_ARCHITECTURES}
+    return sorted(reversed(usable), key=lambda folder: (folder != first, folder in of_volumes))
+
+
+def _is_usable(folder: Path) -> bool:
+    try:
+        card = read_json(folder / "model.json")
+        by_patient = not card.get("split", {}).get("name", "").startswith(LEAKY)
+        return by_patient and "plane" not in card and card.get("scheme") in (*CLASS_SCHEMES, *SCHEMES_WITH_LEVELS)
+    except (DataError, AttributeError):
+        return False
+
+
+def describe_run(folder: Path) -> tuple[str, str]:
+    """A run in a few words, and what it learned from in a sentence, from its card."""
+    card = read_json(folder / "model.json")
+    what = "levels" if card["scheme"] in SCHEMES_WITH_LEVELS else "vertebra, canal, disc"
+    data = card.get("data", {}).get("kind", "unknown data")
+    learned = {
+        "phantom": "It learned from generated phantoms only: expect mistakes on real scans.",
+        "spider": "It learned from SPIDER's real series.",
+        "spider-2d": "It learned from released T2_SPACE slices of SPIDER: expect mistakes on other sequences.",
+    }
+    return f"{card['architecture']}, {what} ({data})", learned.get(data, f"It learned from {data}.")
+
+
+def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = True) -> Reading:
+    """Segment an image, name its levels and measure it.
+
+    Args:
+        image: a sagittal series or slice.
+        predictor: of a scheme of CLASS_SCHEMES or with levels.
+        has_pixel_size: False for a picture whose size in mm nobody told: then it is segmented as if pixels were square, and
+            nothing is measured.
+
+    Raises:
+        DataError: the image is nothing for this network.
+    """
+    notes = []
+    if image.acquired_plane in _PLANE_NAMES:
+        plane = _PLANE_NAMES[image.acquired_plane]
+        notes.append(f"This series was taken in {plane} slices. The network knows sagittal ones: do not trust what it draws.")
+    if isinstance(predictor, WholeVolumePredictor):
+        notes.append(f"This network labels {predictor.reach}.")
+    mask, scheme = predictor.predict_volume(image), predictor.scheme
+    if not mask.array.any():
+        return Reading(image, mask, scheme, None, (), (*notes, "The network found nothing in this image."))
+    if scheme in SCHEMES_WITH_LEVELS:
+        notes.append("Levels are those that the network knows by sight, in a spine with five lumbar vertebrae.")
+    if not has_pixel_size:
+        return Reading(image, mask, scheme, None, (), (*notes, "Pixels were taken to be square."))
+    flat = len(image.array) == 1
+    at, spacing = (0, image.spacing[1:]) if flat else (slice(None), image.spacing)
+    if flat:
+        notes.append("A single slice is measured as if it were the middle one.")
+    try:
+        if scheme in CLASS_SCHEMES:
+            levels = name_levels(mask.array[at], spacing, scheme)
+            mask, scheme = mask.with_array(levels.mask.reshape(mask.array.shape)), "spider"
+            notes.append("Levels are counted from the lowest part in view, in a spine with five lumbar vertebrae.")
+            notes += [f"{note[0].upper()}{note[1:]}." for note in levels.notes]
+        table = report.measure(mask.array[at], spacing, image.array[at], scheme)
+        lines = tuple(marks(mask.array[at], spacing, scheme))
+    except ValueError as error:  # nothing that could be a level, or labels that no spine can have
+        return Reading(image, mask, scheme, None, (), (*notes, f"Nothing was measured: {error}."))
+    return Reading(image, mask, scheme, table, lines, tuple(notes))
+
+
+def by_level(table: pd.DataFrame, quantities: Mapping[str, str]) -> pd.DataFrame:
+    """Levels down, from the head to the feet as on the picture; quantities across, with units; NaN where not measurable.
+
+    Args:
+        table: of report.measure.
+        quantities: quantity -> what it is called here.
+    """
+    part = table[table["quantity"].isin(quantities.keys())]
+    levels = list(dict.fromkeys(part["level"]))[::-1]
+    wide = part.pivot(index="level", columns="quantity", values="value").reindex(index=levels, columns=list(quantities))
+    units = {name: _UNITS.get(report.UNITS[name], report.UNITS[name]) for name in quantities}
+    wide.columns = [f"{called} [{units[name]}]" for name, called in quantities.items()]
+    wide.index.name = "level"
+    return wide
+
+
+def not_measured(table: pd.DataFrame, quantities: Sequence[str]) -> list[str]:
+    """Why values are missing: a text a reason, with the levels that it holds for."""
+    missing = table[(table["status"] != report.MEASURED) & table["quantity"].isin(quantities)]
+    reasons = missing.groupby("status", sort=False)["level"].agg(lambda names: ", ".join(dict.fromkeys(names)))
+    return [f"{names} ({status.removeprefix('not measurable: ')})" for status, names in reasons.items()]
+
+
+def mask_file(mask: Volume, name: str) -> tuple[str, bytes]:
+    """A mask as a file to hand out: what it is called, and its bytes. It lies in the image's own grid.
+
+    Args:
+        mask: on the grid of the image that it was made for.
+        name: the image's; its format is kept where masks can have it, else it is .nii.gz.
+    """
+    suffix = suffix_of(name) if suffix_of(name) in (*VOLUME_SUFFIXES, ".png") else ".nii.gz"
+    called = f"{stem_of(name)}_mask{suffix}"
+    with tempfile.TemporaryDirectory() as folder:
+        return called, write_volume(mask, Path(folder) / called).read_bytes()
