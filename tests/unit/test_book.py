@@ -54,7 +54,7 @@ def test_every_heading_of_the_readme_is_on_one_page_and_the_contents_name_every_
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = sources.readme_parts(readme)
     assert sorted(heading for part in parts.values() for heading in headings(part)) == sorted(headings(readme))
-    for name, part in parts.items():
+    for part in parts.values():
         titles = re.findall(r"^# (.*)$", re.sub(r"^```.*?^```", "", part, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
         assert len(titles) == 1, f"{titles} share a page: each wants its own <!-- book: NAME --> and a line in book/contents.md"
     listed = re.findall(r"^(\w[\w/]*)$", pages["index.md"].split("```{toctree}")[-1], re.MULTILINE)
