@@ -13,7 +13,7 @@ MALLOC := glibc.malloc.mmap_threshold=2000000000:glibc.malloc.trim_threshold=400
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:$(MALLOC)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-browser course test bench lab app book figures lock clean
+.PHONY: help setup setup-browser course test bench lab app book figures badges kaggle-bundle lock clean
 
 help:
 	@echo "make course [PROFILE=smoke|quick|paper] [DATA=phantom|spider|spider-2d] [ROOT=path]   run every notebook"
@@ -21,6 +21,7 @@ help:
 	@echo "make lab       open JupyterLab            make app      a page in the browser for one scan"
 	@echo "make book      notebooks, results and API as pages to read, with search, in build/book"
 	@echo "make figures   renew the committed outputs and figures"
+	@echo "make badges    renew badges and first cells   make kaggle-bundle [PROFILE=smoke|quick]   a zip for Kaggle without internet"
 	@echo "make setup     only the environment       make lock     renew requirements.lock      make clean"
 	@echo "make setup-browser   chromium for the browser tests, which are skipped without it (Debian, Ubuntu; needs root or sudo)"
 
@@ -67,6 +68,13 @@ book: setup
 # The committed notebooks and figures are those of the quick profile on the phantom.
 figures: setup
 	$(BIN)/spider-kit course --profile quick --data phantom --cores $(CORES) --publish
+
+# From [tool.spider-kit] in pyproject.toml.
+badges: setup
+	$(BIN)/spider-kit cloud badges
+
+kaggle-bundle: setup
+	$(BIN)/spider-kit cloud bundle --profile $(PROFILE)
 
 lock:
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv

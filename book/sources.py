@@ -26,11 +26,16 @@ _FENCE = re.compile(r"^\s*```")
 
 def readme_parts(text: str) -> dict[str, str]:
     """Name -> Markdown of each part of the README; the headings of every part start at the first level."""
-    pieces = _MARK.split(text)
+    pieces = _MARK.split(_without_badges(text))
     names = [ENTRY, *pieces[1::2]]
     if len(set(names)) != len(names):
         raise ValueError(f"two parts of the README have one name: {names}")
     return {name: _raised(part) if name != ENTRY else part for name, part in zip(names, pieces[::2], strict=True)}
+
+
+def _without_badges(text: str) -> str:
+    """The Markdown with badges as plain links: their pictures would come from the web."""
+    return _BADGE.sub(r"[\1]", text.replace(") [![", ") · [!["))
 
 
 def _raised(text: str) -> str:
@@ -52,7 +57,7 @@ def as_page(notebook: dict, number: str) -> dict:
     titled = False
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            text = _BADGE.sub(r"[\1]", "".join(cell["source"]).replace(") [![", ") · [!["))
+            text = _without_badges("".join(cell["source"]))
             text = re.sub(r"^# ", "## " if titled else f"# {number} · ", text, flags=re.MULTILINE)  # a page has one title
             titled = titled or text.startswith("# ")
             cell["source"] = text

@@ -292,6 +292,15 @@ def project_root() -> Path:
     return Path.cwd()
 
 
+def data_folder(home: Path, name: str) -> Path:
+    """Where the data set ``name`` lies: in ``data/`` of the project's folder ``home``, or in a folder of the variable
+    SPIDER_KIT_DATA if only that has it (cloud.set_up sets it to what it found).
+    """
+    own = home / "data" / name
+    others = [Path(folder) / name for folder in os.environ.get("SPIDER_KIT_DATA", "").split(os.pathsep) if folder]
+    return next((folder for folder in (own, *others) if folder.is_dir()), own)
+
+
 def cpu_count() -> int:
     """Number of CPU cores this process may use.
 
@@ -353,19 +362,13 @@ REQUIREMENTS = {  # distribution -> what the course uses it for
 
 
 def missing_packages() -> list[str]:
-    """Packages of the course that are not installed here, for the set-up cell on Colab and Kaggle, which installs these only.
-
-    Where there are any and torch is there, its exact version comes last: pip then looks for versions of the others that go with
-    it, and never replaces it.
-    """
+    """Packages of the course that are not installed here."""
     missing = []
     for package in REQUIREMENTS:
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
-    if missing and "torch" not in missing:
-        missing.append(f"torch=={importlib.metadata.version('torch')}")
     return missing
 
 

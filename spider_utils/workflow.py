@@ -40,7 +40,7 @@ from spider_utils.locks import file_lock, make_once
 from spider_utils.models import VOLUME_ARCHITECTURES, build_model
 from spider_utils.models.network import top_class
 from spider_utils.predict import SLICES_AT_ONCE, Predictor, VolumePredictor, load_predictor
-from spider_utils.runtime import Profile, get_profile, progress, project_root, seed_everything
+from spider_utils.runtime import Profile, data_folder, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights
 from spider_utils.training.loop import RunResult, TrainConfig, fit
 from spider_utils.training.runs import RUN_FILE
@@ -84,7 +84,7 @@ class Workspace:
         home, chosen = project_root(), get_profile(profile)
         if data == "phantom":
             return cls(chosen, data, "", home)
-        folder = Path(root) if root else home / "data" / data
+        folder = Path(root) if root else data_folder(home, data)
         if not folder.is_dir():
             raise KitError(
                 f"{data} data need the folder that holds them, and {folder} does not exist: give ROOT=path (--root path), fetch "
@@ -118,15 +118,17 @@ class Workspace:
         """The series; a phantom is generated first when it is not there or was made with other settings."""
         if self.data != "phantom":
             return open_source(self.data, self.root_given)
-        folder = self.home / "data" / f"phantom-{self.profile.name}"
+        own = self.home / "data" / f"phantom-{self.profile.name}"
         wanted = {"n_patients": self.profile.patients, "seed": PHANTOM_SEED, "size": self.profile.phantom_size}
 
-        def is_there() -> bool:
+        def is_there(folder: Path = own) -> bool:
             found = read_json(folder / "phantom.json") if (folder / "phantom.json").is_file() else {}
             return found.items() >= (wanted | {"generator_version": GENERATOR_VERSION}).items()
 
-        make_once(folder, is_there, lambda: generate_dataset(folder, show_progress=True, **wanted))
-        return open_source("phantom", folder)
+        if is_there(given := data_folder(self.home, own.name)):
+            return open_source("phantom", given)
+        make_once(own, is_there, lambda: generate_dataset(own, show_progress=True, **wanted))
+        return open_source("phantom", own)
 
     def discs(self) -> DiscSet:
         """The profile's isotropic disc phantom (see data.phantom.isotropic), whatever ``data`` is; made when it is not there.

@@ -12,7 +12,7 @@ import warnings
 
 import typer
 
-from spider_utils.cli import ahmed, classify, course, data, edition, export, gradings, masks, medfusion, page, triplanar
+from spider_utils.cli import ahmed, classify, cloud, course, data, edition, export, gradings, masks, medfusion, page, triplanar
 from spider_utils.errors import KitError
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for _room in (data, medfusion, ahmed, triplanar, classify, gradings, export):
+for _room in (data, medfusion, ahmed, triplanar, classify, gradings, export, cloud):
     app.add_typer(_room.app, name=_room.__name__.rpartition(".")[2])
 for _name, _command in {
     "course": course.course,

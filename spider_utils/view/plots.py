@@ -66,7 +66,7 @@ STYLE = {
     "lines.markersize": 6,
     "legend.frameon": False,
     "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
-    "image.interpolation": "auto",
+    "image.interpolation": "antialiased",  # "auto" from matplotlib 3.9 on, which still knows this name
 }
 
 RIGHT, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = range(4)

@@ -34,10 +34,11 @@ def pages():
 
 
 def test_a_part_of_the_readme_starts_at_the_first_level():
-    text = "# Kit\n\nHello.\n\n## Use\n\n<!-- book: results -->\n## Results\n\n### By class\n\n```\n## a comment\n```\n"
+    text = "# Kit\n\n[![Hello](https://a.org/b.svg)](x).\n\n## Use\n\n"
+    text += "<!-- book: results -->\n## Results\n\n### By class\n\n```\n## a comment\n```\n"
     parts = sources.readme_parts(text)
     assert parts == {
-        "index": "# Kit\n\nHello.\n\n## Use\n\n",
+        "index": "# Kit\n\n[Hello](x).\n\n## Use\n\n",
         "results": "# Results\n\n## By class\n\n```\n## a comment\n```\n",
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,18 @@ def test_the_projects_root_is_found_from_below(monkeypatch, tmp_path):
     assert runtime.project_root() == Path("elsewhere")
 
 
+def test_data_lie_in_the_project_or_where_the_variable_says(monkeypatch, tmp_path):
+    home, other = tmp_path / "home", tmp_path / "other"
+    monkeypatch.delenv("SPIDER_KIT_DATA", raising=False)
+    assert runtime.data_folder(home, "spider") == home / "data" / "spider"
+    (other / "spider").mkdir(parents=True)
+    monkeypatch.setenv("SPIDER_KIT_DATA", f"{tmp_path / 'nothing'}{os.pathsep}{other}")
+    assert runtime.data_folder(home, "spider") == other / "spider"
+    assert runtime.data_folder(home, "spider-2d") == home / "data" / "spider-2d"
+    (home / "data" / "spider").mkdir(parents=True)
+    assert runtime.data_folder(home, "spider") == home / "data" / "spider", "the project's own come first"
+
+
 def test_the_environment_report_names_what_is_missing(monkeypatch):
     lines = runtime.environment_report()
     assert any(line.startswith("Python 3.") for _, line in lines) and any("networks run on" in line for _, line in lines)
@@ -97,10 +110,10 @@ def test_the_environment_report_names_what_is_missing(monkeypatch):
     assert wrong == ["no-such-package is missing (nothing): run `make setup`, or pip install no-such-package"]
 
 
-def test_missing_packages_are_asked_for_together_with_the_torch_that_is_there(monkeypatch):
+def test_missing_packages_are_named(monkeypatch):
     assert runtime.missing_packages() == []
     monkeypatch.setitem(runtime.REQUIREMENTS, "no-such-package", "nothing")
-    assert runtime.missing_packages() == ["no-such-package", f"torch=={runtime.importlib.metadata.version('torch')}"]
+    assert runtime.missing_packages() == ["no-such-package"]
 
 
 def test_the_environment_report_names_versions_that_the_kit_does_not_support(monkeypatch):
