@@ -13,12 +13,13 @@ MALLOC := glibc.malloc.mmap_threshold=2000000000:glibc.malloc.trim_threshold=400
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:$(MALLOC)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-browser course test bench lab app figures badges kaggle-bundle lock clean
+.PHONY: help setup setup-browser course test bench lab app book figures badges kaggle-bundle lock clean
 
 help:
 	@echo "make course [PROFILE=smoke|quick|paper] [DATA=phantom|spider|spider-2d] [ROOT=path]   run every notebook"
 	@echo "make test      run the tests              make bench    measure speed and memory"
 	@echo "make lab       open JupyterLab            make app      a page in the browser for one scan"
+	@echo "make book      notebooks, results and API as pages to read, with search, in build/book"
 	@echo "make figures   renew the committed outputs and figures"
 	@echo "make badges    renew badges and first cells   make kaggle-bundle [PROFILE=smoke|quick]   a zip for Kaggle without internet"
 	@echo "make setup     only the environment       make lock     renew requirements.lock      make clean"
@@ -56,6 +57,13 @@ lab: setup
 # A page on this machine alone: upload a scan, see its mask and measurements.
 app: setup
 	$(BIN)/spider-kit app
+
+# Notebooks are shown as committed, none is run. Sphinx reads a page again only when it has changed.
+book: setup
+	@$(BIN)/python -c "import furo, myst_nb, sphinx" 2> /dev/null || $(BIN)/python -m pip install --quiet --editable ".[book]"
+	$(BIN)/python -m book.sources build/book-sources
+	MPLBACKEND=agg $(BIN)/python -m sphinx --quiet --jobs auto --conf-dir book build/book-sources build/book
+	@echo "open build/book/index.html"
 
 # The committed notebooks and figures are those of the quick profile on the phantom.
 figures: setup

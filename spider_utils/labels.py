@@ -2,15 +2,21 @@
 
 Schemes
 -------
-``spider``        as stored in SPIDER's masks (van der Graaf et al., Sci Data 11:264, 2024): 1-25 vertebrae counted from L5
-                  upward, 100 spinal canal, 101-125 vertebrae only partly in view, 201-225 discs counted from L5/S1 upward.
-``levels20``      the 20 classes of `medfusion` and `unetr`: 0, 1-9 vertebrae, 10 canal, 11-19 discs.
-``clamped20``     what `unetr` made of SPIDER's values for its 20 classes: the smaller of the value and 19. Vertebrae 1-18 stay,
-                  everything else melts into class 19. Here by name, to show what that does; nothing else should use it.
-``structures4``   the four classes of `ahmed`: background, vertebra, spinal canal, disc.
-``axial8``        tissues of axial slices that `triplanar` outlines (Table 7): 1 disc, 2 hernia, 3 dural sac, 4 articular process,
-                  5 ligament (ligamentum flavum), 6 spinous process, 7 vertebra.
-``released_gray`` the gray values of the 2D masks that the authors of `ahmed` released: 0, 76, 150, 29.
+``spider``
+    as stored in SPIDER's masks (van der Graaf et al., Sci Data 11:264, 2024): 1-25 vertebrae counted from L5 upward, 100
+    spinal canal, 101-125 vertebrae only partly in view, 201-225 discs counted from L5/S1 upward.
+``levels20``
+    the 20 classes of `medfusion` and `unetr`: 0, 1-9 vertebrae, 10 canal, 11-19 discs.
+``clamped20``
+    what `unetr` made of SPIDER's values for its 20 classes: the smaller of the value and 19. Vertebrae 1-18 stay, everything
+    else melts into class 19. Here by name, to show what that does; nothing else should use it.
+``structures4``
+    the four classes of `ahmed`: background, vertebra, spinal canal, disc.
+``axial8``
+    tissues of axial slices that `triplanar` outlines (Table 7): 1 disc, 2 hernia, 3 dural sac, 4 articular process, 5
+    ligament (ligamentum flavum), 6 spinous process, 7 vertebra.
+``released_gray``
+    the gray values of the 2D masks that the authors of `ahmed` released: 0, 76, 150, 29.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class DicomSlice:
 
 
 def is_dicom_name(path: Path) -> bool:
-    """DICOM files are called *.dcm or *.IMA, have no suffix, or end in a number of their UID."""
+    """DICOM files are called ``*.dcm`` or ``*.IMA``, have no suffix, or end in a number of their UID."""
     suffix = path.suffix.lower()
     return suffix in (".dcm", ".ima", "") or suffix[1:].isdigit()
 

@@ -2,14 +2,16 @@
 
 Kinds
 -----
-``ivd-phantom``   what data.phantom.isotropic writes, in IVDM3Seg's layout (MICCAI 2018 challenge): a folder a patient,
-                  ``01/01_fat.nii.gz``, ``01_inn`` (in phase), ``01_opp`` (opposed phase), ``01_wat`` (water) and ``01_Labels``.
-                  Departures: files are compressed; discs are numbered 1 to 7 from below where the challenge marks all with 1;
-                  ``01_AllDiscs`` holds the discs that ``01_Labels`` leaves out.
-``isotropic``     T2 volumes of 1 mm with masks (``IVD_*``: discs, Menezes-Reis 2016; ``VBs_*``: vertebral bodies):
-                  <case>_image.mha and <case>_mask.mha. Headers say identity, which is wrong: rows run down, columns
-                  backwards, slices from side to side, and that is how they are read. Which side the first slice lies on is
-                  recorded nowhere; it is taken to be the left, as in the kit's other volumes.
+``ivd-phantom``
+    what data.phantom.isotropic writes, in IVDM3Seg's layout (MICCAI 2018 challenge): a folder a patient,
+    ``01/01_fat.nii.gz``, ``01_inn`` (in phase), ``01_opp`` (opposed phase), ``01_wat`` (water) and ``01_Labels``. Departures:
+    files are compressed; discs are numbered 1 to 7 from below where the challenge marks all with 1; ``01_AllDiscs`` holds the
+    discs that ``01_Labels`` leaves out.
+``isotropic``
+    T2 volumes of 1 mm with masks (``IVD_*``: discs, Menezes-Reis 2016; ``VBs_*``: vertebral bodies): <case>_image.mha and
+    <case>_mask.mha. Headers say identity, which is wrong: rows run down, columns backwards, slices from side to side, and
+    that is how they are read. Which side the first slice lies on is recorded nowhere; it is taken to be the left, as in the
+    kit's other volumes.
 """
 
 from __future__ import annotations

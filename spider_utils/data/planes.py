@@ -46,7 +46,7 @@ def relative_positions(shape: Sequence[int], plane: str, middle: float | None = 
 
 
 def pad_to(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Zeros below and to the right, so that (..., rows, columns) becomes (..., *size).
+    """Zeros below and to the right, so that (..., rows, columns) becomes ``(..., *size)``.
 
     Raises:
         ValueError: ``size`` is smaller than the array.

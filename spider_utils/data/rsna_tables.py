@@ -1,12 +1,15 @@
 """The three tables of the RSNA 2024 Lumbar Spine Degenerative Classification challenge, and every mistake in them.
 
-``train.csv``                      a row a study; 25 columns <condition>_<level> hold Normal/Mild, Moderate, Severe or nothing.
-``train_series_descriptions.csv``  a row a series: study_id, series_id, series_description.
-``train_label_coordinates.csv``    a row a point: study_id, series_id, instance_number, condition, level, x, y (pixels). The
-                                   challenge's file writes "Spinal Canal Stenosis" and "L1/L2"; copies that participants have put
-                                   right write spinal_canal_stenosis and l1_l2, and mark what they changed in a column ``fix``.
-                                   Such a copy (train_label_coordinates.<name>.csv) is preferred to an original beside it.
-``train_patients.csv``             not of the challenge, may be absent: study_id, age (years), sex (F, M, O); empty where unknown.
+``train.csv``
+    a row a study; 25 columns <condition>_<level> hold Normal/Mild, Moderate, Severe or nothing.
+``train_series_descriptions.csv``
+    a row a series: study_id, series_id, series_description.
+``train_label_coordinates.csv``
+    a row a point: study_id, series_id, instance_number, condition, level, x, y (pixels). The challenge's file writes "Spinal
+    Canal Stenosis" and "L1/L2"; copies that participants have put right write spinal_canal_stenosis and l1_l2, and mark what
+    they changed in a column ``fix``. Such a copy (train_label_coordinates.<name>.csv) is preferred to an original beside it.
+``train_patients.csv``
+    not of the challenge, may be absent: study_id, age (years), sex (F, M, O); empty where unknown.
 
 A mistake is reported, never mended in silence: the row in question is left out of what the tables give, or kept with a warning.
 """

@@ -8,9 +8,11 @@ sacrum: how far it reaches up differs far more than how far it reaches down.
 
 Intensities stay as they are, and masks in the source's own scheme; both are prepared when they are served, in one of two ways:
 
-``mended``      a volume's 0.5 and 99.5 percentile become 0 and 1, as in slices (see data.slices.scale_to_uint8).
-``as_printed``  the window -1000..3096 becomes 0..1, for every volume alike (`unetr`, listing); a window for CT, where intensities
-                are Hounsfield units.
+``mended``
+    a volume's 0.5 and 99.5 percentile become 0 and 1, as in slices (see data.slices.scale_to_uint8).
+``as_printed``
+    the window -1000..3096 becomes 0..1, for every volume alike (`unetr`, listing); a window for CT, where intensities are
+    Hounsfield units.
 """
 
 from __future__ import annotations

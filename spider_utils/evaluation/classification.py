@@ -82,7 +82,7 @@ def _bins(confidence: np.ndarray, n_bins: int) -> np.ndarray:
 
 
 def calibration_error(truth: np.ndarray, probabilities: np.ndarray, n_bins: int = N_BINS) -> float:
-    """Expected calibration error: mean over answers of |accuracy - confidence| of their bin (Guo et al., ICML 2017)."""
+    """Expected calibration error: mean over answers of ``|accuracy - confidence|`` of their bin (Guo et al., ICML 2017)."""
     table = reliability(truth, probabilities, n_bins)
     return float(np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["n"]))
 

@@ -122,7 +122,7 @@ def narrowest_diameter(canal: Part, axis: CanalAxis, top: np.ndarray, bottom: np
 def sac_area(spine: Spine, axis: CanalAxis, origin: np.ndarray, along: np.ndarray) -> float:
     """Cross-sectional area of the dural sac in mm2 where the plane through ``origin`` meets it.
 
-    In the plane at a right angle to the sac's axis; Schoenstroem et al. (Spine 10:806, 1985) and Hamanishi et al. (J Spinal
+    In the plane at a right angle to the sac's axis; Schönström et al. (Spine 10:806, 1985) and Hamanishi et al. (J Spinal
     Disord 7:388, 1994) took axial slices along the disc. A slice stands for its whole thickness.
 
     Args:

@@ -52,7 +52,7 @@ def signal_ratios(
 ) -> dict[str, float]:
     """Mean signal of the nucleus over that of other tissue at the same level, which takes out the coil's brightness.
 
-    Over cerebrospinal fluid as in Luoma et al. (Spine 26:680, 2001) and Niemelaeinen et al. (Acta Radiol 49:93, 2008); over the
+    Over cerebrospinal fluid as in Luoma et al. (Spine 26:680, 2001) and Niemeläinen et al. (Acta Radiol 49:93, 2008); over the
     marrow of the vertebrae beside it for pictures on which fluid is dark. Of T2 pictures the first falls with the Pfirrmann
     grade (Pfirrmann et al., Spine 26:1873, 2001).
 
