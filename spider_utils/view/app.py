@@ -22,8 +22,8 @@ from spider_utils.measure.report import COLUMNS
 from spider_utils.predict import VolumePredictor, load_predictor
 from spider_utils.view import scan
 from spider_utils.view.frame_marks import MARK_COLORS, level_names, write_on_frame
+from spider_utils.view.frames import render_frame
 from spider_utils.view.plots import PLANES, legend_for, window_of
-from spider_utils.view.viewer import render_frame
 
 TITLE = "A lumbar spine scan, segmented and measured"
 NO_DEVICE = (

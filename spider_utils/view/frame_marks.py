@@ -65,7 +65,7 @@ def write_on_frame(
     """A frame with names and lines on it.
 
     Args:
-        frame: PNG of viewer.render_frame, of a sagittal slice.
+        frame: PNG of frames.render_frame, of a sagittal slice.
         shape: rows and columns of that slice.
         spacing_mm: its (row, column).
         names: of level_names.

@@ -15,7 +15,7 @@ from spider_utils.errors import KitError
 from spider_utils.measure.marks import Mark
 from spider_utils.view import scan
 from spider_utils.view.frame_marks import level_names, write_on_frame
-from spider_utils.view.viewer import render_frame
+from spider_utils.view.frames import render_frame
 from tests.known_labels import BACK, BODY_ROWS, DISC_ROWS, FIRST_ROW, FRONT, KnownLabels, box_spine, by_gray, make_run
 
 
