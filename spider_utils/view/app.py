@@ -211,7 +211,7 @@ def _show_picture(reading: scan.Reading, has_pixel_size: bool) -> None:
         spacing = plane.spacing(reading.image.spacing)
         frame = render_frame(
             plane.cut(reading.image.array, index), mask if style != "none" else None, reading.scheme, window, opacity,
-            style == "outlines", spacing, _FRAME_PIXELS, plane.letters,
+            style == "outlines", spacing_mm=spacing, size=_FRAME_PIXELS, letters=plane.letters,
         )  # fmt: skip
         names = level_names(mask, reading.scheme, spacing) if with_names and style != "none" and plane.axis == 0 else []
         lines = reading.marks if with_lines and middle else ()
