@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from spider_utils.errors import KitError
 
@@ -382,6 +382,14 @@ def supported_versions() -> dict[str, SpecifierSet]:
     return {one.name: one.specifier for one in parsed if one.marker is None}
 
 
+def fits(version: str, wanted: SpecifierSet) -> bool:
+    """Whether an installed version is a wanted one. A version that is none, of a broken build, fits where any would."""
+    try:
+        return wanted.contains(Version(version).base_version)  # local builds call themselves 2.4.0+cu121 or 2.5.0.dev
+    except InvalidVersion:
+        return not len(wanted)
+
+
 def environment_report() -> list[tuple[bool, str]]:
     """One (is it fine, line of text) for each thing that the course needs: Python, packages, cores, memory, disk, device."""
     lines = [(sys.version_info >= (3, 11), f"Python {platform.python_version()} on {platform.system()} ({platform_name()})")]
@@ -391,8 +399,7 @@ def environment_report() -> list[tuple[bool, str]]:
             lines.append((False, f"{package} is missing ({purpose}): run `make setup`, or pip install {package}"))
             continue
         version, wanted = importlib.metadata.version(package), supported.get(package, SpecifierSet())
-        # Local builds call themselves 2.4.0+cu121 or 2.5.0.dev: no reason to turn them down.
-        if wanted.contains(Version(version).base_version):
+        if fits(version, wanted):
             lines.append((True, f"{package} {version}: {purpose}"))
         else:
             lines.append((False, f"{package} {version} ({purpose}): the kit needs {wanted}"))

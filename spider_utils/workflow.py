@@ -739,6 +739,11 @@ def finished_runs() -> list[Path]:
     return sorted(found, key=lambda p: (p / "model.safetensors").stat().st_mtime)
 
 
+def is_by_patient(card: dict) -> bool:
+    """Whether the run with this card (model.json) knows no slice of its test patients; so are runs that name no split."""
+    return not card.get("split", {}).get("name", "").startswith(LEAKY)
+
+
 def find_run(name: str | None) -> Path:
     """The folder of a finished run.
 
@@ -753,7 +758,7 @@ def find_run(name: str | None) -> Path:
     runs, finished = project_root() / "runs", finished_runs()
     if name is None:
         cards = {path: read_json(path / "model.json") for path in finished}
-        by_patient = [p for p, card in cards.items() if not card.get("split", {}).get("name", "").startswith(LEAKY)]
+        by_patient = [path for path, card in cards.items() if is_by_patient(card)]
         if not by_patient:
             raise KitError(f"no trained model in {runs}: run `make course` or `spider-kit train` first, or give --model FOLDER")
         of_slices = [p for p in by_patient if cards[p].get("architecture") not in VOLUME_ARCHITECTURES]

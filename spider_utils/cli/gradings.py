@@ -62,6 +62,7 @@ GivenMasks = Annotated[
         help="Masks of the same names, such as a network's, measured instead; number masks of classes first: `spider-kit levels`."
     ),
 ]
+GivenScheme = Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")]
 
 
 @app.command("models")
@@ -72,7 +73,7 @@ def gradings_models(
         Path | None, typer.Option(help="Any folder in SPIDER's layout, a phantom set too; the course's when left out.")
     ] = None,
     masks: GivenMasks = None,
-    scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
+    scheme: GivenScheme = "spider",
     out: Annotated[
         Path | None, typer.Option(help="Folder for measurements and scores; needed with --root, else build/...")
     ] = None,
@@ -111,7 +112,7 @@ def gradings_herniation(
     profile: Profile = ProfileName.quick,
     root: Annotated[Path | None, typer.Option(help="A phantom set; the course's when left out.")] = None,
     masks: GivenMasks = None,
-    scheme: Annotated[str, typer.Option(help="Scheme of those masks: spider or levels20.")] = "spider",
+    scheme: GivenScheme = "spider",
     out: Annotated[
         Path | None, typer.Option(help="Folder for measurements and tables; needed with --root, else build/...")
     ] = None,

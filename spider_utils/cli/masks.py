@@ -134,8 +134,7 @@ def levels(
     from spider_utils.measure.levels import name_levels
 
     volume = _read_mask(mask, spacing_mm)
-    flat = len(volume.array) == 1
-    array, spacing = (volume.array[0], volume.spacing[1:]) if flat else (volume.array, volume.spacing)
+    array, spacing = volume.squeezed()
     result = name_levels(array, spacing, scheme, count_from=count_from)
     written = write_volume(volume.with_array(result.mask.reshape(volume.array.shape)), out)
     table = out.with_name(f"{stem_of(out)}.csv")
@@ -166,10 +165,7 @@ def measure(
         picture = with_pixel_size(picture, spacing_mm)
     if picture is not None:
         check_same_geometry(picture, volume)
-    flat = len(volume.array) == 1
-    at = 0 if flat else slice(None)
-    spacing = volume.spacing[1:] if flat else volume.spacing
-    table = report.measure(volume.array[at], spacing, None if picture is None else picture.array[at], scheme)
+    table = report.measure(*volume.squeezed(), None if picture is None else picture.squeezed()[0], scheme)
     print(report.format_measurements(table))
     if out is not None:
         write_csv(out, table)

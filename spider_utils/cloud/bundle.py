@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -18,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from spider_utils.cloud.heads import settings
+from spider_utils.cloud.packages import run_pip
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_path, require_free_space, sha256_of
 from spider_utils.workflow import Workspace
@@ -69,8 +68,7 @@ def repack_wheel(wheel: Path) -> None:
 
 
 def _pip(doing: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    ran = subprocess.run(command, text=True, capture_output=True, check=False)
+    ran = run_pip("--quiet", *arguments)
     if ran.returncode:
         said = [line for line in ran.stderr.splitlines() if "ERROR" in line or "error:" in line] or [ran.stderr.strip()]
         raise KitError(f"{doing} failed: {said[-1]}")

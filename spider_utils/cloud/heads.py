@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from spider_utils.course import notebook_names
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_path
 
@@ -92,7 +93,7 @@ def renewed_heads(home: Path) -> dict[Path, str]:
     where = settings(home)
     repository, branch = where["repository"], where["branch"]
     stale = {}
-    for path in sorted((home / "notebooks").glob("[0-9][0-9]*_*.ipynb")):
+    for path in (home / "notebooks" / f"{name}.ipynb" for name in notebook_names(home)):
         text = path.read_text(encoding="utf-8")
         try:
             wanted = renewed_notebook(text, path.stem, repository, branch)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from spider_utils.files import atomic_folder
 from spider_utils.runtime import platform_name
@@ -45,8 +46,21 @@ def input_folders() -> list[Path]:
     return {"kaggle": [Path("/kaggle/input")], "colab": [DRIVE / "MyDrive"]}.get(platform_name(), [])
 
 
-def _folders(top: Path) -> Iterator[tuple[Path, set[str], set[str]]]:
-    """Folder, names of its folders, names of its files: nearest first, not below the folders that hold data themselves."""
+class Listed(NamedTuple):
+    """A folder under ``top``: its path, the names of its folders and of its files."""
+
+    top: Path
+    path: Path
+    folders: set[str]
+    files: set[str]
+
+
+def look_through(folders: list[Path]) -> list[Listed]:
+    """Every folder under these: nearest first, not below the folders that hold data themselves."""
+    return [one for top in folders for one in _listed(top)]
+
+
+def _listed(top: Path) -> Iterator[Listed]:
     level, seen = [top], 0
     for _ in range(MAX_DEPTH + 1):
         below: list[Path] = []
@@ -60,42 +74,40 @@ def _folders(top: Path) -> Iterator[tuple[Path, set[str], set[str]]]:
             except OSError:  # no permission, or gone meanwhile
                 continue
             folders = {name for name, is_folder in kinds.items() if is_folder}
-            yield folder, folders, set(kinds) - folders
+            yield Listed(top, folder, folders, set(kinds) - folders)
             below += [folder / name for name in sorted(folders - {"train_images", "test_images"})]
         level = below
 
 
-def find_wheels(folders: list[Path]) -> Path | None:
-    """The nearest folder that holds a wheel of the kit (see cloud.bundle), or None."""
-    for top in folders:
-        for folder, _, files in _folders(top):
-            if any(name.startswith("spider_utils-") and name.endswith(".whl") for name in files):
-                return folder
+def find_wheels(listed: list[Listed]) -> Path | None:
+    """The nearest folder that holds a wheel of the kit (see cloud.bundle), or None; ``listed`` is of look_through."""
+    for one in listed:
+        if any(name.startswith("spider_utils-") and name.endswith(".whl") for name in one.files):
+            return one.path
     return None
 
 
-def find_data(folders: list[Path]) -> list[FoundData]:
-    """Data sets of known layout in any sub-folder, the nearest to the top first.
+def find_data(listed: list[Listed]) -> list[FoundData]:
+    """Data sets of known layout in any folder of ``listed`` (of look_through), the nearest to the top first.
 
     SPIDER's archives unpack to images/ and masks/, and an upload may wrap each once more (images/images, masks/masks): the masks
     are looked for where every "images" of the path is "masks".
     """
     found: list[FoundData] = []
-    for top in folders:
-        for folder, inside, files in _folders(top):
-            if inside.union(files).issuperset(_RSNA_MARKS):
-                found.append(FoundData("rsna", folder, folder, folder))
-                continue
-            patterns = {"spider": _SERIES, "spider-2d": _SLICE}
-            kind = next((kind for kind, pattern in patterns.items() if any(map(pattern.match, files))), None)
-            parts = folder.relative_to(top).parts
-            if kind is None or "images" not in parts:
-                continue
-            root = top.joinpath(*parts[: parts.index("images")])
-            masks = top.joinpath(*("masks" if part == "images" else part for part in parts))
-            if masks.is_dir():
-                kind = "phantom" if (root / _PHANTOM_MARK).is_file() else kind
-                found.append(FoundData(kind, root, folder, masks))
+    for top, folder, inside, files in listed:
+        if inside.union(files).issuperset(_RSNA_MARKS):
+            found.append(FoundData("rsna", folder, folder, folder))
+            continue
+        patterns = {"spider": _SERIES, "spider-2d": _SLICE}
+        kind = next((kind for kind, pattern in patterns.items() if any(map(pattern.match, files))), None)
+        parts = folder.relative_to(top).parts
+        if kind is None or "images" not in parts:
+            continue
+        root = top.joinpath(*parts[: parts.index("images")])
+        masks = top.joinpath(*("masks" if part == "images" else part for part in parts))
+        if masks.is_dir():
+            kind = "phantom" if (root / _PHANTOM_MARK).is_file() else kind
+            found.append(FoundData(kind, root, folder, masks))
     return found
 
 

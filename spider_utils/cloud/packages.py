@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from spider_utils.errors import KitError
-from spider_utils.runtime import REQUIREMENTS, supported_versions
+from spider_utils.runtime import REQUIREMENTS, fits, supported_versions
 
 # The rest of a rented machine is built around these: a wrong version is told, never replaced.
 HELD = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "pandas", "matplotlib", "pillow", "ipywidgets", "packaging")
@@ -77,21 +77,18 @@ def plan_packages(wanted: dict[str, SpecifierSet], installed: dict[str, str], im
         imported: canonical names of which a module is loaded: files replaced under a running program break it.
     """
     missing, replace, keep = [], {}, {}
+    imported = set(imported)
     for name, versions in sorted(wanted.items()):
         requirement = f"{name}{versions}"
         if name not in installed:
             missing.append(requirement)
             continue
         there = installed[name]
-        try:
-            fine = versions.contains(Version(there).base_version)  # local builds call themselves 2.4.0+cu121 or 2.5.0.dev
-        except InvalidVersion:
-            fine = not len(versions)
-        if fine:
+        if fits(there, versions):
             continue
         if name in HELD:
             keep[requirement] = there, f"other software here is built for it. {NEWER}"
-        elif name in set(imported):
+        elif name in imported:
             keep[requirement] = there, "it is loaded already: restart the session and run this cell first"
         else:
             replace[requirement] = there
@@ -145,7 +142,7 @@ def install(wanted: Iterable[str], imported: Iterable[str] = (), wheels: Path | 
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "constraints.txt"
             file.write_text("\n".join(constraints) + "\n", encoding="utf-8")
-            ran = _pip("install", "--quiet", "--constraint", str(file), *options, *wanted)
+            ran = run_pip("install", "--quiet", "--constraint", str(file), *options, *wanted)
         if ran.returncode == 0:
             break
     else:
@@ -162,6 +159,7 @@ def install(wanted: Iterable[str], imported: Iterable[str] = (), wheels: Path | 
     return {name: (before.get(name, ""), version) for name, version in after.items() if before.get(name) != version}
 
 
-def _pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run this Python's pip without questions; its ``returncode`` tells whether it failed, ``stderr`` why."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     return subprocess.run(command, text=True, capture_output=True, check=False)

@@ -6,7 +6,17 @@ import os
 import tempfile
 from pathlib import Path
 
-from spider_utils.cloud.inputs import DRIVE, INPUT_VARIABLE, find_data, find_wheels, input_folders, lay_out, place_name
+from spider_utils.cloud.inputs import (
+    DRIVE,
+    INPUT_VARIABLE,
+    FoundData,
+    find_data,
+    find_wheels,
+    input_folders,
+    lay_out,
+    look_through,
+    place_name,
+)
 from spider_utils.cloud.packages import imported_packages, install, installed_versions, plan_packages, requirements
 from spider_utils.errors import KitError
 from spider_utils.runtime import pick_device, platform_name
@@ -25,8 +35,9 @@ def set_up() -> None:
     if platform_name() == "local":
         return
     inputs = input_folders()
-    _packages(find_wheels(inputs))
-    _data(inputs)
+    listed = look_through(inputs)  # once: somebody's Drive may hold thousands of folders
+    _packages(find_wheels(listed))
+    _data(inputs, find_data(listed))
     _device()
 
 
@@ -52,8 +63,7 @@ def _packages(wheels: Path | None) -> None:
         _say(True, f"packages: changed {', '.join(other)}")
 
 
-def _data(inputs: list[Path]) -> None:
-    found = find_data(inputs)
+def _data(inputs: list[Path], found: list[FoundData]) -> None:
     folder = Path(tempfile.gettempdir()) / f"spider-kit-data-{os.getuid()}"  # what lies in the working folder would be kept
     placed = lay_out(found, folder)
     os.environ["SPIDER_KIT_DATA"] = str(folder)

@@ -73,6 +73,10 @@ class Volume:
             raise ValueError(f"array of shape {array.shape} does not fit a volume of shape {self.array.shape}")
         return replace(self, array=array)
 
+    def squeezed(self) -> tuple[np.ndarray, tuple[float, ...]]:
+        """Array and spacing (mm) as ``measure`` takes them: of a single slice (rows, columns), else (slices, rows, columns)."""
+        return (self.array[0], self.spacing[1:]) if len(self.array) == 1 else (self.array, self.spacing)
+
     @property
     def orientation(self) -> str:
         """ITK's name for the orientation of the file ("made" when there is none)."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from spider_utils.data.splits import LEAKY
 from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, stem_of, suffix_of, write_volume
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import read_json
@@ -18,7 +17,7 @@ from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.predict import VolumePredictor, WholeVolumePredictor
-from spider_utils.workflow import find_run, finished_runs
+from spider_utils.workflow import find_run, finished_runs, is_by_patient
 
 CLASS_SCHEMES = ("structures4", "released_gray")  # their masks are numbered by name_levels
 DISC_QUANTITIES = {
@@ -75,8 +74,7 @@ def usable_runs() -> list[Path]:
 def _is_usable(folder: Path) -> bool:
     try:
         card = read_json(folder / "model.json")
-        by_patient = not card.get("split", {}).get("name", "").startswith(LEAKY)
-        return by_patient and "plane" not in card and card.get("scheme") in (*CLASS_SCHEMES, *SCHEMES_WITH_LEVELS)
+        return is_by_patient(card) and "plane" not in card and card.get("scheme") in (*CLASS_SCHEMES, *SCHEMES_WITH_LEVELS)
     except (DataError, AttributeError):
         return False
 
@@ -119,18 +117,18 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
         notes.append("Levels are those that the network knows by sight, in a spine with five lumbar vertebrae.")
     if not has_pixel_size:
         return Reading(image, mask, scheme, None, (), (*notes, "Pixels were taken to be square."))
-    flat = len(image.array) == 1
-    at, spacing = (0, image.spacing[1:]) if flat else (slice(None), image.spacing)
-    if flat:
+    picture, spacing = image.squeezed()
+    if picture.ndim == 2:
         notes.append("A single slice is measured as if it were the middle one.")
     try:
         if scheme in CLASS_SCHEMES:
-            levels = name_levels(mask.array[at], spacing, scheme)
+            levels = name_levels(mask.squeezed()[0], spacing, scheme)
             mask, scheme = mask.with_array(levels.mask.reshape(mask.array.shape)), "spider"
             notes.append("Levels are counted from the lowest part in view, in a spine with five lumbar vertebrae.")
             notes += [f"{note[0].upper()}{note[1:]}." for note in levels.notes]
-        table = report.measure(mask.array[at], spacing, image.array[at], scheme)
-        lines = tuple(marks(mask.array[at], spacing, scheme))
+        drawn = mask.squeezed()[0]
+        table = report.measure(drawn, spacing, picture, scheme)
+        lines = tuple(marks(drawn, spacing, scheme))
     except ValueError as error:  # nothing that could be a level, or labels that no spine can have
         return Reading(image, mask, scheme, None, (), (*notes, f"Nothing was measured: {error}."))
     return Reading(image, mask, scheme, table, lines, tuple(notes))

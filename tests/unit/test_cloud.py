@@ -110,7 +110,7 @@ def rented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(packages, "installed_versions", versions)
     first = [make_wheel(tmp_path / "first", "torch", "2.6.0+cu124"), make_wheel(tmp_path / "first", "helper", "1.0")]
-    ran = packages._pip("install", "--quiet", *map(str, first))
+    ran = packages.run_pip("install", "--quiet", *map(str, first))
     assert ran.returncode == 0, ran.stderr
     wheels = tmp_path / "wheels"
     make_wheel(wheels, "torch", "2.9.0")
@@ -184,13 +184,16 @@ def attached(tmp_path: Path, spider_layout: Path, released_root: Path) -> Path:
 
 
 def test_data_are_found_in_any_folder(attached):
-    found = {one.kind: one for one in inputs.find_data([attached])}
-    assert sorted(found) == ["phantom", "rsna", "spider", "spider-2d"] and len(inputs.find_data([attached])) == 4
+    found = {one.kind: one for one in inputs.find_data(inputs.look_through([attached]))}
+    assert (
+        sorted(found) == ["phantom", "rsna", "spider", "spider-2d"]
+        and len(inputs.find_data(inputs.look_through([attached]))) == 4
+    )
     spider = attached / "datasets" / "somebody" / "spider-mri"
     assert found["spider"] == inputs.FoundData("spider", spider, spider / "images" / "images", spider / "masks" / "masks")
     assert found["spider-2d"].root == attached / "slices" / "release"
     assert found["rsna"].root == attached / "competitions" / "rsna"
-    assert inputs.find_wheels([attached]) == attached / "kit" / "spider-kit" / "wheels"
+    assert inputs.find_wheels(inputs.look_through([attached])) == attached / "kit" / "spider-kit" / "wheels"
 
 
 def test_images_without_masks_or_of_other_names_are_no_data(tmp_path):
@@ -203,8 +206,11 @@ def test_images_without_masks_or_of_other_names_are_no_data(tmp_path):
     (tmp_path / "photos" / "images").mkdir(parents=True)
     (tmp_path / "photos" / "images" / "cat.png").touch()
     (tmp_path / "photos" / "masks").mkdir()
-    assert [one.root for one in inputs.find_data([tmp_path])] == [tmp_path]
-    assert inputs.find_data([tmp_path / "nothing"]) == [] and inputs.find_wheels([tmp_path]) is None
+    assert [one.root for one in inputs.find_data(inputs.look_through([tmp_path]))] == [tmp_path]
+    assert (
+        inputs.find_data(inputs.look_through([tmp_path / "nothing"])) == []
+        and inputs.find_wheels(inputs.look_through([tmp_path])) is None
+    )
 
 
 def test_the_search_ends(tmp_path, monkeypatch):
@@ -212,14 +218,14 @@ def test_the_search_ends(tmp_path, monkeypatch):
     (deep / "images").mkdir(parents=True)
     (deep / "masks").mkdir()
     (deep / "images" / "1_t1.mha").touch()
-    assert inputs.find_data([tmp_path]) == []
-    assert len(inputs.find_data([tmp_path.joinpath(*"abcdef")])) == 1
+    assert inputs.find_data(inputs.look_through([tmp_path])) == []
+    assert len(inputs.find_data(inputs.look_through([tmp_path.joinpath(*"abcdef")]))) == 1
     monkeypatch.setattr(inputs, "MAX_FOLDERS", 3)
-    assert inputs.find_data([tmp_path.joinpath(*"abcdef")]) == []
+    assert inputs.find_data(inputs.look_through([tmp_path.joinpath(*"abcdef")])) == []
 
 
 def test_found_sets_get_their_places_by_links(attached, tmp_path):
-    found = inputs.find_data([attached])
+    found = inputs.find_data(inputs.look_through([attached]))
     second = inputs.FoundData("spider", attached, attached, attached)
     placed = inputs.lay_out([*found, second], tmp_path / "laid")
     assert sorted(placed) == ["phantom-smoke", "rsna", "spider", "spider-2d"] and placed["spider"] is not second
@@ -324,7 +330,7 @@ def test_what_is_missing_old_or_kept_is_told(kaggle, monkeypatch, capsys):
     assert said[1].startswith("!! the kit needs timm>=1.0, 0.9.2 is here and stays; lessons that use it may fail")
     assert said[2:4] == ["ok packages: installed monai 1.5.0", "ok packages: changed scikit-learn 1.2.2 to 1.6.1"]
     assert [wanted[0].split(">")[0] for wanted, _ in asked] == ["monai", "scikit-learn", "timm"]
-    assert {wheels for _, wheels in asked} == {inputs.find_wheels(inputs.input_folders())}
+    assert {wheels for _, wheels in asked} == {inputs.find_wheels(inputs.look_through(inputs.input_folders()))}
 
 
 def test_colab_without_drive_says_how_to_mount_it(kaggle, monkeypatch, capsys, tmp_path):
