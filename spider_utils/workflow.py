@@ -282,7 +282,7 @@ class Workspace:
             tag: added to the run's name, to keep variants apart.
             options: of the architecture; the profile's when None.
             start_from: a run whose weights this one starts with, wherever name and shape agree (all but the last layer when the
-                schemes differ); None starts at random.
+                schemes differ): of the same split, or of the phantom when the data are real; None starts at random.
             enlarged_to: train on `medfusion`'s kind of set of so many images instead of on all slices (see
                 ``train_as_published``); nothing of it is left out.
             changes: fields of TrainConfig, ``augment``, ``slice_gap_mm`` or ``crop_columns``, that differ from the profile (whose
@@ -336,7 +336,8 @@ class Workspace:
         if enlarged_to is not None:
             card["enlarged_to"] = enlarged_to
         if start_from is not None:
-            check_split(start_from, split)
+            if self.data == "phantom" or start_from.card["data"]["kind"] != "phantom":  # nobody real is made up
+                check_split(start_from, split)
             card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
         rows = split.rows("train", store.table)
         if enlarged_to is None:
@@ -498,10 +499,27 @@ class Workspace:
 
         Args:
             architecture: name in models.available_models().
-            changes: as for ``train``. Epochs, learning rate, schedule and augmentation are those of the second stage alone.
+            changes: as for ``train``. Epochs, learning rate, schedule and augmentation are those of the second stage alone. With
+                ``start_from`` there is no first stage.
         """
         self._check_settings("levels20", changes.get("size") or self.profile.slice_size, None, 1)  # before the first stage
-        # The first stage must have seen the same training patients, or test patients leak through its weights.
+        first = changes.pop("start_from", None) or self._first_stage(architecture, changes)
+        return self.train(
+            architecture,
+            "levels20",
+            **{
+                "start_from": first,
+                "epochs": self.profile.level_epochs,
+                "learning_rate": self.profile.level_learning_rate,
+                "augment": self.profile.level_augment,
+                "schedule": "cosine",  # no warm-up: the features are there already
+                **changes,
+            },
+        )
+
+    def _first_stage(self, architecture: str, changes: dict[str, object]) -> RunResult:
+        """The four-class model that ``train_levels`` starts from."""
+        # It must have seen the same training patients, or test patients leak through its weights.
         keys = (
             "split",
             "size",
@@ -516,18 +534,7 @@ class Workspace:
         shared = {key: changes[key] for key in keys if key in changes}
         if tag := changes.get("tag"):
             shared["tag"] = f"{tag}-start"  # not all that the tag may name holds for this stage
-        return self.train(
-            architecture,
-            "levels20",
-            **{
-                "start_from": self.train(architecture, "structures4", **shared),
-                "epochs": self.profile.level_epochs,
-                "learning_rate": self.profile.level_learning_rate,
-                "augment": self.profile.level_augment,
-                "schedule": "cosine",  # no warm-up: the features are there already
-                **changes,
-            },
-        )
+        return self.train(architecture, "structures4", **shared)
 
     def evaluate(self, run: RunResult, split: Split | None = None, subset: str = "test") -> pd.DataFrame:
         """Scores of a run on every series of a subset, in the series' own grid; measured once and kept in the run's folder.
