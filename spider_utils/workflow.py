@@ -61,12 +61,14 @@ class Workspace:
         data: "phantom", "spider" or "spider-2d".
         root_given: the data's folder as text; "" for the phantom.
         home: the folder that holds data/, runs/ and build/.
+        runs: folder of the runs, where they are kept elsewhere; None: runs/ of ``home``.
     """
 
     profile: Profile
     data: str
     root_given: str
     home: Path = field(default_factory=project_root)
+    runs: Path | None = None
 
     @classmethod
     def open(cls, profile: str = "quick", data: str = "phantom", root: str | None = None) -> Workspace:
@@ -97,6 +99,16 @@ class Workspace:
     def name(self) -> str:
         """ "<profile>-<data>", as in the names of its folders."""
         return f"{self.profile.name}-{self.data}"
+
+    @property
+    def runs_folder(self) -> Path:
+        """Folder of the runs."""
+        return self.runs or self.home / "runs"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What ``run.json`` says of where a run was made: enough for ``open``."""
+        return {"profile": self.profile.name, "data": self.data, "root": self.root_given}
 
     @property
     def build(self) -> Path:
@@ -353,7 +365,8 @@ class Workspace:
                 class_of = convert(np.arange(scheme_.n_classes), scheme, "structures4").tolist()
             copy_matching_weights(start_from.load_model(), model, class_of)
         # A run is made from settings alone and can be made again: other settings replace it.
-        return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
+        folder = self.runs_folder / name
+        return fit(model, train_set, val_set, folder, config, card, overwrite=True, made_in=self.facts)
 
     def train_volumes(
         self,
@@ -433,7 +446,8 @@ class Workspace:
         printed = "as-printed" if preparation == "as_printed" else ""
         grid = {True: "stretched", False: "boxed"}[stretched] if stretched != (preparation == "as_printed") else ""
         name = "-".join(part for part in (self.name, architecture, scheme, printed, grid, tag) if part)
-        return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
+        folder = self.runs_folder / name
+        return fit(model, train_set, val_set, folder, config, card, overwrite=True, made_in=self.facts)
 
     def train_as_published(
         self, architecture: str = "unet", split: Split | None = None, scheme: str | None = None, **changes: object
