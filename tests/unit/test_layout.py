@@ -75,7 +75,7 @@ def room(module: str) -> str:
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"spider_utils"}))
 def test_rooms_import_lower_floors_only(module):
-    assert room(module) in FLOORS, f"{module} is a new room: give it a floor here and in the README"
+    assert room(module) in FLOORS, f"{module} is a new room: give it a floor here and in docs/developers.md"
     for other in IMPORTS[module]:
         mine, theirs = FLOORS[room(module)], FLOORS[room(other)]
         assert theirs <= mine, f"{module} (floor {mine}) imports {other} (floor {theirs}): upper floors import lower ones"
