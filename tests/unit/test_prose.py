@@ -1,4 +1,4 @@
-"""Links, DOIs and spelling of what people read: README, docs/, change log, notebooks' texts, docstrings. Checked without a network."""
+"""Links, DOIs and spelling of what people read: README, docs/, change log, notebooks, docstrings. Checked without a network."""
 
 from __future__ import annotations
 
