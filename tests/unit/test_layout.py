@@ -82,6 +82,16 @@ def test_rooms_import_lower_floors_only(module):
         assert theirs <= mine, f"{module} (floor {mine}) imports {other} (floor {theirs}): upper floors import lower ones"
 
 
+def test_the_developers_page_has_every_room_on_its_floor():
+    text = (ROOT / "docs" / "developers.md").read_text(encoding="utf-8")
+    told = {
+        room: int(floor)
+        for floor, rooms in re.findall(r"^\| (\d) \| (.*) \|$", text, re.MULTILINE)
+        for room in re.findall(r"`(\w+)(?:/|\.py)`", rooms)
+    }
+    assert told == FLOORS
+
+
 def test_the_package_itself_imports_no_room():
     assert IMPORTS["spider_utils"] == set()
 
