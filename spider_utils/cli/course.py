@@ -13,16 +13,37 @@ from spider_utils.models import available_models
 
 
 def course(
+    context: typer.Context,
     profile: Profile = ProfileName.quick,
     data: Data = DataKind.phantom,
     root: Root = None,
     cores: Annotated[int, typer.Option(min=1, help="CPU cores to use.")] = 2,
     publish: Annotated[bool, typer.Option(help="Renew the committed notebooks and figures (quick, phantom).")] = False,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of a sweep to run instead: many trainings, one table and report (docs/sweeps.md)."),
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(help="Snakemake profile that runs a sweep's jobs elsewhere, such as profiles/slurm.")
+    ] = None,
 ) -> None:
     """Run every notebook that is not up to date, and tell where the results are.
 
-    Example: spider-kit course --profile smoke
+    Example: spider-kit course --profile smoke; of a sweep: spider-kit course --sweep sweeps/example.yml --cores 4
     """
+    if sweep:
+        named_there = ("profile", "data", "root", "publish")
+        if odd := [name for name in named_there if context.get_parameter_source(name).name != "DEFAULT"]:
+            raise typer.BadParameter(f"--{odd[0]} does not go with --sweep: the sweep's file names profiles and data")
+        from spider_utils.sweeps.run import run_sweep
+
+        found = run_sweep(sweep, cores, cluster)
+        print(found)
+        if not found.complete:
+            raise typer.Exit(1)
+        return
+    if cluster:
+        raise typer.BadParameter("--cluster runs sweeps: give --sweep too")
     from spider_utils.course import publish as publish_outputs
     from spider_utils.course import run_course
 
@@ -126,7 +147,7 @@ def train(
     from spider_utils.files import fingerprint
     from spider_utils.models import VOLUME_ARCHITECTURES
     from spider_utils.training.runs import RunResult
-    from spider_utils.workflow import Workspace, describe_settings, find_run
+    from spider_utils.workflow import SLICE_SETTINGS, VOLUME_SETTINGS, Workspace, describe_settings, find_run
 
     if (rows is None) != (columns is None):
         raise typer.BadParameter("give --rows and --columns together")
@@ -145,11 +166,10 @@ def train(
         "options": _json_object("--options", options),
         "start_from": RunResult.open(find_run(start_from)) if start_from else None,
     }
-    of_volumes, of_slices = {"steps_per_epoch": steps_per_epoch, "preparation": preparation}, {"slice_gap_mm", "crop_columns"}
-    of_slices |= {"neighbours", "samples_per_epoch", "start_from"}
+    of_volumes = {"steps_per_epoch": steps_per_epoch, "preparation": preparation}
     sees_volumes = model in VOLUME_ARCHITECTURES
-    unfit = [name for name, value in (given if sees_volumes else of_volumes | {"slices": slices}).items() if value is not None]
-    if odd := [name for name in unfit if not sees_volumes or name in of_slices]:
+    told = {name for name, value in (given | of_volumes | {"slices": slices}).items() if value is not None}
+    if odd := [name for name in (SLICE_SETTINGS if sees_volumes else VOLUME_SETTINGS) if name in told]:
         kind = "volumes" if sees_volumes else "slices"
         raise typer.BadParameter(f"'{model}' sees {kind}: it has no --{odd[0].replace('_', '-')}")
     if sees_volumes and (rows is None) != (slices is None):
