@@ -80,12 +80,12 @@ def _titled(frame: pd.DataFrame, several: bool) -> pd.DataFrame:
 
 
 def _summary(sweep: Sweep, outcomes: Sequence[Mapping[str, str]]) -> str:
-    counts = f"{len(sweep.models)} models, {len(sweep.folds)} folds of {sweep.split}, {len(sweep.seeds)} seeds, "
-    counts += f"{len(sweep.profiles)} profiles, {len(sweep.data)} data sets: {len(sweep.trainings)} trainings"
+    numbers = {"models": sweep.models, f"folds of {sweep.split}": sweep.folds, "seeds": sweep.seeds, "profiles": sweep.profiles}
+    numbers |= {"data sets": sweep.data, "trainings": sweep.trainings}
+    counts = ", ".join(f"{name} {len(values)}" for name, values in numbers.items())
     done = sum(one["status"] == "done" for one in outcomes)
-    text = (
-        f"<p>{html.escape(counts)}. {done} of {len(outcomes)} jobs are done. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.</p>"
-    )
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    text = f"<p>How many: {html.escape(counts)}. {done} of {len(outcomes)} jobs are done. Written {now}.</p>"
     rest = [one for one in outcomes if one["status"] != "done"]
     if rest:
         rows = [f"<li>{html.escape(one['title'])}: {one['status']}. {html.escape(one['error'])}</li>" for one in rest]

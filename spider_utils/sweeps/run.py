@@ -144,7 +144,7 @@ def _jobs(sweep: Sweep, home: Path, folder: Path, places: list[str], cores: int 
     given = {name: value for name, value in resources.items() if value}
     on_cpu = {name: value for name, value in given.items() if name != "gpu"}
     # On a cluster the scheduler gives GPUs out.
-    on_device = ["env", "CUDA_VISIBLE_DEVICES="] if not needs.gpus else []
+    on_device = ["CUDA_VISIBLE_DEVICES="] if not needs.gpus else []
     if places:
         on_device = [sys.executable, "-m", "spider_utils.sweeps.devices", str(folder / "devices"), ",".join(places)]
         on_device += [str(needs.gpus)]
@@ -164,7 +164,7 @@ def _jobs(sweep: Sweep, home: Path, folder: Path, places: list[str], cores: int 
     for (profile, data), notebook in [(place, name) for place in sweep.places for name in sweep.notebooks]:
         place, source = f"{profile}-{data.kind}", f"notebooks/{notebook}.ipynb"
         executed = folder / "notebooks" / place / f"{notebook}.ipynb"
-        command = [*on_device, "spider-kit", "run-notebook", source, str(executed), *_where(profile, data)]
+        command = [*on_device, "spider-kit", "run-notebook", str(home / source), str(executed), *_where(profile, data)]
         after = [f"prepare-{place}", *(one.key for one in sweep.trainings if one.place == place)]
         # One at a time: two that miss the same training would both begin it.
         more = given | {"notebooks": 1}
@@ -232,14 +232,14 @@ def _run(plan: list[Job], home: Path, folder: Path, command: list[str]) -> int:
     """Start Snakemake and tell what begins and ends, until it ends; its exit status."""
     jobs = []
     for job in plan:
-        files = {ending: _file(folder, job.name, ending).relative_to(home).as_posix() for ending in ("txt", "partial", "failed")}
         jobs.append(
             {
                 "name": job.name.replace("-", "_").replace(".", "_"),
-                "command": shlex.join(job.command),
+                # Where Snakemake copies files to and fro (Kubernetes), a job runs elsewhere than in the checkout.
+                "command": shlex.join(["env", f"SPIDER_KIT_HOME={home}", *job.command]),
                 "after": [_file(folder, name, "txt").relative_to(home).as_posix() for name in job.after] + job.files,
-                **files,
-                "log": _file(folder, job.name, "log").relative_to(home).as_posix(),
+                "txt": _file(folder, job.name, "txt").relative_to(home).as_posix(),
+                **{ending: str(_file(folder, job.name, ending)) for ending in ("partial", "failed", "log")},
                 "threads": job.threads,
                 "resources": job.resources,
                 "priority": job.first,
@@ -269,43 +269,37 @@ class _News:
 
     def __init__(self, plan: list[Job], folder: Path):
         self.plan, self.folder = plan, folder
+        self.last = {job.name: _outcome(folder, job).status for job in plan}
         self.begun: dict[str, float] = {}
-        self.before = {job.name: self.stamp(job) for job in plan}
-        self.told: set[str] = set()
-
-    def stamp(self, job: Job) -> int | None:
-        path = _file(self.folder, job.name, "txt")
-        return path.stat().st_mtime_ns if path.is_file() else None
 
     def tell(self) -> None:
-        ended, begun = [], []
+        ended, begun, now = [], [], time.monotonic()
         for job in self.plan:
-            if job.name in self.told:
+            found, before = _outcome(self.folder, job), self.last[job.name]
+            self.last[job.name] = found.status
+            if found.status == before:
                 continue
-            outcome, is_new = _outcome(self.folder, job), self.stamp(job) != self.before[job.name]
-            if (is_new or outcome.status in ("running", "failed")) and job.name not in self.begun:
-                self.begun[job.name] = time.monotonic()
+            if found.status == "running" or before == "not run":
+                self.begun[job.name] = now
                 begun.append(f"> {job.title} ...")
-            seconds = time.monotonic() - self.begun.get(job.name, time.monotonic())
-            if outcome.status == "failed":
-                self.told.add(job.name)
-                ended.append(f"{job.title}: FAILED after {seconds:.0f} s. {outcome.error}")
-            elif outcome.status == "done" and is_new:
-                self.told.add(job.name)
+            seconds = now - self.begun.get(job.name, now)
+            if found.status == "done":
                 ended.append(f"{job.title}: done in {seconds:.0f} s")
+            elif found.status == "failed":
+                ended.append(f"{job.title}: FAILED after {seconds:.0f} s. {found.error}")
         for line in ended + begun:
             print(line, flush=True)
 
 
 def _outcome(folder: Path, job: Job) -> Outcome:
     """What became of a job, by its files."""
+    if _file(folder, job.name, "partial").exists():
+        return Outcome(job.title, "running")
     if _file(folder, job.name, "failed").exists():
         log = _file(folder, job.name, "log")
         said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
         errors = [line for line in said if line.startswith("error:")] or [line for line in said if line.strip()]
         return Outcome(job.title, "failed", errors[-1].strip() if errors else f"It said nothing; see {folder / 'snakemake.log'}")
-    if _file(folder, job.name, "partial").exists():
-        return Outcome(job.title, "running")
     return Outcome(job.title, "done" if _file(folder, job.name, "txt").is_file() else "not run")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from spider_utils.evaluation.statistics import FOREGROUND_NAME
 from spider_utils.view.plots import LINE_STYLES, PALETTE, CourseFigure, new_figure, styled
@@ -36,7 +37,7 @@ def model_scores(table: pd.DataFrame, runs: pd.DataFrame) -> CourseFigure:
         color = PALETTE[number % len(PALETTE)]
         ax.errorbar(rows["mean"], lines, xerr=errors, fmt="D", color=color, capsize=3, markersize=5, label=title)
         of_runs = runs.loc[runs["title"] == title, "dice"]
-        ax.scatter(of_runs, np.full(len(of_runs), lines[0]), s=16, color=color, alpha=0.45, linewidths=0)
+        ax.scatter(of_runs, np.full(len(of_runs), lines[0] + 0.3 * step), s=16, color=color, alpha=0.6, linewidths=0)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set(xlabel="Dice (diamond and bar: mean and 95 % interval over patients; points: single runs)")
@@ -71,7 +72,7 @@ def model_curves(histories: Mapping[str, Mapping[str, pd.DataFrame]]) -> CourseF
         ax.set_ylabel("validation mean IoU")
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
