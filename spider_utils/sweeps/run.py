@@ -15,7 +15,7 @@ import pandas as pd
 from spider_utils.course import notebook_names
 from spider_utils.data.phantom import GENERATOR_VERSION
 from spider_utils.errors import KitError
-from spider_utils.files import read_json, write_csv, write_json
+from spider_utils.files import fingerprint, read_json, sha256_of, write_csv, write_json
 from spider_utils.locks import file_lock
 from spider_utils.runtime import project_root
 from spider_utils.sweeps.devices import visible_devices
@@ -37,7 +37,6 @@ class Job:
         name: of Snakemake's rule and of the job's files.
         command: what is run.
         after: names of the jobs that it waits for.
-        files: what it reads besides.
         threads, resources: what it is given.
         first: jobs with higher numbers begin first.
         state: not for the command: another state runs it again.
@@ -47,7 +46,6 @@ class Job:
     name: str
     command: list[str]
     after: list[str]
-    files: list[str]
     threads: int
     resources: dict[str, int]
     first: int
@@ -154,22 +152,23 @@ def _jobs(sweep: Sweep, home: Path, folder: Path, places: list[str], cores: int 
         state = GENERATOR_VERSION if data.kind == "phantom" else workspace.source.state()
         command = ["spider-kit", "data", "prepare", *_where(profile, data)]
         name = f"prepare-{workspace.name}"
-        jobs.append(Job(f"preparing {workspace.name}", name, command, [], [], cores or needs.threads, on_cpu, 2, str(state)))
+        jobs.append(Job(f"preparing {workspace.name}", name, command, [], cores or needs.threads, on_cpu, 2, str(state)))
     for one in sweep.trainings:
         command = [*on_device, "spider-kit", "train", *one.arguments]
         after = [f"prepare-{one.place}", *_started_from(one, sweep)]
         state = f"{TRAINING_VERSION} {SCORES_VERSION}"
-        jobs.append(Job(f"training {one}", one.key, command, after, [], needs.threads, given, 1, state))
-    package = sorted(path.relative_to(home).as_posix() for path in (home / "spider_utils").rglob("*.py"))
+        jobs.append(Job(f"training {one}", one.key, command, after, needs.threads, given, 1, state))
+    package = [sha256_of(path) for path in sorted((home / "spider_utils").rglob("*.py"))] if sweep.notebooks else []
     for (profile, data), notebook in [(place, name) for place in sweep.places for name in sweep.notebooks]:
-        place, source = f"{profile}-{data.kind}", f"notebooks/{notebook}.ipynb"
+        place, source = f"{profile}-{data.kind}", home / "notebooks" / f"{notebook}.ipynb"
         executed = folder / "notebooks" / place / f"{notebook}.ipynb"
-        command = [*on_device, "spider-kit", "run-notebook", str(home / source), str(executed), *_where(profile, data)]
+        command = [*on_device, "spider-kit", "run-notebook", str(source), str(executed), *_where(profile, data)]
         after = [f"prepare-{place}", *(one.key for one in sweep.trainings if one.place == place)]
         # One at a time: two that miss the same training would both begin it.
         more = given | {"notebooks": 1}
         title = f"notebook {notebook} ({place})"
-        jobs.append(Job(title, f"{place}-{notebook}", command, after, [source, *package], needs.threads, more, 0, ""))
+        state = fingerprint([sha256_of(source), package])
+        jobs.append(Job(title, f"{place}-{notebook}", command, after, needs.threads, more, 0, state))
     return jobs
 
 
@@ -237,7 +236,7 @@ def _run(plan: list[Job], home: Path, folder: Path, command: list[str]) -> int:
                 "name": job.name.replace("-", "_").replace(".", "_"),
                 # Where Snakemake copies files to and fro (Kubernetes), a job runs elsewhere than in the checkout.
                 "command": shlex.join(["env", f"SPIDER_KIT_HOME={home}", *job.command]),
-                "after": [_file(folder, name, "txt").relative_to(home).as_posix() for name in job.after] + job.files,
+                "after": [_file(folder, name, "txt").relative_to(home).as_posix() for name in job.after],
                 "txt": _file(folder, job.name, "txt").relative_to(home).as_posix(),
                 **{ending: str(_file(folder, job.name, ending)) for ending in ("partial", "failed", "log")},
                 "threads": job.threads,

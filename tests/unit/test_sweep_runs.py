@@ -38,7 +38,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     cells = [nbformat.v4.new_code_cell('PROFILE = "quick"\nDATA = "phantom"\nROOT = ""', metadata={"tags": ["parameters"]})]
     cells.append(nbformat.v4.new_code_cell('print(f"ran in {PROFILE}")'))
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks" / "00_short.ipynb")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / "00_short.ipynb")
     return folder
 
 
@@ -197,13 +198,17 @@ def plugin_missing(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ["slurm", "kubernetes"])
-def test_the_ready_profiles_are_known_to_snakemake(home: Path, swept: tuple, name: str) -> None:
+def test_the_ready_profiles_are_known_to_snakemake(home: Path, swept: tuple, name: str, tmp_path: Path) -> None:
     """A dry run: Snakemake refuses an option that it or the executor does not know, and plans every job."""
     if plugin_missing(f"snakemake_executor_plugin_{name}"):
         pytest.skip(f"snakemake-executor-plugin-{name} is not installed: pip install 'spider-utils[cluster]'")
     folder, _, _ = swept
-    command, environment = command_line(home)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "Sweepfile", "--profile", f"profiles/{name}"]
+    profile = yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text(encoding="utf-8"))
+    if "default-storage-prefix" in profile:
+        profile["default-storage-prefix"] = str(home)  # where the checkout is
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+    _, environment = command_line(home)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "Sweepfile", "--profile", str(tmp_path)]
     command += ["--workflow-profile", "none", "--configfile", str(folder / "sweep.json"), "--dry-run", "--forceall", "--nolock"]
     said = subprocess.run(command, cwd=home, env=environment, text=True, capture_output=True, timeout=300)
     assert said.returncode == 0, said.stdout + said.stderr
@@ -226,10 +231,12 @@ def test_a_sweep_runs_on_slurm(home: Path, swept: tuple, slurm: dict[str, str], 
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8"))
     profile |= {"slurm-status-command": "squeue", "slurm-no-account": True, "slurm-init-seconds-before-status-checks": 1}
     profile |= {"seconds-between-status-checks": 1, "slurm-keep-successful-logs": True}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
-    text = TINY.replace("folds: [0, 1]", "folds: 2").replace("unet, ", "") + "seeds: [3, 4]\n"
+    cluster = tmp_path / "profile"
+    cluster.mkdir()
+    (cluster / "config.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
+    text = TINY.replace("folds: [0, 1]", "folds: 2").replace("[unet, ", "[") + "seeds: [3, 4]\n"
     path = write_sweep(home, "on-slurm", f"{text}job: {{gpus: 1, memory_mb: 400, minutes: 9}}\n")
-    said = course(home, "--sweep", str(path), "--cluster", str(tmp_path), **slurm)
+    said = course(home, "--sweep", str(path), "--cluster", str(cluster), **slurm)
     log = home / "build" / "sweeps" / "on-slurm" / "snakemake.log"
     assert said.returncode == 0, said.stdout + said.stderr + log.read_text()
     assert "3 of 3 jobs are done" in said.stdout and "> training small, fold 2, seed 3 (smoke-phantom) ..." in said.stdout

@@ -153,6 +153,8 @@ profiles: smoke
 notebooks: 12_evaluation
 job: {threads: 3, memory_mb: 900, minutes: 5}
 """
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "12_evaluation.ipynb").write_text("{}", encoding="utf-8")
     plan = _jobs(sweep_of(tmp_path, text), tmp_path, tmp_path / "out", [], cores=4)
     by_name = {job.name: job for job in plan}
     trainings = [name for name in by_name if "fold" in name]
