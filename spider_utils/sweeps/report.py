@@ -18,6 +18,11 @@ from spider_utils.sweeps.plan import Sweep
 from spider_utils.view.plots import SCREEN_DPI, CourseFigure
 from spider_utils.view.sweep_plots import model_curves, model_scores, run_costs
 
+# Nothing is loaded from elsewhere, whatever a notebook shows (badges, for example), and no script runs.
+_OFFLINE = (
+    '<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-src 'self'\">"
+)
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1000px; padding: 0 1em; color: #1a1a1a; }
 table { border-collapse: collapse; font-size: 14px; margin: 1em 0; display: block; overflow-x: auto; }
@@ -29,6 +34,7 @@ iframe { width: 100%; height: 80vh; border: 1px solid #ddd; } summary { cursor: 
 """
 _NOTEBOOK_STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 1em; } img { max-width: 100%; }
+img[src^="http"] { display: none; }
 .jp-InputPrompt, .jp-OutputPrompt { display: none; } pre { background: #f5f5f5; padding: 0.6em; overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: 0.2em 0.6em; text-align: right; } .anchor-link { display: none; }
@@ -63,9 +69,7 @@ def write_report(
         parts.append(_notebooks(path.parent, notebooks))
     parts.append(_section("The sweep's file", f"<pre>{html.escape(sweep.path.read_text(encoding='utf-8'))}</pre>"))
     title = f"Sweep {html.escape(sweep.name)}"
-    head = (
-        f'<meta charset="utf-8"><title>{title}</title><meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-    )
+    head = f'{_OFFLINE}<title>{title}</title><meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
     page = f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body><h1>{title}</h1>\n{"".join(parts)}</body></html>\n'
     with atomic_path(path) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -173,7 +177,7 @@ def _notebook_page(path: Path) -> str:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="basic", embed_images=False)
-    return f'<meta charset="utf-8"><style>{_NOTEBOOK_STYLE}</style>{exporter.from_filename(str(path))[0]}'
+    return f"{_OFFLINE}<style>{_NOTEBOOK_STYLE}</style>{exporter.from_filename(str(path))[0]}"
 
 
 # ------------------------------------------------------------------------------------------------------------------ pieces

@@ -72,7 +72,8 @@ def model_curves(histories: Mapping[str, Mapping[str, pd.DataFrame]]) -> CourseF
         ax.set_ylabel("validation mean IoU")
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlim(0.5, 0.5 + max(len(history) for runs in histories.values() for history in runs.values()))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
 
