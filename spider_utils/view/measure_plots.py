@@ -103,7 +103,7 @@ def marked_slice(
 
 def _name_level(ax: Axes, level: str, end: tuple[float, float], columns: int) -> None:
     """The level's name behind the rear end of its line; above the line where the picture ends too soon."""
-    beside = end[0] < 0.8 * columns
+    beside = end[0] < 0.78 * columns
     ax.annotate(
         level, end, xytext=(5, 0) if beside else (8, 9), textcoords="offset points", ha="left" if beside else "right",
         va="center", color="white", fontsize=9, path_effects=[withStroke(linewidth=2.5, foreground="black")],
