@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect
 from spider_utils.data.phantom import make_anatomy, render
 from spider_utils.data.volumes import read_mask, read_volume, write_volume
 from spider_utils.labels import convert
-from tests.browser.conftest import CHECKOUT, TIMEOUT_S, free_port, serve
+from tests.browser.tools import CHECKOUT, TIMEOUT_S, free_port, serve
 from tests.known_labels import make_run
 
 pytestmark = pytest.mark.browser
