@@ -174,7 +174,8 @@ class SliceViewer(SliceView):
         if len(self.names) > 1:
             side += [c["mode"], c["mask"], c["worst"]]
         if self.names:
-            cells = [w.HBox([w.HTML(_swatch(self.scheme.colors[value])), box]) for value, box in self.classes.items()]
+            swatches = (w.HTML(_swatch(self.scheme.colors[value]), layout=w.Layout(margin="0")) for value in self.classes)
+            cells = [w.HBox(pair) for pair in zip(swatches, self.classes.values(), strict=True)]
             # Rows of a fixed height: others are squeezed until names are cut, instead of being scrolled through.
             columns = {"grid_template_columns": "1fr 1fr", "grid_auto_rows": "28px"}
             grid = w.GridBox(cells, layout=w.Layout(**columns, max_height="280px", overflow="auto"))

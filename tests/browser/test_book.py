@@ -33,6 +33,8 @@ def book() -> Path:
         "-m",
         "sphinx",
         "--quiet",
+        "--jobs",
+        "auto",
         "--fail-on-warning",
         "--keep-going",
         "--conf-dir",
