@@ -116,9 +116,10 @@ def look_through(page: Page, folder: Path, name: str) -> list[str]:
     return [*found, *(f"no widget: {text.strip()[:300]}" for text in failed.all_text_contents())]
 
 
-# Almost a screenful on; false at the end.
+# Almost a screenful on; false when the last cell's end is in sight (below it JupyterLab leaves a screen empty).
 _SCROLL_ON = """panel => {
-    const before = panel.scrollTop;
+    const last = [...panel.querySelectorAll(".jp-Cell")].at(-1), before = panel.scrollTop;
+    if (last.getBoundingClientRect().bottom <= panel.getBoundingClientRect().bottom) return false;
     panel.scrollBy(0, panel.clientHeight - 60);
     return panel.scrollTop > before;
 }"""
