@@ -130,7 +130,7 @@ _CUT_OFF = """panel => [...panel.querySelectorAll(".jp-OutputArea-output")]
         return place.bottom > 0 && place.top < innerHeight && output.scrollWidth > output.clientWidth + 1;
     })
     .map(output => `${output.scrollWidth} pixels where ${output.clientWidth} are seen: `
-        + (output.textContent.trim().replace(/\\s+/g, " ").slice(0, 100) || "a picture"))"""
+        + (output.innerText.trim().replace(/\\s+/g, " ").slice(0, 100) || "a picture"))"""
 
 
 def end_kernels(lab: str) -> None:
