@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from spider_utils.training.checkpoints import load_model, read_card
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
 PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
+# Gets the masks of slices, as they are made, and how many there will be; gives them on, and tells somebody meanwhile.
+Track = Callable[[Iterable[np.ndarray], int], Iterable[np.ndarray]]
 
 
 class VolumePredictor:
@@ -40,12 +42,12 @@ class VolumePredictor:
     scheme: str
     whole_parts: bool = True
 
-    def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
+    def predict_volume(self, volume: Volume, track: Track | None = None) -> Volume:
         """Segment a volume.
 
         Args:
             volume: image in the kit's axes.
-            show_progress: tell how many slices are done, for long volumes.
+            track: goes through the slices' masks as they come (up to SLICES_AT_ONCE together), to tell how many are done.
 
         Returns:
             uint8 mask of classes on the same grid. Class probabilities are held of a few slices, never of the whole volume.
@@ -53,12 +55,12 @@ class VolumePredictor:
         Raises:
             DataError: the volume is nothing for this predictor.
         """
-        mask = self._drawn(volume, show_progress)
+        mask = self._drawn(volume, track)
         if not (self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS):
             return mask
         return mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))
 
-    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
+    def _drawn(self, volume: Volume, track: Track | None) -> Volume:
         """The mask as the network draws it."""
         raise NotImplementedError
 
@@ -79,8 +81,8 @@ class SlicePredictor(VolumePredictor):
         """
         raise NotImplementedError
 
-    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
-        return _mask_of(volume, self._segmented_slices(scale_to_uint8(volume.array), volume.spacing[1:]), show_progress)
+    def _drawn(self, volume: Volume, track: Track | None) -> Volume:
+        return _mask_of(volume, self._segmented_slices(scale_to_uint8(volume.array), volume.spacing[1:]), track)
 
     def _segmented_slices(self, scaled: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[np.ndarray]:
         """The mask (rows, columns) of one slice after the other."""
@@ -88,10 +90,10 @@ class SlicePredictor(VolumePredictor):
             yield from top_class(self.slice_probabilities(scaled, spacing_mm, slice(start, start + SLICES_AT_ONCE)))
 
 
-def _mask_of(volume: Volume, slices: Iterator[np.ndarray], show_progress: bool) -> Volume:
+def _mask_of(volume: Volume, slices: Iterator[np.ndarray], track: Track | None) -> Volume:
     """The mask of a volume from those of its slices, as they come."""
     mask = np.zeros(volume.array.shape, np.uint8)
-    for k, one in enumerate(progress(slices, "segmenting slices", total=len(mask)) if show_progress else slices):
+    for k, one in enumerate(track(slices, len(mask)) if track else slices):
         mask[k] = one
     return volume.with_array(mask)
 
@@ -285,7 +287,7 @@ class WholeVolumePredictor(VolumePredictor):
 
         return sliding_window_inference(images, self.model.image_size, 1, probabilities, self.overlap)[0].cpu()
 
-    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
+    def _drawn(self, volume: Volume, track: Track | None) -> Volume:
         """As VolumePredictor says.
 
         Probabilities, not labels, are interpolated back to the volume's own voxels, linearly and along all three axes, so that
@@ -310,7 +312,7 @@ class WholeVolumePredictor(VolumePredictor):
             top_class(F.grid_sample(one[None], within, padding_mode="border", align_corners=False).numpy())[0]
             for one in cut.contiguous()
         )
-        mask = _mask_of(volume, native, show_progress)
+        mask = _mask_of(volume, native, track)
         for axis, there in enumerate(inside):  # beyond the grid nothing is known: background
             np.moveaxis(mask.array, axis, 0)[~there] = 0
         return mask
@@ -368,6 +370,10 @@ def _mask_name(path: Path) -> str:
     return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
 
 
+def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
+    return progress(slices, "segmenting slices", total)
+
+
 def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor) -> list[Path]:
     """Segment a file or every image of a folder.
 
@@ -397,7 +403,8 @@ def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor
             volume = read_volume(path)
             if volume.array.size == 0:
                 raise DataError(path, "holds no voxel", "Export the image again.")
-            mask = predictor.predict_volume(volume, show_progress=len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE)
+            is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
+            mask = predictor.predict_volume(volume, _tell if is_long else None)
         except DataError as error:
             if len(inputs) == 1:
                 raise
