@@ -156,6 +156,19 @@ def test_curves_show_the_exact_line_the_grid_and_the_best(study):
         fusion_plots.weight_curves({})
 
 
+def test_printed_weights_are_drawn_with_the_score_that_the_line_has_at_the_printed_best():
+    listing = pd.DataFrame({"weight": [0.0, 0.5], "iou": [0.8, 0.7], "dice": [0.6, 0.7]})
+    lines = {"iou": as_published(0.6, 0.8), "dice": as_published(0.8, 0.6)}
+    figure = fusion_plots.printed_weights(listing, lines, 0.75, {"iou": 0.9, "dice": 0.95}, "U-Net")
+    left, right = figure.axes
+    assert left.get_title() == "IoU at 0.75: line 0.650, printed 0.900"
+    assert right.get_title() == "Dice at 0.75: line 0.750, printed 0.950"
+    assert left.get_xlabel() == "weight of U-Net" and left.get_ylabel() == "IoU as printed"
+    line, dots, star = right.lines
+    assert list(dots.get_ydata()) == [0.6, 0.7] and (star.get_xdata()[0], star.get_ydata()[0]) == (0.75, 0.95)
+    assert np.isclose(np.ptp(line.get_ydata()), 0.2)
+
+
 def test_differences_are_marked_where_zero_lies_outside(study):
     table = study.against_best_single()
     ax = fusion_plots.differences(table, "gain").get_axes()[0]

@@ -530,8 +530,27 @@ def test_figures_show_themselves_once_with_their_caption(history, tmp_path, monk
     assert data["image/png"].startswith(b"\x89PNG")
 
 
+def test_charts_are_shown_with_a_palette_that_nobody_sees(history):
+    figure = plots.training_curves(history)
+    kind, picture = plots._for_screen(figure)
+    with Image.open(io.BytesIO(picture)) as shown:
+        assert kind == "image/png" and shown.mode == "P"
+        change = np.abs(np.asarray(shown.convert("RGB")).astype(int) - plots._pixels(figure, plots.SCREEN_DPI))
+    assert change.max() <= 8
+    assert len(picture) < 0.6 * len(plots._with_shades(plots._pixels(figure, plots.SCREEN_DPI), 256))
+
+
+def test_no_palette_where_it_would_show():
+    colours = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    assert plots._with_palette(colours) is None
+    few = colours[:2, :2].repeat(32, axis=0).repeat(32, axis=1)
+    with Image.open(io.BytesIO(plots._with_palette(few))) as picture:
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), few)
+
+
 def test_large_pictures_are_shown_as_jpeg():
-    noise = np.random.default_rng(0).integers(0, 256, (400, 320)).astype(np.uint8)
-    kind, picture = plots._for_screen(plots.contact_sheet([(noise, None, None, "")] * 4))
+    figure = plots.new_figure(4, "Noise in colour.")
+    figure.subplots().imshow(np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8))
+    kind, picture = plots._for_screen(figure)
     assert kind == "image/jpeg" and picture.startswith(b"\xff\xd8")
     assert Image.open(io.BytesIO(picture)).width == 900
