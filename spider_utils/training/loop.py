@@ -123,7 +123,9 @@ def fit(
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker"):
                 raise
-            problem = f"a process that loads data died ({str(error).splitlines()[0].rstrip('. ')}), most likely for lack of memory"
+            problem = (
+                f"a process that loads data died ({str(error).splitlines()[0].rstrip('. ')}), most likely for lack of memory"
+            )
             fix = "Run again: it goes on after the last saved epoch. A smaller num_workers (0 has none) takes less memory."
             raise DataError(partial, problem, fix) from error
         run.finish()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from spider_utils.training.loop import RunResult
-from tests.unit.test_fetch import server  # noqa: F401 (a fixture)
 from tests.tiny_runs import tiny_network_and_one_thread, train
+from tests.unit.test_fetch import server  # noqa: F401 (a fixture)
 
 
 @pytest.fixture(scope="module", autouse=True)
