@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +63,7 @@ def fit(
     device: str = "auto",
     overwrite: bool = False,
     save_every_s: float = 30.0,
+    made_in: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Train ``model`` and leave a run folder, or return the one that is already there.
 
@@ -87,6 +89,7 @@ def fit(
             kept until the new one is complete. Anything but a run is never replaced.
         save_every_s: save after an epoch when this many seconds have passed since the last time (0: after every epoch). A
             state is three times the size of the weights: written after every epoch it takes a fifth of a short run's time.
+        made_in: where the data come from, for ``run.json`` alone: profile, data and root, which `spider-kit rerun` opens again.
 
     Returns:
         The finished run.
@@ -118,19 +121,25 @@ def fit(
                 shutil.rmtree(partial)
         task = task or SegmentationTask(config.loss, card["n_classes"])
         run = _Run(model, train_set, val_set, partial, config, card, identity, task, pick_device(device), save_every_s)
-        try:
+        with _dead_loaders_explained(partial):
             run.train()
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            problem = (
-                f"a process that loads data died ({str(error).splitlines()[0].rstrip('. ')}), most likely for lack of memory"
-            )
-            fix = "Run again: it goes on after the last saved epoch. A smaller num_workers (0 has none) takes less memory."
-            raise DataError(partial, problem, fix) from error
-        run.finish()
+        run.finish(made_in)
         move_into_place(partial, folder)
     return RunResult.open(folder)
+
+
+@contextlib.contextmanager
+def _dead_loaders_explained(partial: Path) -> Iterator[None]:
+    """One clear error when a process that loads data dies; torch may raise its own wherever the training is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        torch_says = str(error).splitlines()[0].rstrip(". ")
+        fix = "Run again: it goes on after the last saved epoch. A smaller num_workers (0 has none) takes less memory."
+        problem = f"a process that loads data died ({torch_says}), most likely for lack of memory"
+        raise DataError(partial, problem, fix) from error
 
 
 # ---------------------------------------------------------------------------------------------------------------- training
@@ -379,7 +388,7 @@ class _Run:
 
     # -- the end
 
-    def finish(self) -> None:
+    def finish(self, made_in: Mapping[str, str] | None) -> None:
         """Write the files of a finished run into the partial folder."""
         fix = f"Delete the folder {self.partial} to train from the start."
         best, _ = read_tensors(self._best_file(self.progress.best_epoch), fix)
@@ -392,6 +401,7 @@ class _Run:
             "config": asdict(self.config),
             "seed": self.config.seed,
             "data": self.card.get("data"),
+            "made_in": dict(made_in) if made_in else None,
             "amp": self.progress.amp,
             "parameters": parameter_count(self.model),
             "best_epoch": self.progress.best_epoch,
