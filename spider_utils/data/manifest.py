@@ -377,7 +377,7 @@ def _is_right(path: Path, file: RemoteFile) -> bool:
 
 
 def _download(file: RemoteFile, path: Path, base_url: str | None, downloader: ResumingDownloader) -> None:
-    """Download one file to ``path``, trying its addresses in turn; a wrong one that lies there is replaced by a right one only."""
+    """Download one file to ``path``, trying its addresses in turn; what lies there is replaced by the right file only."""
     urls = (f"{base_url.rstrip('/')}/{file.name}",) if base_url else file.urls
     problems = []
     for url in urls:
