@@ -182,12 +182,13 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
             pass_fds=() if sys.platform == "win32" else (lock,),
         )
         name_holder(lock, process.pid)
-        explained = False  # a training or a notebook has said what is wrong
+        begun = explained = False  # a training or a notebook has begun; it has said what is wrong
         try:
             for line in process.stdout:
                 file.write(line)
                 if line.startswith((">", "error:")):
                     print(line.rstrip(), flush=True)
+                    begun |= line.startswith(">")
                     explained |= line.startswith("error:")
             code = process.wait()
         finally:
@@ -196,7 +197,9 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
     result = _gather(workspace, started)
     if code and not explained:
         last = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-1:]
-        raise KitError(f"Snakemake stopped with status {code} ({_one_line(' '.join(last))}); all its words are in {log}")
+        problem = f"Snakemake stopped with status {code} ({_one_line(' '.join(last))}); all its words are in {log}"
+        fix = ". A job that ends without an error was killed, most likely for lack of memory: run again, with fewer cores"
+        raise KitError(problem + fix if begun else problem)
     return result
 
 
