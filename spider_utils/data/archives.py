@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from spider_utils.errors import DataError
-from spider_utils.files import atomic_folder, explain_write_error, require_free_space
+from spider_utils.files import atomic_folder, explain_write_error, remove_halves, require_free_space
 
 MAX_MEMBERS = 200_000
 CHUNK_BYTES = 1 << 20
@@ -144,7 +144,8 @@ def unpack_zip(
     """Unpack the wanted members of a zip archive into ``root``, file by file whole.
 
     Everything is unpacked into a folder beside the targets and checked there; only then are the files renamed into place.
-    Other files that already lie in the target folders stay.
+    Other files that already lie in the target folders stay. One process at a time may unpack an archive into ``root``: what a
+    killed one left is deleted.
 
     Args:
         archive: the zip file.
@@ -164,6 +165,7 @@ def unpack_zip(
     needed = sum(info.file_size for info in plan.values())
     require_free_space(root, needed, f"unpacking {archive.name}")
     staging = root / f".unpacked-{archive.stem}"
+    remove_halves(staging)
     written: list[UnpackedFile] = []
     with atomic_folder(staging) as folder, zipfile.ZipFile(archive) as opened:
         for target, info in plan.items():
