@@ -6,10 +6,14 @@ from pathlib import Path
 
 
 class KitError(Exception):
-    """A problem the user can act on. ``str(error)`` is one line; the command line prints it and exits with 1."""
+    """A problem the user can act on. ``str(error)`` is one line; the command line prints it and exits with 1.
+
+    Whatever in it no terminal should be sent, such as escape sequences from a damaged header, is shown as "�".
+    """
 
     def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))
+        line = " ".join(str(message).split())
+        super().__init__("".join(sign if sign.isprintable() else "\ufffd" for sign in line))
 
 
 class DataError(KitError):

@@ -496,7 +496,7 @@ class _SliceCheck(_Check):
                     sizes.append(picture.size)
                     # Gray stored as RGBA has equal channels; the red one is the gray value.
                     array = np.asarray(picture if picture.mode == "L" else picture.convert("RGB")) if self.deep else None
-            except (OSError, SyntaxError, ValueError) as error:
+            except Exception as error:  # Pillow's decoders raise whatever damaged bytes lead to
                 yield self._error(path, f"cannot be read as PNG ({str(error)[:80]})", FETCH_AGAIN)
                 continue
             if array is None:

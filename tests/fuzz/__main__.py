@@ -31,11 +31,10 @@ def main() -> int:
     chosen = {options.format: FORMATS[options.format]} if options.format else FORMATS
     cases = [(name, options.first + k) for name, number in chosen.items() for k in range(options.cases or number)]
     began = time.perf_counter()
-    outcomes, peak = run_cases(cases, options.jobs)
-    failed = sorted((one for one in outcomes if one.verdict == "failed"), key=lambda one: (one.format, one.seed))
-    print(*failed, by_format(outcomes), sep="\n")
+    outcomes, peak = run_cases(cases, options.jobs, lambda one: print(one, flush=True))
+    print(by_format(outcomes))
     print(f"{len(outcomes)} cases in {time.perf_counter() - began:.0f} s, at most {peak / 1e9:.2f} GB resident in a process")
-    return bool(failed)
+    return any(one.verdict == "failed" for one in outcomes)
 
 
 if __name__ == "__main__":
