@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,21 @@ def read_json_object(path: str | Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(path, f"holds no JSON object but a {type(found).__name__}", "Delete it and make it again.")
     return found
+
+
+def read_csv(path: str | Path, **options: Any) -> pd.DataFrame:
+    """``pandas.read_csv`` that takes no column for an index: of rows with more cells than the header all would move by one.
+
+    Raises:
+        ValueError: such rows; whatever else ``pandas.read_csv`` raises for a table that is none.
+        OSError: the file cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, index_col=False, **options)
+        except pd.errors.ParserWarning as error:
+            raise ValueError("its rows have more cells than its header") from error
 
 
 def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:

@@ -196,7 +196,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
     except Exception as error:  # settings that nobody meant are refused by whichever library trips over them
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
-            folder / CARD_FILE, f"describes a network that cannot be built ({reason[:200]})", "Use the version of the kit that trained it."
+            folder / CARD_FILE,
+            f"describes a network that cannot be built ({reason[:200]})",
+            "Use the version of the kit that trained it.",
         ) from error
     if broken := [name for name, tensor in weights.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]:
         raise DataError(path, f"tensor {broken[0]} holds NaN or infinite values", fix)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import explain_write_error, read_json, read_json_object
+from spider_utils.files import explain_write_error, read_csv, read_json, read_json_object
 from spider_utils.models.network import Network
 from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_model
 from spider_utils.training.config import TrainConfig
@@ -49,7 +49,7 @@ class RunResult:
                 raise DataError(folder, f"is no finished run: {name} is missing", fix)
         try:
             # Through text, because some versions of pandas read the last digit of a number wrong.
-            history = pd.read_csv(folder / HISTORY_FILE, dtype=str).astype(float).astype({"epoch": int})
+            history = read_csv(folder / HISTORY_FILE, dtype=str).astype(float).astype({"epoch": int})
         except (ValueError, KeyError, OSError) as error:
             raise DataError(folder / HISTORY_FILE, f"cannot be read as a table ({str(error)[:160]})", fix) from error
         best_epoch = read_json_object(folder / RUN_FILE).get("best_epoch")

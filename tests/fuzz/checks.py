@@ -39,7 +39,9 @@ def write_again(volume: Volume, out: Path, suffix: str) -> None:
     path = write_volume(volume, out / f"again{suffix}")
     back = read_volume(path)
     demand(np.array_equal(back.array, volume.array), "other voxels after writing and reading")
-    demand(np.allclose(back.spacing, volume.spacing, rtol=1e-3), f"spacing {back.spacing} instead of {volume.spacing} when written")
+    demand(
+        np.allclose(back.spacing, volume.spacing, rtol=1e-3), f"spacing {back.spacing} instead of {volume.spacing} when written"
+    )
 
 
 def upload_call(name: str, data: bytes) -> Call:

@@ -7,6 +7,7 @@ printed, no warning of a library may reach the user, and no file may appear but 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import Any
 
 from spider_utils.errors import DataError, KitError
 
+_PROGRESS = re.compile(rb"[\w ,]+: \d+/\d+ \(\d+ s\)\r?\n")  # what long work tells where nobody watches a bar
 LONGEST_MESSAGE = 900  # characters without the path
 Call = Callable[[Path], Any]  # given the folder in which it may write
 
@@ -119,7 +121,9 @@ def judge(name: str, seed: int, module: Any, good: Any, sandbox: Sandbox) -> Out
                 if isinstance(error, KeyboardInterrupt):
                     raise
                 problems.append(f"{called}:\n{traceback.format_exc()}")
-        problems += [f"{called} warned: {w.category.__name__}: {w.message} ({w.filename}:{w.lineno})" for w in warned if not _own(w)]
+        problems += [
+            f"{called} warned: {w.category.__name__}: {w.message} ({w.filename}:{w.lineno})" for w in warned if not _own(w)
+        ]
     after = sandbox.listing()
     if changed := sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path)):
         problems.append(f"files appeared or changed where none may: {changed[:5]}")
@@ -127,8 +131,9 @@ def judge(name: str, seed: int, module: Any, good: Any, sandbox: Sandbox) -> Out
         problems.append(f"half-written files were left: {left[:5]}")
     sys.stdout.flush()
     sys.stderr.flush()
-    if _size(sandbox.printed) > printed:
-        problems.append(f"printed: {sandbox.printed.read_bytes()[printed:][:500]!r}")
+    told = sandbox.printed.read_bytes()[printed:] if _size(sandbox.printed) > printed else b""
+    if told := _PROGRESS.sub(b"", told):
+        problems.append(f"printed: {told[:500]!r}")
     verdict = "failed" if problems else "refused" if messages else "taken"
     return Outcome(name, seed, verdict, "\n".join(problems or messages), time.perf_counter() - began)
 
@@ -155,6 +160,6 @@ def _faults(error: KitError, sandbox: Sandbox) -> list[str]:
     said = error.path.name if isinstance(error, DataError) else text
     if not any(name and name in said for name in names) and not isinstance(error, DataError):
         faults.append("the message names no file")
-    if isinstance(error, DataError) and (not error.problem.strip() or error.fix.strip()[-1:] not in (".", "?", "!")):
+    if isinstance(error, DataError) and not (error.problem.strip() and error.fix.strip()):
         faults.append("the message does not say what is wrong and what to do")
     return faults

@@ -16,7 +16,17 @@ ODD_TEXTS = (
     "", " ", "\0", "\x1b[2J\x07", "\ufeff", "\u202egpj", "é", "日本", "=cmd|' /C calc'!A0", "<script>alert(1)</script>", "%s%n%d",
     "../../etc/passwd", "C:\\x", "a" * 300, "b" * 100_000, "NaN", "null", "'; DROP TABLE x;--", '"', ",", ";", "\t", "\r", "\n",
 )  # fmt: skip
-ODD_BYTES = (b"\xff\xfe", b"\x80", b"\xc3\x28", b"\xed\xa0\x80", b"\0", b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80")
+ODD_BYTES = (
+    b"\xff\xfe",
+    b"\x80",
+    b"\xc3\x28",
+    b"\xed\xa0\x80",
+    b"\0",
+    b"\xff" * 4,
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\x00\x00\x00\x80",
+)
 JUNK = (
     b"", b"\0" * 4096, b"<html>404 Not Found</html>", b"PK\x03\x04", b"\x1f\x8b\x08\0", b"\x89PNG\r\n\x1a\n", b"\x89HDF\r\n\x1a\n",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n", b"\x80\x04\x95", b"II*\0\x08\0\0\0", b"BM" + b"\0" * 60,
@@ -79,7 +89,17 @@ def _append(random: Random, data: bytes) -> bytes:
     return data + random.choice((b"\0", b"\n", random.randbytes(random.choice((1, 100, 5000))), data))
 
 
-_BYTE_CHANGES: tuple[Callable[[Random, bytes], bytes], ...] = (_flip, _flip, _cut, _drop, _double, _swap, _overwrite, _insert, _append)
+_BYTE_CHANGES: tuple[Callable[[Random, bytes], bytes], ...] = (
+    _flip,
+    _flip,
+    _cut,
+    _drop,
+    _double,
+    _swap,
+    _overwrite,
+    _insert,
+    _append,
+)
 
 
 def spoil_fields(random: Random, fields: Sequence[tuple[str, str]], odd: dict[str, Sequence[str]]) -> list[tuple[str, str]]:

@@ -7,14 +7,8 @@ busy machine takes longer without any fault of the kit.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-import pytest
-
-from spider_utils.errors import DataError
-from tests.fuzz import runner
-from tests.fuzz.judge import Sandbox, demand, judge
-from tests.fuzz.runner import FORMATS, all_cases, by_format, repeat, run_cases
+from tests.fuzz.runner import FORMATS, all_cases, by_format, run_cases
 
 FEWEST_CASES = 5_000
 MOST_RESIDENT_BYTES = 3_000_000_000  # of a process, torch's and ITK's libraries included

@@ -148,7 +148,11 @@ def _spoilt(random: Random, elements: list[Element], packed: bool) -> bytes:
         start = len(_HEAD) + sum(len(v) + (12 if k in _LONG else 8) for t, k, v in elements if t >> 16 == 2)
         many = b"" if random.random() < 0.9 else b"\0" * 40_000_000
         deflater = zlib.compressobj(1, zlib.DEFLATED, -15)
-        data = data[:start].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99") + deflater.compress(data[start:] + many) + deflater.flush()
+        data = (
+            data[:start].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
+            + deflater.compress(data[start:] + many)
+            + deflater.flush()
+        )
     if random.random() < 0.4:
         data = spoil_bytes(random, data)
     return data

@@ -16,7 +16,18 @@ _SIZES = (
     "0 0 0", "5 6", "5 6 4 1", "5 6 4 2", "-5 -6 -4", "99999 99999 99999", "2147483647 2147483647 2147483647", "5 6 0", "1 1 120",
     "120", "4294967301 6 4", "5 6 4 1 1 1 1 1", "5.5 6 4", "65536 65536 1", "40000 40000 4",
 )  # fmt: skip
-_TYPES = ("MET_FOO", "MET_LONG", "MET_STRING", "MET_NONE", "MET_DOUBLE", "MET_FLOAT", "MET_CHAR", "MET_ULONG_LONG", "MET_UCHAR_ARRAY", "MET_OTHER")
+_TYPES = (
+    "MET_FOO",
+    "MET_LONG",
+    "MET_STRING",
+    "MET_NONE",
+    "MET_DOUBLE",
+    "MET_FLOAT",
+    "MET_CHAR",
+    "MET_ULONG_LONG",
+    "MET_UCHAR_ARRAY",
+    "MET_OTHER",
+)
 _ODD = {
     "ObjectType": ("Mesh", "Tube", "Scene", "Transform"),
     "NDims": ("0", "1", "2", "4", "10", "11", "-1", "99999", "2147483647"),

@@ -49,7 +49,13 @@ def whole(folder: Path) -> list[Files]:
     made = []
     for name, options in _SMALL.items():
         torch.manual_seed(0)
-        card = {"scheme": "structures4", "size": [32, 24], "neighbours": 0, "data": {"kind": "phantom"}, "split": {"name": "kfold5"}}
+        card = {
+            "scheme": "structures4",
+            "size": [32, 24],
+            "neighbours": 0,
+            "data": {"kind": "phantom"},
+            "split": {"name": "kfold5"},
+        }
         save_model(folder / name, build_model(name, 1, 4, **options), card)
         files = {path.name: path.read_bytes() for path in (folder / name).iterdir()}
         files["run.json"] = json.dumps({"best_epoch": 1, "identity": {"config": {"epochs": 2}}}).encode()
@@ -73,7 +79,9 @@ def spoil_tensors(random: Random, data: bytes, folder: Path) -> bytes:
         for _ in range(random.choice((1, 1, 2, 4))):
             _spoil_entry(random, header)
         text = json.dumps(header).encode()
-    size = len(text) if random.random() < 0.9 else random.choice((0, 1, 2**63, 2**64 - 1, 100_000_000, len(text) + 1, len(text) - 1))
+    size = (
+        len(text) if random.random() < 0.9 else random.choice((0, 1, 2**63, 2**64 - 1, 100_000_000, len(text) + 1, len(text) - 1))
+    )
     if random.random() < 0.1:
         tensors = random.choice((b"", tensors[:-1], tensors + b"\0" * 1000))
     return struct.pack("<Q", size) + text + tensors
@@ -96,7 +104,9 @@ def _spoil_entry(random: Random, header: dict) -> None:
         entry["dtype"] = random.choice((*kinds, odd_json(random)))
     elif way < 0.9:
         start, end = entry["data_offsets"]
-        entry["data_offsets"] = random.choice(([0, 0], [end, start], [start, 2**60], [start + 1, end + 1], [0, end], odd_json(random)))
+        entry["data_offsets"] = random.choice(
+            ([0, 0], [end, start], [start, 2**60], [start + 1, end + 1], [0, end], odd_json(random))
+        )
     else:
         other = random.choice(sorted(header))
         header[name], header[other] = header[other], header[name]
@@ -157,7 +167,10 @@ def spoil(random: Random, folder: Path, whole: list[Files]) -> dict[str, Call]:
 
     def opened(out: Path) -> None:
         result = RunResult.open(run)
-        demand(isinstance(result.history, pd.DataFrame) and isinstance(result.card, dict) and type(result.best_epoch) is int, "odd run")
+        demand(
+            isinstance(result.history, pd.DataFrame) and isinstance(result.card, dict) and type(result.best_epoch) is int,
+            "odd run",
+        )
         demand(isinstance(result.settings, dict), "odd settings")
 
     def described(out: Path) -> None:

@@ -24,7 +24,24 @@ _FIELDS = {
 }  # fmt: skip
 _MAGIC = 344
 _SHORTS = (0, 1, -1, 2, 3, 4, 5, 7, 8, 16, 32, 64, 100, 128, 256, 512, 768, 1024, 1536, 1792, 2048, 2304, 32767, -32768, 30000)
-_FLOATS = (0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), -float("inf"), 1e38, -1e38, 1e-38, 352.0, 353.0, 0.5, 1e9, 348.0, 2.0)
+_FLOATS = (
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    1e38,
+    -1e38,
+    1e-38,
+    352.0,
+    353.0,
+    0.5,
+    1e9,
+    348.0,
+    2.0,
+)
 
 
 def whole(folder: Path) -> list[bytes]:
@@ -54,11 +71,15 @@ def spoil(random: Random, folder: Path, whole: list[bytes]) -> dict[str, Call]:
         elif code == "b":
             struct.pack_into("b", data, at, random.randrange(-128, 128))
         else:
-            struct.pack_into(f"{order}{code}", data, at, random.choice((*_SHORTS, *((348, 540, 2**31 - 1) if code == "i" else ()))))
+            struct.pack_into(
+                f"{order}{code}", data, at, random.choice((*_SHORTS, *((348, 540, 2**31 - 1) if code == "i" else ())))
+            )
     if random.random() < 0.05:
         data[_MAGIC : _MAGIC + 4] = random.choice((b"ni1\0", b"n+2\0", b"\0\0\0\0", b"n+1 "))
     if random.random() < 0.05:
-        struct.pack_into(f"{order}8h", data, 40, 3, *random.choice(((30000, 30000, 30000), (32767, 1, 1), (0, 0, 0), (-5, -6, -4))), 1, 1, 1, 1)
+        struct.pack_into(
+            f"{order}8h", data, 40, 3, *random.choice(((30000, 30000, 30000), (32767, 1, 1), (0, 0, 0), (-5, -6, -4))), 1, 1, 1, 1
+        )
     if random.random() < 0.06:  # a header extension that promises much
         data[348:352] = b"\1\0\0\0"
         data[352:352] = struct.pack("<ii", random.choice((16, 8, 0, -16, 2**31 - 1, 100)), 6)

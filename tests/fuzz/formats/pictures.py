@@ -37,7 +37,11 @@ def whole(folder: Path) -> dict[str, list[bytes]]:
     """Files by suffix: gray of 8 and 16 bits, 1 bit, RGB, RGBA, palette, gray with alpha; JPEG gray and coloured."""
     gray = np.random.default_rng(0).integers(0, 200, (60, 50), dtype=np.uint8)
     picture = Image.fromarray(gray)
-    pngs = [picture, Image.fromarray(gray.astype(np.uint16) * 99), *(picture.convert(mode) for mode in ("1", "RGB", "RGBA", "P", "LA"))]
+    pngs = [
+        picture,
+        Image.fromarray(gray.astype(np.uint16) * 99),
+        *(picture.convert(mode) for mode in ("1", "RGB", "RGBA", "P", "LA")),
+    ]
     made: dict[str, list[bytes]] = {".png": [], ".jpg": []}
     for suffix, kind, pictures in ((".png", "PNG", pngs), (".jpg", "JPEG", [picture, picture.convert("RGB")])):
         for one in pictures:
@@ -86,10 +90,14 @@ def _with_odd_chunks(random: Random, chunks: list[tuple[bytes, bytes]]) -> bytes
             chunks.insert(random.randrange(len(chunks) + 1), chunks[k])
         elif way == 6:  # little that becomes much
             zeros = zlib.compress(b"\0" * random.choice((100, 5_000_000)))
-            bomb = random.choice(((b"IDAT", zeros), (b"zTXt", b"k\0\0" + zeros), (b"iCCP", b"k\0\0" + zeros), (b"iTXt", b"k\0\1\0\0\0" + zeros)))
+            bomb = random.choice(
+                ((b"IDAT", zeros), (b"zTXt", b"k\0\0" + zeros), (b"iCCP", b"k\0\0" + zeros), (b"iTXt", b"k\0\1\0\0\0" + zeros))
+            )
             chunks.insert(random.randrange(1, len(chunks) + 1), bomb)
         elif way == 7:
-            odd = random.choice((b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"gAMA", b"pHYs", b"eXIf", b"tEXt", b"oDD1", b"IEND"))
+            odd = random.choice(
+                (b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"gAMA", b"pHYs", b"eXIf", b"tEXt", b"oDD1", b"IEND")
+            )
             chunks.insert(random.randrange(len(chunks) + 1), (odd, random.randbytes(random.choice((0, 3, 8, 26, 300)))))
         else:
             random.shuffle(chunks)

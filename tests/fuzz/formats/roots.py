@@ -19,7 +19,17 @@ from tests.fuzz.formats.tables import spoil_table
 from tests.fuzz.judge import Call, demand
 from tests.fuzz.mutators import ODD_TEXTS, spoil_bytes
 
-_NAMES = ("1_t3.mha", "x.mha", "1_t1 (1).mha", "-1_t1.mha", "99999999999999999999_t1.mha", "١_t1.mha", "1_t1.MHA", "1_T1.mha", ".1_t1.mha")
+_NAMES = (
+    "1_t3.mha",
+    "x.mha",
+    "1_t1 (1).mha",
+    "-1_t1.mha",
+    "99999999999999999999_t1.mha",
+    "١_t1.mha",
+    "1_t1.MHA",
+    "1_T1.mha",
+    ".1_t1.mha",
+)
 
 
 def whole(folder: Path) -> Path:
@@ -82,5 +92,3 @@ def spoil(random: Random, folder: Path, whole: Path) -> dict[str, Call]:
         demand(all(str(one).isprintable() for one in verify(None, root)), "a finding that no terminal should be sent")
 
     return {"open_source": loaded, "verify": verified}
-
-

@@ -35,10 +35,15 @@ def spoil(random: Random, folder: Path, whole: dict[str, object]) -> dict[str, C
     _OTHERS[name].spoil(random, beside, whole[name])
     files = sorted(path for path in beside.rglob("*") if path.is_file())
     data = random.choice(files).read_bytes() if random.random() < 0.85 else spoil_bytes(random, random.choice(JUNK))
-    called = random.choice((*_NAMES, random.choice(ODD_TEXTS), "scan", "scan")) + random.choice((*UPLOAD_SUFFIXES, *UPLOAD_SUFFIXES, ".exe", ".MHA", ""))
+    called = random.choice((*_NAMES, random.choice(ODD_TEXTS), "scan", "scan")) + random.choice(
+        (*UPLOAD_SUFFIXES, *UPLOAD_SUFFIXES, ".exe", ".MHA", "")
+    )
 
     def harmless(out: Path) -> None:
         safe = safe_name(called)
-        demand(safe.isascii() and safe.isprintable() and len(safe) < 120 and not set(safe) & set("/\\: ") and safe.strip(".") != "", safe)
+        demand(
+            safe.isascii() and safe.isprintable() and len(safe) < 120 and not set(safe) & set("/\\: ") and safe.strip(".") != "",
+            safe,
+        )
 
     return {"read_upload": upload_call(called, data), "safe_name": harmless}
