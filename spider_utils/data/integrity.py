@@ -41,9 +41,10 @@ def check_whole(path: Path, inflate: bool = True) -> None:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(path, f"its compressed pixel data are cut or damaged ({error})", "Fetch or export it again.") from error
     if sizes and sizes[0] != sizes[1]:
+        announced = sizes[0] if sizes[0] < _NEVER else "absurdly many"
         raise DataError(
             path,
-            f"its header announces {sizes[0] if sizes[0] < _NEVER else 'absurdly many'} bytes of voxels but the file holds {sizes[1]}",
+            f"its header announces {announced} bytes of voxels but the file holds {sizes[1]}",
             "The file is truncated or its header wrong: fetch or export it again.",
         )
 

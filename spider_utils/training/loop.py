@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from spider_utils.errors import KitError
+from spider_utils.errors import DataError, KitError
 from spider_utils.files import fingerprint, require_free_space, write_csv, write_json
 from spider_utils.locks import file_lock
 from spider_utils.models import parameter_count

@@ -28,8 +28,10 @@ ODD_BYTES = (
     b"\x00\x00\x00\x80",
 )
 JUNK = (
-    b"", b"\0" * 4096, b"<html>404 Not Found</html>", b"PK\x03\x04", b"\x1f\x8b\x08\0", b"\x89PNG\r\n\x1a\n", b"\x89HDF\r\n\x1a\n",
-    b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n", b"\x80\x04\x95", b"II*\0\x08\0\0\0", b"BM" + b"\0" * 60,
+    b"", b"\0" * 4096, b"<html>404 Not Found</html>", b"PK\x03\x04", b"\x1f\x8b\x08\0", b"\x89PNG\r\n\x1a\n",
+    b"\x89HDF\r\n\x1a\n",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n", b"\x80\x04\x95", b"II*\0\x08\0\0\0",
+    b"BM" + b"\0" * 60,
     b"GIF89a\1\0\1\0\0\0\0;", b"%PDF-1.7\n", b"\xef\xbb\xbf", b"\xff\xd8\xff\xe0",
 )  # fmt: skip
 
@@ -152,8 +154,10 @@ def odd_json(random: Random) -> Any:
     """A value of another kind than whatever should stand there."""
     return random.choice(
         (
-            None, True, 0, -1, 1, 3, 2**31, 2**63, 10**30, 0.5, float("nan"), float("inf"), -1e308, "", "x", "64", "a" * 5000, [], {}, [0],
-            [1], [-1, -1], [10**9, 10**9], [64], [64, 64, 64, 64], [64.5, 64], ["64", "64"], [[64, 64]], [None, None], {"a": 1}, {"": {}},
+            None, True, 0, -1, 1, 3, 2**31, 2**63, 10**30, 0.5, float("nan"), float("inf"), -1e308, "", "x", "64",
+            "a" * 5000, [], {}, [0],
+            [1], [-1, -1], [10**9, 10**9], [64], [64, 64, 64, 64], [64.5, 64], ["64", "64"], [[64, 64]], [None, None],
+            {"a": 1}, {"": {}},
             [True, False], [float("nan")] * 2, ["../x"], "\x1b[31m", "\ud800", [0] * 2000, [2**40] * 4, [1, 1, 1, 1, 1, 1],
         )
     )  # fmt: skip

@@ -24,7 +24,8 @@ def _names(random: Random, folder: Path) -> str:
     evil = (
         "../evil.mha", "images/../../evil.mha", "..\\..\\evil.mha", "/evil.mha", str(folder.parent / "evil.mha"), "C:/evil.mha",
         "C:evil.mha", "\\\\server\\share\\evil.mha", "./../evil.mha", "images/./1.mha", "a/b/../../../evil.mha", "....//evil.mha",
-        ".mha", "..mha", "...mha", " .mha", "images/", "images.mha/", "a\0b.mha", "\0.mha", "con.mha", "nul", "a:b.mha", "~/evil.mha",
+        ".mha", "..mha", "...mha", " .mha", "images/", "images.mha/", "a\0b.mha", "\0.mha", "con.mha", "nul", "a:b.mha",
+        "~/evil.mha",
         "$HOME/evil.mha", "%2e%2e/evil.mha", "1_t1.mha.", "1_t1.MHA", "é.mha", "日本.mha", "\u202eahm.mha", "x" * 300 + ".mha",
         "d/" * 200 + "1.mha", "masks/1.png", "\x1b[31m.mha", "a\nb.mha", "-rf.mha", "*.mha", "?.mha", "", "/", ".", "..",
         ".unpacked-case/1.mha", "images/1.mha/2.mha", "images",
@@ -67,7 +68,8 @@ def _with_lies(random: Random, data: bytes) -> bytes:
         mark, fields = random.choice(
             (
                 (b"PK\3\4", ((4, "H"), (6, "H"), (8, "H"), (14, "I"), (18, "I"), (22, "I"), (26, "H"), (28, "H"))),
-                (b"PK\1\2", ((6, "H"), (8, "H"), (10, "H"), (16, "I"), (20, "I"), (24, "I"), (28, "H"), (30, "H"), (32, "H"), (38, "I"), (42, "I"))),
+                (b"PK\1\2", ((6, "H"), (8, "H"), (10, "H"), (16, "I"), (20, "I"), (24, "I"), (28, "H"), (30, "H"), (32,
+                "H"), (38, "I"), (42, "I"))),
                 (b"PK\5\6", ((4, "H"), (6, "H"), (8, "H"), (10, "H"), (12, "I"), (16, "I"), (20, "H"))),
             )
         )  # fmt: skip

@@ -17,10 +17,14 @@ from tests.fuzz.mutators import spoil_bytes
 
 # Field -> place, struct code and count (the NIfTI-1 standard, nifti1.h).
 _FIELDS = {
-    "sizeof_hdr": (0, "i", 1), "dim_info": (39, "b", 1), "dim": (40, "h", 8), "intent_code": (68, "h", 1), "datatype": (70, "h", 1),
-    "bitpix": (72, "h", 1), "slice_start": (74, "h", 1), "pixdim": (76, "f", 8), "vox_offset": (108, "f", 1), "scl_slope": (112, "f", 1),
-    "scl_inter": (116, "f", 1), "slice_end": (120, "h", 1), "slice_code": (122, "b", 1), "xyzt_units": (123, "b", 1), "cal_max": (124, "f", 1),
-    "qform_code": (252, "h", 1), "sform_code": (254, "h", 1), "quatern": (256, "f", 3), "qoffset": (268, "f", 3), "srow": (280, "f", 12),
+    "sizeof_hdr": (0, "i", 1), "dim_info": (39, "b", 1), "dim": (40, "h", 8), "intent_code": (68, "h", 1),
+    "datatype": (70, "h", 1),
+    "bitpix": (72, "h", 1), "slice_start": (74, "h", 1), "pixdim": (76, "f", 8), "vox_offset": (108, "f", 1),
+    "scl_slope": (112, "f", 1),
+    "scl_inter": (116, "f", 1), "slice_end": (120, "h", 1), "slice_code": (122, "b", 1), "xyzt_units": (123, "b", 1),
+    "cal_max": (124, "f", 1),
+    "qform_code": (252, "h", 1), "sform_code": (254, "h", 1), "quatern": (256, "f", 3), "qoffset": (268, "f", 3),
+    "srow": (280, "f", 12),
 }  # fmt: skip
 _MAGIC = 344
 _SHORTS = (0, 1, -1, 2, 3, 4, 5, 7, 8, 16, 32, 64, 100, 128, 256, 512, 768, 1024, 1536, 1792, 2048, 2304, 32767, -32768, 30000)

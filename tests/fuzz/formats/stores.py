@@ -24,8 +24,10 @@ def whole(folder: Path) -> Files:
     random = np.random.default_rng(0)
     table = pd.DataFrame(
         {
-            "case": ["1_t1"] * 3 + ["2_t1"] * 3, "patient": [1] * 3 + [2] * 3, "sequence": "t1", "slice": [0, 1, 2] * 2, "subset": "",
-            "pixel_mm": 1.0, "native_rows": 8, "native_columns": 6, "slice_mm": 4.0, "row_mm": 1.0, "column_mm": 1.0, "labels": 3, "labelled": 0.5,
+            "case": ["1_t1"] * 3 + ["2_t1"] * 3, "patient": [1] * 3 + [2] * 3, "sequence": "t1", "slice": [0, 1, 2] * 2,
+            "subset": "",
+            "pixel_mm": 1.0, "native_rows": 8, "native_columns": 6, "slice_mm": 4.0, "row_mm": 1.0, "column_mm": 1.0,
+            "labels": 3, "labelled": 0.5,
         }
     )  # fmt: skip
     images, masks = (random.integers(0, top, (6, 8, 6), dtype=np.uint8) for top in (255, 4))
@@ -37,11 +39,16 @@ def _array(random: Random, data: bytes) -> bytes:
     """An .npy file whose header says something else."""
     header = random.choice(
         (
-            "{'descr': '|O', 'fortran_order': False, 'shape': (6, 8, 6)}", "{'descr': '|u1', 'fortran_order': True, 'shape': (6, 8, 6)}",
-            "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 8, 6)}", "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,)}",
-            "{'descr': '<f8', 'fortran_order': False, 'shape': (6, 2, 3)}", "{'descr': '|u1', 'fortran_order': False, 'shape': ()}",
-            "{'descr': '|u1', 'fortran_order': False, 'shape': (288,)}", "__import__('os').system('touch opened')", "{}", "[" * 5000,
-            "{'descr': '|u1', 'fortran_order': False, 'shape': (6, 6, 8)}", "{'descr': '|V1', 'fortran_order': False, 'shape': (6, 8, 6)}",
+            "{'descr': '|O', 'fortran_order': False, 'shape': (6, 8, 6)}",
+            "{'descr': '|u1', 'fortran_order': True, 'shape': (6, 8, 6)}",
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999, 8, 6)}",
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (6, 2, 3)}",
+            "{'descr': '|u1', 'fortran_order': False, 'shape': ()}",
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (288,)}", "__import__('os').system('touch opened')", "{}",
+            "[" * 5000,
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (6, 6, 8)}",
+            "{'descr': '|V1', 'fortran_order': False, 'shape': (6, 8, 6)}",
         )
     )  # fmt: skip
     stream = io.BytesIO(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode() + data[128:])

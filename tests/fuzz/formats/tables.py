@@ -41,10 +41,12 @@ def whole(folder: Path) -> dict[str, Rows]:
         for k, (condition, level) in enumerate(names):
             place = sorted(set(SERIES_OF.values())).index(SERIES_OF[condition])
             points.append(
-                f"{study},{study}{place},{k + 1},{condition.replace('_', ' ').title()},{level.replace('_', '/').upper()},{k}.5,9.25"
+                f"{study},{study}{place},{k + 1},{condition.replace('_', ' ').title()},"
+                f"{level.replace('_', '/').upper()},{k}.5,9.25"
             )
     gradings = [
-        "Patient,IVD label,Modic,UP endplate,LOW endplate,Spondylolisthesis,Disc herniation,Disc narrowing,Disc bulging,Pfirrman grade"
+        "Patient,IVD label,Modic,UP endplate,LOW endplate,Spondylolisthesis,"
+        "Disc herniation,Disc narrowing,Disc bulging,Pfirrman grade"
     ]
     gradings += [f"{patient},{disc},0,1,0,0,1,0,1,{1 + disc % 5}" for patient in (1, 2, 3) for disc in (1, 2, 3, 4)]
     patients = pd.DataFrame({"patient": range(1, 21)})

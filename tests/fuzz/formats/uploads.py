@@ -13,8 +13,10 @@ from tests.fuzz.mutators import JUNK, ODD_TEXTS, spoil_bytes
 
 _OTHERS = {"dicom": dicom, "metaimage": metaimage, "nifti": nifti, "nrrd": nrrd, "pictures": pictures}
 _NAMES = (
-    "../../evil", "/etc/passwd", "C:\\Windows\\x", "..", ".", "", "con", "nul.txt", "a\0b", "x" * 5000, ".hidden", "-rf", "a b", "é", "日本",
-    "\x1b[31m", "<img src=x onerror=alert(1)>", "a.nii.gz.zip", "a.zip.png", "$(id)", "`id`", "%00", "\ud800", "a\nb", "a;b", "..\\..\\x",
+    "../../evil", "/etc/passwd", "C:\\Windows\\x", "..", ".", "", "con", "nul.txt", "a\0b", "x" * 5000, ".hidden", "-rf",
+    "a b", "é", "日本",
+    "\x1b[31m", "<img src=x onerror=alert(1)>", "a.nii.gz.zip", "a.zip.png", "$(id)", "`id`", "%00", "\ud800", "a\nb",
+    "a;b", "..\\..\\x",
 )  # fmt: skip
 
 
