@@ -12,7 +12,21 @@ import warnings
 
 import typer
 
-from spider_utils.cli import ahmed, classify, cloud, course, data, edition, export, gradings, masks, medfusion, page, triplanar
+from spider_utils.cli import (
+    ahmed,
+    classify,
+    cloud,
+    course,
+    data,
+    edition,
+    export,
+    gradings,
+    masks,
+    medfusion,
+    page,
+    rerun,
+    triplanar,
+)
 from spider_utils.errors import KitError
 
 app = typer.Typer(
@@ -30,6 +44,7 @@ for _name, _command in {
     "run-notebook": course.run_one_notebook,
     "edition": edition.edition,
     "train": course.train,
+    "rerun": rerun.rerun,
     "predict": masks.predict,
     "evaluate": masks.evaluate,
     "levels": masks.levels,
