@@ -83,7 +83,7 @@ def limit_memory(more_bytes: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in [n for n in FORMATS if (Path(__file__).parent / "formats" / f"{n}.py").exists()]:
+    for name in FORMATS:
         format_module(name)
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
     if pages:
