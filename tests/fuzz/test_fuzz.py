@@ -1,7 +1,7 @@
 """Bad input by the thousand: no case may end in anything but a valid result or one clear line.
 
-The time by the clock is printed. Asserted is the processor time of the cases, because a busy machine takes longer without any fault
-of the kit: two quiet cores that work through the limit's worth are done in three minutes with what starting the processes takes.
+The time by the clock is printed. Asserted is the processor time of the cases, because a busy machine takes longer without any
+fault of the kit: two quiet cores work through the limit's worth in two and a half minutes.
 """
 
 from __future__ import annotations
