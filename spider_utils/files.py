@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,14 +193,37 @@ def write_json(path: str | Path, obj: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file. Raises DataError when it is missing or is not JSON."""
+    """Read a JSON file. Raises DataError when it is missing, is not JSON, or is nested too deep to be read."""
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(path, "the file does not exist", "Check the path.") from error
-    except (ValueError, OSError) as error:
-        raise DataError(path, f"cannot be read as JSON ({error})", "Delete it and make it again.") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise DataError(path, f"cannot be read as JSON ({str(error)[:160]})", "Delete it and make it again.") from error
+
+
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object. Raises DataError as read_json does, and when it holds anything else."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(path, f"holds no JSON object but a {type(found).__name__}", "Delete it and make it again.")
+    return found
+
+
+def read_csv(path: str | Path, **options: Any) -> pd.DataFrame:
+    """``pandas.read_csv`` that takes no column for an index: of rows with more cells than the header all would move by one.
+
+    Raises:
+        ValueError: such rows; whatever else ``pandas.read_csv`` raises for a table that is none.
+        OSError: the file cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, index_col=False, **options)
+        except pd.errors.ParserWarning as error:
+            raise ValueError("its rows have more cells than its header") from error
 
 
 def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,13 @@ from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, one_level_a_part
 from spider_utils.models import VOLUME_ARCHITECTURES
-from spider_utils.models.network import VolumeNetwork, top_class
+from spider_utils.models.network import VolumeNetwork, top_class, whole_numbers
 from spider_utils.runtime import pick_device, progress
 from spider_utils.training.checkpoints import load_model, read_card
 
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
+MOST_VOXELS = 2**27  # of a network's grid
 PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
 # Gets the masks of slices, as they are made, and how many there will be; gives them on, and tells somebody meanwhile.
 Track = Callable[[Iterable[np.ndarray], int], Iterable[np.ndarray]]
@@ -134,12 +136,17 @@ class Predictor(SlicePredictor):
         if isinstance(model, VolumeNetwork):
             raise KitError(f"{folder} holds a network of volumes: open it with load_predictor")
         try:
-            grid, scheme = SliceGrid(*card["size"]), get_scheme(card["scheme"]).name
+            grid = SliceGrid(*_grid_sides(card["size"], 2))
+            if grid.rows % model.stride or grid.columns % model.stride:
+                raise ValueError(f"its sides must be divisible by {model.stride}")
+            scheme, neighbours = _scheme_of(card), card.get("neighbours", 0)
+            if type(neighbours) is not int or neighbours < 0 or (neighbours and card["in_channels"] != 2 * neighbours + 1):
+                raise ValueError(f"{neighbours!r} neighbours do not fit {card['in_channels']} channels")
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                Path(folder) / "model.json", f"does not say how slices go in ({error})", "Train the model again."
+                Path(folder) / "model.json", f"does not say how slices go in ({str(error)[:160]})", "Train the model again."
             ) from error
-        return cls(model.eval(), grid, scheme, chosen, int(card.get("neighbours", 0)))
+        return cls(model.eval(), grid, scheme, chosen, neighbours)
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """As SlicePredictor says."""
@@ -245,13 +252,17 @@ class WholeVolumePredictor(VolumePredictor):
         chosen = pick_device(device)
         model, card = load_model(folder, chosen)
         try:
-            slices, rows, columns = card["size"]
-            scheme, preparation = get_scheme(card["scheme"]).name, card["preparation"]
+            slices, rows, columns = _grid_sides(card["size"], 3)
+            if any(side < least for side, least in zip((slices, rows, columns), model.image_size or (), strict=False)):
+                raise ValueError(f"its sides must be at least the network's {model.image_size}")
+            scheme, preparation = _scheme_of(card), card["preparation"]
             check_preparation(preparation)
-            voxel_mm = card["voxel_mm"] and tuple(card["voxel_mm"])
+            voxel_mm = card["voxel_mm"] and tuple(map(float, card["voxel_mm"]))
+            if voxel_mm and not (len(voxel_mm) == 3 and np.isfinite(voxel_mm).all() and min(voxel_mm) > 0):
+                raise ValueError(f"voxels of {card['voxel_mm']} mm")
         except (KeyError, TypeError, ValueError, KitError) as error:
             raise DataError(
-                Path(folder) / "model.json", f"does not say how volumes go in ({error})", "Train the model again."
+                Path(folder) / "model.json", f"does not say how volumes go in ({str(error)[:160]})", "Train the model again."
             ) from error
         return cls(model.eval(), (slices, rows, columns), scheme, chosen, preparation, voxel_mm)
 
@@ -316,6 +327,22 @@ class WholeVolumePredictor(VolumePredictor):
         for axis, there in enumerate(inside):  # beyond the grid nothing is known: background
             np.moveaxis(mask.array, axis, 0)[~there] = 0
         return mask
+
+
+def _grid_sides(size: Sequence[int], dimensions: int) -> tuple[int, ...]:
+    """The sides of a network's grid as its card has them. Raises ValueError when they are no sides, or of more than any image."""
+    sides = whole_numbers("size", size, dimensions, dimensions)
+    if np.prod([float(side) for side in sides]) > MOST_VOXELS:
+        raise ValueError(f"size {size} is larger than any image")
+    return sides
+
+
+def _scheme_of(card: dict[str, Any]) -> str:
+    """The label scheme of a card. Raises ValueError when it is none, or not one of as many classes as the network has."""
+    scheme = get_scheme(card["scheme"])
+    if scheme.n_classes != card["n_classes"]:
+        raise ValueError(f"{card['n_classes']} classes are not those of '{scheme.name}'")
+    return scheme.name
 
 
 def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | WholeVolumePredictor:

@@ -224,7 +224,10 @@ class _Run:
         if state.exists():
             fix = f"Delete the folder {self.partial} to train from the start."
             notes = read_training_state(state, self.model, self.optimizer, fix)
-            self.progress = _Progress(**notes)
+            try:
+                self.progress = _Progress(**notes)
+            except TypeError as error:
+                raise DataError(state, f"does not say where training stands ({error})", fix) from error
             if self.progress.amp == "bf16":
                 choose_amp("bf16", self.device, self.model)  # raises where it would give wrong gradients
             self.plateau.load_state_dict(self.progress.plateau)

@@ -17,6 +17,7 @@ from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor
+from spider_utils.training.checkpoints import read_card
 from spider_utils.workflow import find_run, finished_runs, is_by_patient
 
 CLASS_SCHEMES = ("structures4", "released_gray")  # their masks are numbered by name_levels
@@ -81,9 +82,9 @@ def _is_usable(folder: Path) -> bool:
 
 def describe_run(folder: Path) -> tuple[str, str]:
     """A run in a few words, and what it learned from in a sentence, from its card."""
-    card = read_json(folder / "model.json")
-    what = "levels" if card["scheme"] in SCHEMES_WITH_LEVELS else "vertebra, canal, disc"
-    data = card.get("data", {}).get("kind", "unknown data")
+    card = read_card(folder)
+    what = "levels" if card.get("scheme") in SCHEMES_WITH_LEVELS else "vertebra, canal, disc"
+    data = str(card["data"].get("kind", "unknown data")) if isinstance(card.get("data"), dict) else "unknown data"
     learned = {
         "phantom": "It learned from generated phantoms only: expect mistakes on real scans.",
         "spider": "It learned from SPIDER's real series.",
