@@ -12,7 +12,21 @@ import warnings
 
 import typer
 
-from spider_utils.cli import ahmed, classify, cloud, course, data, edition, export, gradings, masks, medfusion, page, triplanar
+from spider_utils.cli import (
+    ahmed,
+    audit,
+    classify,
+    cloud,
+    course,
+    data,
+    edition,
+    export,
+    gradings,
+    masks,
+    medfusion,
+    page,
+    triplanar,
+)
 from spider_utils.errors import KitError
 
 app = typer.Typer(
@@ -32,6 +46,7 @@ for _name, _command in {
     "train": course.train,
     "predict": masks.predict,
     "evaluate": masks.evaluate,
+    "audit": audit.audit,
     "levels": masks.levels,
     "measure": masks.measure,
     "app": page.app,
