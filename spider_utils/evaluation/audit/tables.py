@@ -25,7 +25,7 @@ from spider_utils.evaluation.published import PrintedRow, PrintedTable, printed_
 def _ends_of(pair: str) -> tuple[PrintedRow, PrintedRow]:
     """The rows of Table 2 of a pair's two networks."""
     table = printed_rows("medfusion_table2")
-    first, second = pair.split("+", 1) if not pair.startswith("unetplusplus") else ("unetplusplus", pair[len("unetplusplus+") :])
+    first, second = pair.split("+")
     return table[first], table[second]
 
 
@@ -76,15 +76,16 @@ def _medfusion_weights(table: PrintedTable) -> Iterator[Finding]:
     def distance(of: Ends, row: PrintedRow) -> Interval:
         return total_of([(Interval.exactly(goal.cells[s].value) - of(row.cells[s])).size() for s in ("iou", "dice")])
 
+    iou, dice = goal.cells["iou"], goal.cells["dice"]
     for row in table.rows:
         yield _on_the_line(row, Printed(row.names["weight"]).value)
         yield tested(
             row,
             "what diff is",
             lambda of, row=row: bool(of(row.cells["diff"]) & distance(of, row)),
-            f"diff {row.cells['diff']}; |0.9890 - Dice| + |0.8220 - IoU| is {distance(Printed.interval, row).text()}",
-            "diff is the distance to IoU 0.8220 and Dice 0.9890: weights were sought that come near a pair given beforehand",
-            "diff is not the distance to IoU 0.8220 and Dice 0.9890",
+            f"diff {row.cells['diff']}; |{dice} - Dice| + |{iou} - IoU| is {distance(Printed.interval, row).text()}",
+            f"diff is the distance to IoU {iou} and Dice {dice}: weights were sought that come near a pair given beforehand",
+            f"diff is not the distance to IoU {iou} and Dice {dice}",
         )
 
 
@@ -149,9 +150,9 @@ def _medfusion_counts(table: PrintedTable) -> Iterator[Finding]:
 
 def _medfusion_table1(table: PrintedTable) -> Iterator[Finding]:
     yield from overlap(table)
-    for row in table.rows[:2]:
-        name, column = ("spinal canal" if "canal" in row.row else "vertebra"), "dice"
-        own, other = printed_rows("spider_baseline")[name], printed_rows("ahmed_table3")[f"{name} {column}"]
+    for row in (one for one in table.rows if "nnU-Net" in one.row):
+        name = "spinal canal" if "canal" in row.row else "vertebra"
+        own, other = printed_rows("spider_baseline")[name], printed_rows("ahmed_table3")[f"{name} dice"]
         there = f"SPIDER prints {own.cells['dice']} for IIS, ahmed quotes {other.cells['nnunet']} for nnU-Net"
         numbers = f"Dice {row.cells['dice']}; {there}"
         yield undecided(

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from spider_utils.evaluation.audit.findings import CONSISTENT, IMPOSSIBLE, UNDECIDED, VERDICTS, Finding, undecided
+from spider_utils.evaluation.audit.findings import CONSISTENT, IMPOSSIBLE, UNDECIDED, VERDICTS, Finding, as_printed, undecided
 from spider_utils.evaluation.audit.tables import TESTS
 from spider_utils.evaluation.published import chosen_tables
 
@@ -28,13 +28,11 @@ def audit(source: str | None = None) -> pd.DataFrame:
     found: list[Finding] = []
     for table in chosen_tables(source):
         tests = list(TESTS[table.name](table)) if table.name in TESTS else []
-        tested = {(one.table, one.row) for one in tests}
         for row in table.rows:
             mine = [one for one in tests if (one.table, one.row) == (row.table, row.row)]
-            numbers = ", ".join(f"{name.replace('_', ' ')} {cell}" for name, cell in row.cells.items())
-            found += mine or [undecided(row, "-", numbers, ALONE)]
-        printed = {(row.table, row.row) for row in table.rows}
-        found += [one for one in tests if (one.table, one.row) in tested - printed]
+            found += mine or [undecided(row, "-", as_printed(row, *row.cells), ALONE)]
+        # Tests of several rows at once have rows of their own.
+        found += [one for one in tests if one not in found]
     return pd.DataFrame([asdict(one) for one in found])
 
 
