@@ -1,14 +1,16 @@
-"""Lay out the book's pages: README, notebooks and package as Sphinx wants them. `make book` calls this, then Sphinx.
+"""Lay out the book's pages: README, docs/, notebooks and package as Sphinx wants them. `make book` calls this, then Sphinx.
 
-The book holds no text of its own: its entry page, results and further pages are parts of the README, between the comments
-``<!-- book: NAME -->``; the course is the notebooks in the order of their names; the API is the package's docstrings, a page a
-room. A page that has not changed is left as it is, so that Sphinx reads it only once.
+The book holds no text of its own: its entry page is the README with the contents (book/contents.md) behind it; its further
+pages are those of docs/; the course is the notebooks in the order of their names; the API is the package's docstrings, a page a
+room. Files lie in the book's sources where they lie in the repository, so that a link leads to the same place in both.
+A page that has not changed is left as it is, so that Sphinx reads it only once.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import posixpath
 import re
 import shutil
 import sys
@@ -16,35 +18,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "spider_utils"
-ENTRY = "index"  # name of the README's part before the first comment
+ENTRY = "index.md"  # the README's name in the book
 COMMANDS = "cli"  # the room of commands: they are told on a page of their own, not by docstrings
-_MARK = re.compile(r"^<!-- book: (\w+) -->\n", re.MULTILINE)
 _BADGE = re.compile(r"\[!\[([^\]]*)\]\(https?://[^)]*\)\]")  # a link that shows a picture from the web
 _LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)[^)]*\)")
-_FENCE = re.compile(r"^\s*```")
-
-
-def readme_parts(text: str) -> dict[str, str]:
-    """Name -> Markdown of each part of the README; the headings of every part start at the first level."""
-    pieces = _MARK.split(_without_badges(text))
-    names = [ENTRY, *pieces[1::2]]
-    if len(set(names)) != len(names):
-        raise ValueError(f"two parts of the README have one name: {names}")
-    return {name: _raised(part) if name != ENTRY else part for name, part in zip(names, pieces[::2], strict=True)}
 
 
 def _without_badges(text: str) -> str:
     """The Markdown with badges as plain links: their pictures would come from the web."""
     return _BADGE.sub(r"[\1]", text.replace(") [![", ") · [!["))
-
-
-def _raised(text: str) -> str:
-    """The Markdown with every heading one level higher; comments in code are no headings."""
-    lines, in_code = [], False
-    for line in text.splitlines(keepends=True):
-        in_code ^= bool(_FENCE.match(line))
-        lines.append(line[1:] if line.startswith("##") and not in_code else line)
-    return "".join(lines)
 
 
 def as_page(notebook: dict, number: str) -> dict:
@@ -109,15 +91,25 @@ def api_page(sayings: dict[str, str]) -> str:
     return (
         "# The package's API\n\n"
         f"What can be imported from `{PACKAGE}`, a page for each room: the docstrings of its public functions and classes. "
-        "[For developers](../developers.md) says which rooms build on which.\n\n"
+        "[For developers](../docs/developers.md) says which rooms build on which.\n\n"
         f"| room | what is in it |\n|---|---|\n{table}\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
     )
 
 
+def text_pages(root: Path) -> dict[str, str]:
+    """Path in the book's sources -> Markdown of the README, with the contents behind it, and of every page under docs/."""
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    texts = {ENTRY: readme + (root / "book" / "contents.md").read_text(encoding="utf-8")}
+    for path in sorted((root / "docs").rglob("*.md")):
+        name = path.relative_to(root).as_posix()
+        up = "../" * name.count("/")
+        texts[name] = path.read_text(encoding="utf-8").replace(f"]({up}README.md", f"]({up}{ENTRY}")
+    return {name: _without_badges(text) for name, text in texts.items()}
+
+
 def pages(root: Path) -> dict[str, str]:
     """Path in the book's sources -> text, of all pages that are made from a checkout."""
-    texts = {f"{name}.md": part for name, part in readme_parts((root / "README.md").read_text(encoding="utf-8")).items()}
-    texts[f"{ENTRY}.md"] += (root / "book" / "contents.md").read_text(encoding="utf-8")
+    texts = text_pages(root)
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         texts[f"notebooks/{path.name}"] = json.dumps(as_page(notebook, path.name.split("_")[0]), ensure_ascii=False, indent=1)
@@ -127,16 +119,17 @@ def pages(root: Path) -> dict[str, str]:
     return texts
 
 
+def linked_files(texts: dict[str, str], root: Path) -> set[str]:
+    """Paths in the checkout ``root`` of files that are no pages, to which pages (see pages) of Markdown link, pictures too."""
+    markdown = [(posixpath.dirname(name), text) for name, text in texts.items() if name.endswith(".md")]
+    linked = {posixpath.normpath(posixpath.join(folder, link)) for folder, text in markdown for link in _LINK.findall(text)}
+    return {name for name in linked if name not in texts and (root / name).is_file()}
+
+
 def lay_out(root: Path, out: Path) -> None:
     """Write the book's sources of the checkout ``root`` into the folder ``out``; what is no longer a page is removed."""
     texts = pages(root)
-    linked = {
-        name
-        for page, text in texts.items()
-        if page.endswith(".md") and "/" not in page
-        for name in _LINK.findall(text)
-        if name not in texts and (root / name).is_file()
-    }
+    linked = linked_files(texts, root)
     for name, text in texts.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)

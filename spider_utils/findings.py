@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,10 +139,19 @@ class FindingStudy:
         folder: of its runs.
         stores: folder of its pictures.
         device: "auto", "cpu", "cuda" or "mps".
+        made_in: the workspace that it was opened in, see Workspace.facts, and the folder of real studies as ``rsna``.
     """
 
-    def __init__(self, rsna: RsnaSet, settings: FindingSettings, folder: str | Path, stores: str | Path, device: str = "auto"):
-        self.rsna, self.settings, self.device = rsna, settings, device
+    def __init__(
+        self,
+        rsna: RsnaSet,
+        settings: FindingSettings,
+        folder: str | Path,
+        stores: str | Path,
+        device: str = "auto",
+        made_in: Mapping[str, str] | None = None,
+    ):
+        self.rsna, self.settings, self.device, self.made_in = rsna, settings, device, made_in
         self.folder, self.stores = Path(folder), Path(stores)
 
     @classmethod
@@ -151,7 +160,8 @@ class FindingStudy:
         rsna = workspace.rsna(root)
         name = f"{workspace.profile.name}-findings" + (f"-{fingerprint(str(Path(root).resolve()))[:6]}" if root else "")
         stores = workspace.home / "data" / "stores"
-        return cls(rsna, SETTINGS[workspace.profile.name], workspace.home / "runs" / name, stores / name)
+        made_in = workspace.facts | {"rsna": str(root or "")}
+        return cls(rsna, SETTINGS[workspace.profile.name], workspace.runs_folder / name, stores / name, made_in=made_in)
 
     # -- data
 
@@ -238,7 +248,8 @@ class FindingStudy:
             + [f"seed{seed}"] * bool(seed)
             + [f"{key.replace('_', '')}{value}" for key, value in sorted(changes.items())]
         )
-        return fit(model, train_set, val_set, self.folder / name, config, card, device=self.device, overwrite=True, task=task)
+        how_run = {"task": task, "device": self.device, "overwrite": True, "made_in": self.made_in}
+        return fit(model, train_set, val_set, self.folder / name, config, card, **how_run)
 
     # -- results
 

@@ -61,12 +61,14 @@ class Workspace:
         data: "phantom", "spider" or "spider-2d".
         root_given: the data's folder as text; "" for the phantom.
         home: the folder that holds data/, runs/ and build/.
+        runs: folder of the runs, where they are kept elsewhere; None: runs/ of ``home``.
     """
 
     profile: Profile
     data: str
     root_given: str
     home: Path = field(default_factory=project_root)
+    runs: Path | None = None
 
     @classmethod
     def open(cls, profile: str = "quick", data: str = "phantom", root: str | None = None) -> Workspace:
@@ -97,6 +99,16 @@ class Workspace:
     def name(self) -> str:
         """ "<profile>-<data>", as in the names of its folders."""
         return f"{self.profile.name}-{self.data}"
+
+    @property
+    def runs_folder(self) -> Path:
+        """Folder of the runs."""
+        return self.runs or self.home / "runs"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What ``run.json`` says of where a run was made: enough for ``open``."""
+        return {"profile": self.profile.name, "data": self.data, "root": self.root_given}
 
     @property
     def build(self) -> Path:
@@ -282,7 +294,7 @@ class Workspace:
             tag: added to the run's name, to keep variants apart.
             options: of the architecture; the profile's when None.
             start_from: a run whose weights this one starts with, wherever name and shape agree (all but the last layer when the
-                schemes differ); None starts at random.
+                schemes differ): of the same split, or of the phantom when the data are real; None starts at random.
             enlarged_to: train on `medfusion`'s kind of set of so many images instead of on all slices (see
                 ``train_as_published``); nothing of it is left out.
             changes: fields of TrainConfig, ``augment``, ``slice_gap_mm`` or ``crop_columns``, that differ from the profile (whose
@@ -336,7 +348,8 @@ class Workspace:
         if enlarged_to is not None:
             card["enlarged_to"] = enlarged_to
         if start_from is not None:
-            check_split(start_from, split)
+            if self.data == "phantom" or start_from.card["data"]["kind"] != "phantom":  # nobody real is made up
+                check_split(start_from, split)
             card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
         rows = split.rows("train", store.table)
         if enlarged_to is None:
@@ -352,7 +365,8 @@ class Workspace:
                 class_of = convert(np.arange(scheme_.n_classes), scheme, "structures4").tolist()
             copy_matching_weights(start_from.load_model(), model, class_of)
         # A run is made from settings alone and can be made again: other settings replace it.
-        return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
+        folder = self.runs_folder / name
+        return fit(model, train_set, val_set, folder, config, card, overwrite=True, made_in=self.facts)
 
     def train_volumes(
         self,
@@ -432,7 +446,8 @@ class Workspace:
         printed = "as-printed" if preparation == "as_printed" else ""
         grid = {True: "stretched", False: "boxed"}[stretched] if stretched != (preparation == "as_printed") else ""
         name = "-".join(part for part in (self.name, architecture, scheme, printed, grid, tag) if part)
-        return fit(model, train_set, val_set, self.home / "runs" / name, config, card, overwrite=True)
+        folder = self.runs_folder / name
+        return fit(model, train_set, val_set, folder, config, card, overwrite=True, made_in=self.facts)
 
     def train_as_published(
         self, architecture: str = "unet", split: Split | None = None, scheme: str | None = None, **changes: object
@@ -498,10 +513,27 @@ class Workspace:
 
         Args:
             architecture: name in models.available_models().
-            changes: as for ``train``. Epochs, learning rate, schedule and augmentation are those of the second stage alone.
+            changes: as for ``train``. Epochs, learning rate, schedule and augmentation are those of the second stage alone. With
+                ``start_from`` there is no first stage.
         """
         self._check_settings("levels20", changes.get("size") or self.profile.slice_size, None, 1)  # before the first stage
-        # The first stage must have seen the same training patients, or test patients leak through its weights.
+        first = changes.pop("start_from", None) or self._first_stage(architecture, changes)
+        return self.train(
+            architecture,
+            "levels20",
+            **{
+                "start_from": first,
+                "epochs": self.profile.level_epochs,
+                "learning_rate": self.profile.level_learning_rate,
+                "augment": self.profile.level_augment,
+                "schedule": "cosine",  # no warm-up: the features are there already
+                **changes,
+            },
+        )
+
+    def _first_stage(self, architecture: str, changes: dict[str, object]) -> RunResult:
+        """The four-class model that ``train_levels`` starts from."""
+        # It must have seen the same training patients, or test patients leak through its weights.
         keys = (
             "split",
             "size",
@@ -516,18 +548,7 @@ class Workspace:
         shared = {key: changes[key] for key in keys if key in changes}
         if tag := changes.get("tag"):
             shared["tag"] = f"{tag}-start"  # not all that the tag may name holds for this stage
-        return self.train(
-            architecture,
-            "levels20",
-            **{
-                "start_from": self.train(architecture, "structures4", **shared),
-                "epochs": self.profile.level_epochs,
-                "learning_rate": self.profile.level_learning_rate,
-                "augment": self.profile.level_augment,
-                "schedule": "cosine",  # no warm-up: the features are there already
-                **changes,
-            },
-        )
+        return self.train(architecture, "structures4", **shared)
 
     def evaluate(self, run: RunResult, split: Split | None = None, subset: str = "test") -> pd.DataFrame:
         """Scores of a run on every series of a subset, in the series' own grid; measured once and kept in the run's folder.

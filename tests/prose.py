@@ -1,4 +1,4 @@
-"""What the repository says in words: texts of README, notebooks and docstrings, without code, for tests of links and spelling."""
+"""What the repository says in words: README, docs/, notebooks and docstrings, without code, for tests of links and spelling."""
 
 from __future__ import annotations
 

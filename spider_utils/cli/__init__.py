@@ -25,6 +25,7 @@ from spider_utils.cli import (
     masks,
     medfusion,
     page,
+    rerun,
     triplanar,
 )
 from spider_utils.errors import KitError
@@ -44,6 +45,7 @@ for _name, _command in {
     "run-notebook": course.run_one_notebook,
     "edition": edition.edition,
     "train": course.train,
+    "rerun": rerun.rerun,
     "predict": masks.predict,
     "evaluate": masks.evaluate,
     "audit": audit.audit,

@@ -111,6 +111,10 @@ def train(
         str | None,
         typer.Option(help='Of the architecture, as JSON: \'{"encoder": "resnet34"}\'; the profile\'s when left out.'),
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="Finished run to start from: of the same split, or of the phantom; not for volumes."),
+    ] = None,
     score: Annotated[bool, typer.Option(help="Score the test patients' series afterwards.")] = True,
 ) -> None:
     """Train a network and score it on its test patients; a killed training goes on where it stopped.
@@ -119,8 +123,10 @@ def train(
     """
     from spider_utils.data.splits import Split
     from spider_utils.evaluation.statistics import format_summary, summarise
+    from spider_utils.files import fingerprint
     from spider_utils.models import VOLUME_ARCHITECTURES
-    from spider_utils.workflow import Workspace, describe_settings
+    from spider_utils.training.runs import RunResult
+    from spider_utils.workflow import Workspace, describe_settings, find_run
 
     if (rows is None) != (columns is None):
         raise typer.BadParameter("give --rows and --columns together")
@@ -137,9 +143,10 @@ def train(
         "crop_columns": crop_columns,
         "neighbours": neighbours,
         "options": _json_object("--options", options),
+        "start_from": RunResult.open(find_run(start_from)) if start_from else None,
     }
     of_volumes, of_slices = {"steps_per_epoch": steps_per_epoch, "preparation": preparation}, {"slice_gap_mm", "crop_columns"}
-    of_slices |= {"neighbours", "samples_per_epoch"}
+    of_slices |= {"neighbours", "samples_per_epoch", "start_from"}
     sees_volumes = model in VOLUME_ARCHITECTURES
     unfit = [name for name, value in (given if sees_volumes else of_volumes | {"slices": slices}).items() if value is not None]
     if odd := [name for name in unfit if not sees_volumes or name in of_slices]:
@@ -151,7 +158,10 @@ def train(
     size = None if not rows else (slices, rows, columns) if sees_volumes else (rows, columns)
     chosen = Split.load(split) if split.endswith(".csv") else workspace.split(split, fold=fold)
     # Named after what differs from the defaults, so that the course's own run is found, not trained again.
-    tag = describe_settings(chosen, seed, size=size, **{name: value for name, value in changes.items() if name != "preparation"})
+    named = {name: value for name, value in changes.items() if name not in ("preparation", "start_from")}
+    if "start_from" in changes:
+        named["start"] = fingerprint(changes["start_from"].card)[:8]
+    tag = describe_settings(chosen, seed, size=size, **named)
     settings = {"split": chosen, "size": size, "tag": tag, "seed": seed, **changes}
     if sees_volumes:
         run = workspace.train_volumes(model, scheme=scheme, **settings)

@@ -149,7 +149,7 @@ def install(wanted: Iterable[str], imported: Iterable[str] = (), wheels: Path | 
         said = [line.removeprefix("ERROR: ") for line in ran.stderr.splitlines() if line.startswith("ERROR: ")] or ["no reason"]
         offline = "Is the internet switched on? "
         if wheels is None:
-            offline += "On Kaggle without it, attach the kit's bundle as an input (README, Colab and Kaggle)"
+            offline += "On Kaggle without it, attach the kit's bundle as an input (see docs/cloud.md)"
         else:
             offline += "The attached bundle has no wheel of it (kaggle-wheels in pyproject.toml)"
         advice = f"{NEWER}." if "conflict" in said[0] else offline

@@ -137,7 +137,7 @@ def name_levels(
     Returns:
         LevelResult. A mask in which no more can be known than it shows is numbered all the same, and ``notes`` says so: where
         the lowest disc is missing from a mask of discs alone, all numbers are one too low; bone of S1 that is labelled as a
-        vertebra in line with L5 takes the number of L5. See README, "Levels from a mask of classes", for how often it is right.
+        vertebra in line with L5 takes the number of L5. See docs/results/levels.md for how often it is right.
 
     Example:
         ``name_levels(predicted_slice, (0.5, 0.5)).names`` gives ``{201: "L5/S1", 1: "L5", ...}`` for a single slice.

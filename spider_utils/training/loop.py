@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +62,7 @@ def fit(
     device: str = "auto",
     overwrite: bool = False,
     save_every_s: float = 30.0,
+    made_in: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Train ``model`` and leave a run folder, or return the one that is already there.
 
@@ -87,6 +88,7 @@ def fit(
             kept until the new one is complete. Anything but a run is never replaced.
         save_every_s: save after an epoch when this many seconds have passed since the last time (0: after every epoch). A
             state is three times the size of the weights: written after every epoch it takes a fifth of a short run's time.
+        made_in: where the data come from, for ``run.json`` alone: profile, data and root, which `spider-kit rerun` opens again.
 
     Returns:
         The finished run.
@@ -114,7 +116,7 @@ def fit(
         task = task or SegmentationTask(config.loss, card["n_classes"])
         run = _Run(model, train_set, val_set, partial, config, card, identity, task, pick_device(device), save_every_s)
         run.train()
-        run.finish()
+        run.finish(made_in)
         move_into_place(partial, folder)
     return RunResult.open(folder)
 
@@ -365,7 +367,7 @@ class _Run:
 
     # -- the end
 
-    def finish(self) -> None:
+    def finish(self, made_in: Mapping[str, str] | None) -> None:
         """Write the files of a finished run into the partial folder."""
         fix = f"Delete the folder {self.partial} to train from the start."
         best, _ = read_tensors(self._best_file(self.progress.best_epoch), fix)
@@ -378,6 +380,7 @@ class _Run:
             "config": asdict(self.config),
             "seed": self.config.seed,
             "data": self.card.get("data"),
+            "made_in": dict(made_in) if made_in else None,
             "amp": self.progress.amp,
             "parameters": parameter_count(self.model),
             "best_epoch": self.progress.best_epoch,

@@ -107,10 +107,20 @@ class AxialStudy:
         settings: see AxialSettings.
         folder: of its runs, one a fold.
         device: "auto", "cpu", "cuda" or "mps".
+        made_in: the workspace that it was opened in, see Workspace.facts.
     """
 
-    def __init__(self, axial: AxialSet, store: SliceStore, settings: AxialSettings, folder: Path, device: str = "auto"):
+    def __init__(
+        self,
+        axial: AxialSet,
+        store: SliceStore,
+        settings: AxialSettings,
+        folder: Path,
+        device: str = "auto",
+        made_in: Mapping[str, str] | None = None,
+    ):
         self.axial, self.store, self.settings, self.folder, self.device = axial, store, settings, folder, device
+        self.made_in = made_in
 
     @classmethod
     def open(cls, workspace: Workspace) -> AxialStudy:
@@ -119,7 +129,7 @@ class AxialStudy:
         settings = AXIAL_SETTINGS[name]
         rows, columns = settings.size
         store = build_axial_store(axial, workspace.home / "data" / "stores" / f"{name}-axial-{rows}x{columns}", settings.size)
-        return cls(axial, store, settings, workspace.home / "runs" / f"{name}-triplanar-axial")
+        return cls(axial, store, settings, workspace.runs_folder / f"{name}-triplanar-axial", made_in=workspace.facts)
 
     def rows(self, fold: int, subset: str) -> np.ndarray:
         """Rows of the store's table that a fold trains on, chooses the epoch on ("val") or tests."""
@@ -148,7 +158,8 @@ class AxialStudy:
         }
         train_set = SliceDataset(self.store, self.rows(fold, "train"), augment=make_augment(how.augment), seed=fold)
         val_set = SliceDataset(self.store, self.rows(fold, "val"))
-        return fit(model, train_set, val_set, self.folder / f"fold{fold}", config, card, device=self.device, overwrite=True)
+        folder, how_run = self.folder / f"fold{fold}", {"device": self.device, "overwrite": True, "made_in": self.made_in}
+        return fit(model, train_set, val_set, folder, config, card, **how_run)
 
     def predicted(self, fold: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """(rows of the store, masks) of a fold's test slices: uint8 (slices, rows, columns); computed once, kept in the run."""

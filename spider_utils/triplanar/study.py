@@ -46,6 +46,7 @@ class TriplanarStudy:
         teacher: a study of other volumes for a set that is too small to hold patients back: the first weights of networks, and
             the fusions, are those of its first fold; None trains everything here.
         device: "auto", "cpu", "cuda" or "mps".
+        made_in: the workspace that it was opened in, see Workspace.facts; None for other volumes than the workspace's.
         labelled: the highest disc that the volumes label.
     """
 
@@ -58,8 +59,10 @@ class TriplanarStudy:
         folds: Sequence[Fold] | None = None,
         teacher: TriplanarStudy | None = None,
         device: str = "auto",
+        made_in: Mapping[str, str] | None = None,
     ):
         self.volumes, self.folder, self.settings, self.data, self.device = volumes, Path(folder), settings, dict(data), device
+        self.made_in = made_in
         self.teacher, self.labelled = teacher, max(int(one.mask.max()) for one in volumes.values())
         self.folds = list(folds) if folds is not None else make_folds(list(volumes))[: settings.folds]
         self._masks: dict[tuple[str, Fold, int], np.ndarray] = {}
@@ -70,9 +73,9 @@ class TriplanarStudy:
     def open(cls, workspace: Workspace) -> TriplanarStudy:
         """The study of a workspace's disc volumes in its profile."""
         discs = workspace.discs()
-        folder = workspace.home / "runs" / f"{workspace.profile.name}-triplanar"
+        folder = workspace.runs_folder / f"{workspace.profile.name}-triplanar"
         facts = {"kind": discs.kind, "fingerprint": fingerprint([discs.state(), CONTRASTS, _VERSION])}
-        return cls(load_volumes(discs, CONTRASTS), folder, SETTINGS[workspace.profile.name], facts)
+        return cls(load_volumes(discs, CONTRASTS), folder, SETTINGS[workspace.profile.name], facts, made_in=workspace.facts)
 
     @classmethod
     def leave_one_out(cls, workspace: Workspace, discs: DiscSet, spacing_mm: float) -> TriplanarStudy:
@@ -96,7 +99,7 @@ class TriplanarStudy:
             Fold(number, tuple(one for one in patients if one != tested), (), (), (tested,))
             for number, tested in enumerate(patients)
         ]
-        folder = workspace.home / "runs" / f"{workspace.profile.name}-triplanar-{discs.kind}"
+        folder = workspace.runs_folder / f"{workspace.profile.name}-triplanar-{discs.kind}"
         facts = {"kind": discs.kind, "fingerprint": fingerprint([discs.state(), spacing_mm, _VERSION])}
         volumes = load_volumes(discs, spacing_mm=(spacing_mm,) * 3)
         # A network learns the few patients by heart in no time: all of the source's augmentations, whatever the profile has.
@@ -184,7 +187,7 @@ class TriplanarStudy:
         if start_from is not None:
             card["starts_from"] = {"run": Path(start_from.folder).name, "card": fingerprint(start_from.card)}
         folder = self.folder / "-".join(parts)
-        run = fit(model, train_set, val_set, folder, config, card, device=self.device, overwrite=True)
+        run = fit(model, train_set, val_set, folder, config, card, device=self.device, overwrite=True, made_in=self.made_in)
         self._runs[fold, plane, chosen, crop] = run
         return run
 

@@ -137,7 +137,14 @@ def test_from_a_server_the_search_shows_excerpts(book, page, artefacts, tmp_path
 
 def test_no_page_is_wider_than_a_phone(book, page, artefacts):
     page.set_viewport_size(PHONE)
-    for name in ("index", "results", "notebooks/01_data_exploration", "api/measure", "api/labels"):
+    for name in (
+        "index",
+        "docs/results/measurements",
+        "docs/commands",
+        "notebooks/01_data_exploration",
+        "api/measure",
+        "api/labels",
+    ):
         page.goto((book / f"{name}.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
         page.screenshot(path=artefacts / f"book-phone-{name.replace('/', '-')}.png")

@@ -1,4 +1,4 @@
-"""What the masks that `ahmed` released show of its cleaning and filtering (numbers of the README)."""
+"""What the masks that `ahmed` released show of its cleaning and filtering (numbers of docs/results/ahmed.md)."""
 
 from __future__ import annotations
 

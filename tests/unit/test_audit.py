@@ -251,6 +251,13 @@ def test_counts_of_verdicts(rows: pd.DataFrame) -> None:
         audit("nobody")
 
 
+def test_the_page_of_results_counts_the_same(rows: pd.DataFrame) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "results" / "audit.md").read_text(encoding="utf-8")
+    for source, counts in verdict_counts(rows.reset_index()).iterrows():
+        name = "SPIDER" if source == "spider" else f"`{source}`"
+        assert f"| {name} | {counts[CONSISTENT]} | {counts[IMPOSSIBLE]} | {counts[UNDECIDED]} |" in page
+
+
 def test_the_command(tmp_path: Path) -> None:
     said = CliRunner().invoke(cli.app, ["audit", "--source", "medfusion", "--out", str(tmp_path / "audit.csv")])
     assert said.exit_code == 0, said.output

@@ -1,4 +1,4 @@
-"""The book's sources hold the whole README, every notebook and every room; a small book loads nothing from elsewhere."""
+"""The book's sources hold README, docs/, every notebook and every room; a small book loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -30,43 +30,48 @@ def pages():
     return sources.pages(ROOT)
 
 
-# ------------------------------------------------------------------------------------------------------------------ README
+# --------------------------------------------------------------------------------------------------------- README and docs/
 
 
-def test_a_part_of_the_readme_starts_at_the_first_level():
-    text = "# Kit\n\n[![Hello](https://a.org/b.svg)](x).\n\n## Use\n\n"
-    text += "<!-- book: results -->\n## Results\n\n### By class\n\n```\n## a comment\n```\n"
-    parts = sources.readme_parts(text)
-    assert parts == {
-        "index": "# Kit\n\n[Hello](x).\n\n## Use\n\n",
-        "results": "# Results\n\n## By class\n\n```\n## a comment\n```\n",
-    }
+def test_readme_and_docs_are_pages_at_the_places_where_they_lie(pages):
+    committed = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert len(committed) > 10 and {name for name in pages if name.startswith("docs/")} == set(committed)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in readme if line not in pages["index.md"].splitlines() and "badge" not in line] == []
+    for name in committed:
+        changed = [
+            (line, laid_out)
+            for line, laid_out in zip((ROOT / name).read_text("utf-8").splitlines(), pages[name].splitlines(), strict=True)
+            if line != laid_out
+        ]
+        assert all(line.replace("README.md", "index.md") == laid_out for line, laid_out in changed), changed
 
 
-def test_two_parts_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="one name"):
-        sources.readme_parts("# Kit\n<!-- book: data -->\n## A\n<!-- book: data -->\n## B\n")
+def test_a_link_to_the_readme_leads_to_the_entry(tmp_path):
+    root = small_checkout(tmp_path)
+    assert sources.text_pages(root)["docs/results/spine.md"].endswith("[Two commands](../../index.md#use), `README.md`.\n")
 
 
-def test_every_heading_of_the_readme_is_on_one_page_and_the_contents_name_every_page(pages):
-    def headings(text):
-        return re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    parts = sources.readme_parts(readme)
-    assert sorted(heading for part in parts.values() for heading in headings(part)) == sorted(headings(readme))
-    for part in parts.values():
-        titles = re.findall(r"^# (.*)$", re.sub(r"^```.*?^```", "", part, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
-        assert len(titles) == 1, f"{titles} share a page: each wants its own <!-- book: NAME --> and a line in book/contents.md"
-    listed = re.findall(r"^(\w[\w/]*)$", pages["index.md"].split("```{toctree}")[-1], re.MULTILINE)
-    assert set(listed) == set(parts) - {"index"} | {"api/index"}
+def test_the_contents_name_every_page_once(pages):
+    listed = re.findall(r"^((?:docs|api)/[\w/-]*)$", pages["index.md"], re.MULTILINE)
+    wanted = [name.removesuffix(".md") for name in pages if name.startswith("docs/")] + ["api/index"]
+    assert sorted(listed) == sorted(wanted), "each page of docs/ wants a line in book/contents.md"
+    for name in wanted:
+        titles = re.findall(
+            r"^# (.*)$", re.sub(r"^```.*?^```", "", pages[f"{name}.md"], flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+        )
+        assert len(titles) == 1, f"{name}: a page has one title, not {titles}"
 
 
-def test_results_are_the_readmes_own_tables(pages):
-    tables = re.findall(r"^\|.*\|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    rows = [row for name, text in pages.items() if name.endswith(".md") and "/" not in name for row in text.splitlines()]
-    assert len(re.findall(r"^\|", pages["results.md"], re.MULTILINE)) > 50
-    assert all(row in rows for row in tables)
+def test_the_readme_is_read_in_three_minutes():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200, "what is long belongs on a page under docs/"
+
+
+def test_files_that_pages_show_or_link_to_come_along(pages):
+    linked = sources.linked_files(pages, ROOT)
+    assert {"CITATION.cff", "figures/06_resunet/slice_best.png", "figures/ahmed_spider-2d/ladder.png"} <= linked
+    assert not [name for name in linked if name.endswith((".md", ".ipynb"))]
 
 
 # --------------------------------------------------------------------------------------------------------------- notebooks
@@ -132,16 +137,23 @@ def test_every_room_has_a_page_with_all_its_modules(pages):
 
 
 def small_checkout(root: Path) -> Path:
-    """README, one notebook with a widget, a figure and a badge, and one room."""
+    """README, two pages of docs/, one notebook with a widget, a figure and a badge, and one room."""
     (root / "book").mkdir(parents=True)
     (root / "book" / "contents.md").write_text(
-        "\n```{toctree}\n:hidden:\n:glob:\n\nnotebooks/*\n```\n\n```{toctree}\n:hidden:\n\nresults\ndevelopers\napi/index\n```\n"
+        "\n```{toctree}\n:hidden:\n:glob:\n\nnotebooks/*\n```\n\n```{toctree}\n:hidden:\n\ndocs/results/spine\ndocs/developers\napi/index\n```\n"
     )
     (root / "README.md").write_text(
-        "# Small kit\n\n[first](notebooks/00_first.ipynb), [licence](LICENSE)\n\n"
-        "<!-- book: results -->\n## Results\n\nLordosis.\n"
-        "\n<!-- book: developers -->\n## For developers\n\nFloors.\n"
+        "# Small kit\n\n[first](notebooks/00_first.ipynb), [licence](LICENSE)\n\n## Use\n\n"
+        "Read [results](docs/results/spine.md).\n"
     )
+    (root / "docs" / "results").mkdir(parents=True)
+    (root / "docs" / "developers.md").write_text("# For developers\n\nFloors.\n")
+    (root / "docs" / "results" / "spine.md").write_text(
+        "# Results\n\nLordosis, [notebook](../../notebooks/00_first.ipynb), [its numbers](../../data_manifest/numbers.csv),\n"
+        "[Two commands](../../README.md#use), `README.md`.\n"
+    )
+    (root / "data_manifest").mkdir()
+    (root / "data_manifest" / "numbers.csv").write_text("n\n1\n")
     (root / "LICENSE").write_text("free\n")
     (root / "spider_utils").mkdir()
     (root / "spider_utils" / "errors.py").write_text((ROOT / "spider_utils" / "errors.py").read_text(encoding="utf-8"))
@@ -176,7 +188,7 @@ def small_checkout(root: Path) -> Path:
 def test_laying_out_again_touches_only_what_changed(tmp_path):
     root, out = small_checkout(tmp_path / "kit"), tmp_path / "out"
     sources.lay_out(root, out)
-    assert (out / "LICENSE").read_text() == "free\n"
+    assert (out / "LICENSE").read_text() == "free\n" and (out / "data_manifest" / "numbers.csv").read_text() == "n\n1\n"
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     (root / "notebooks" / "00_first.ipynb").rename(root / "notebooks" / "01_first.ipynb")
     sources.lay_out(root, out)
@@ -196,6 +208,8 @@ def test_a_small_book_shows_everything_and_loads_nothing_from_elsewhere(tmp_path
     assert 'href="https://example.org/open"' in page and "badge.svg" not in page
     assert "Traceback" not in page and "would fail if it ran" in page
     assert 'href="notebooks/00_first.html"' in (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    result = (tmp_path / "html" / "docs" / "results" / "spine.html").read_text(encoding="utf-8")
+    assert 'href="../../notebooks/00_first.html"' in result and 'href="../../index.html#use"' in result
     assert 'id="spider_utils.errors.KitError"' in (tmp_path / "html" / "api" / "errors.html").read_text(encoding="utf-8")
     assert "lordosi" in (tmp_path / "html" / "searchindex.js").read_text(encoding="utf-8"), (
         "the search knows the words of the results"

@@ -34,6 +34,7 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "workflow": 6,
     "choices": 6,
     "course": 6,
+    "rerun": 6,
     "editions": 6,
     "exercises": 6,
     "medfusion": 6,
@@ -75,10 +76,20 @@ def room(module: str) -> str:
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"spider_utils"}))
 def test_rooms_import_lower_floors_only(module):
-    assert room(module) in FLOORS, f"{module} is a new room: give it a floor here and in the README"
+    assert room(module) in FLOORS, f"{module} is a new room: give it a floor here and in docs/developers.md"
     for other in IMPORTS[module]:
         mine, theirs = FLOORS[room(module)], FLOORS[room(other)]
         assert theirs <= mine, f"{module} (floor {mine}) imports {other} (floor {theirs}): upper floors import lower ones"
+
+
+def test_the_developers_page_has_every_room_on_its_floor():
+    text = (ROOT / "docs" / "developers.md").read_text(encoding="utf-8")
+    told = {
+        room: int(floor)
+        for floor, rooms in re.findall(r"^\| (\d) \| (.*) \|$", text, re.MULTILINE)
+        for room in re.findall(r"`(\w+)(?:/|\.py)`", rooms)
+    }
+    assert told == FLOORS
 
 
 def test_the_package_itself_imports_no_room():

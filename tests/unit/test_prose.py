@@ -1,4 +1,4 @@
-"""Links, DOIs and spelling of what people read: README, change log, notebooks' texts, docstrings. Checked without a network."""
+"""Links, DOIs and spelling of what people read: README, docs/, change log, notebooks, docstrings. Checked without a network."""
 
 from __future__ import annotations
 
@@ -179,7 +179,18 @@ def test_no_known_misspelling_in_texts_and_code(tmp_path):
     """codespell knows common misspellings, in names and comments of the code too."""
     texts = tmp_path / "notebooks.md"
     texts.write_text("\n\n".join(text for place, text in documents() if ".ipynb" in place), encoding="utf-8")
-    places = ["README.md", "CHANGELOG.md", "CITATION.cff", "Makefile", "Snakefile", "book", "spider_utils", "tests", str(texts)]
+    places = [
+        "README.md",
+        "docs",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "Makefile",
+        "Snakefile",
+        "book",
+        "spider_utils",
+        "tests",
+        str(texts),
+    ]
     run = subprocess.run([sys.executable, "-m", "codespell_lib", *places], cwd=ROOT, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (0, ""), run.stdout + run.stderr
 

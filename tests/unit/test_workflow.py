@@ -11,13 +11,15 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from typer.testing import CliRunner
 
+from spider_utils import cli
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.slices import thin_out
 from spider_utils.data.splits import make_split
 from spider_utils.ensemble import best_pair_weight
 from spider_utils.errors import KitError
-from spider_utils.files import read_json
+from spider_utils.files import fingerprint, read_json
 from spider_utils.models import VOLUME_ARCHITECTURES, available_models
 from spider_utils.runtime import PROFILES
 from spider_utils.training.runs import RunResult
@@ -323,6 +325,32 @@ def test_levels_start_from_the_same_split(workspace: Workspace) -> None:
     assert run.card["n_classes"] == 20
     assert run.card["starts_from"]["run"] == "smoke-phantom-unet-structures4-fold1-start"
     assert run.card["split"]["fingerprint"] == fold.fingerprint
+
+
+def test_training_goes_on_from_a_run_of_the_same_split_alone(workspace: Workspace) -> None:
+    first = workspace.train()
+    finer = workspace.train(start_from=first, size=(64, 64), learning_rate=1e-9, tag="finer")
+    assert finer.card["starts_from"]["run"] == first.folder.name
+    for (name, mine), theirs in zip(finer.load_model().named_parameters(), first.load_model().parameters(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=0, atol=1e-6), name
+    with pytest.raises(KitError, match="trained with another split than 'kfold5'"):
+        workspace.train(split=workspace.split(fold=1), start_from=first, tag="other-fold")
+    levels = workspace.train_levels(start_from=first, tag="from-first")
+    assert levels.card["starts_from"]["run"] == first.folder.name
+    assert not list((workspace.home / "runs").glob("*from-first-start"))
+
+
+def test_train_starts_from_a_named_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = workspace.train()
+    monkeypatch.setattr(Workspace, "open", lambda *_: workspace)
+    words = ["train", "--profile", "smoke", "--start-from", first.folder.name, "--no-score"]
+    said = CliRunner().invoke(cli.app, words)
+    assert said.exit_code == 0, said.output
+    folder = Path(said.stdout.splitlines()[-1])
+    assert folder.name == f"{first.folder.name}-start{fingerprint(first.card)[:8]}"
+    assert read_json(folder / "model.json")["starts_from"]["run"] == first.folder.name
+    said = CliRunner().invoke(cli.app, ["train", "--profile", "smoke", "--model", "unetr", "--start-from", first.folder.name])
+    assert said.exit_code == 2 and "it has no --start-from" in said.output
 
 
 def test_leaky_split_scores_only_its_test_slices(workspace: Workspace) -> None:
