@@ -216,6 +216,7 @@ def test_table_2_of_ahmed(findings: pd.DataFrame, rows: pd.DataFrame) -> None:
     means = f1[~space & ~pooled & (f1["test"] == "F1 against P and R")].set_index("row")["verdict"]
     assert set(means.index[means == IMPOSSIBLE]) == {"t1 background", "t1 disc", "t1 spinal canal", "t2 disc", "t2 spinal canal"}
     assert rows.loc[("ahmed", "section 3.2.2", "t2_SPACE"), "verdict"] == IMPOSSIBLE, "a ratio below 1"
+    assert rows.loc[("ahmed", "section 4", "text after it"), "verdict"] == IMPOSSIBLE, "two values of one gamma"
     reduction = findings[findings["test"] == "the reduction"]
     assert len(reduction) == 3 and (reduction["verdict"] == CONSISTENT).all()
 
@@ -226,7 +227,7 @@ def test_counts_and_totals(findings: pd.DataFrame, rows: pd.DataFrame) -> None:
     totals = findings[findings["test"].str.contains("total against parts|mean of its parts|parts of a whole")]
     assert len(totals) == 18 and (totals["verdict"] == CONSISTENT).all()
     assert rows.loc[("triplanar", "Table 4", "disc 7"), "verdict"] == IMPOSSIBLE
-    assert rows.loc[("misan", "section 3.9.4", "listing"), "verdict"] == IMPOSSIBLE
+    assert rows.loc[("misan", "text and listing", "listing"), "verdict"] == IMPOSSIBLE
     assert "whole numbers of 500 images" in rows.loc[("misan", "Table 3.1", "all networks"), "numbers"]
     assert rows.loc[("unetr", "Evaluation & Results", "lowest loss"), "verdict"] == UNDECIDED
 
