@@ -227,6 +227,7 @@ def test_counts_and_totals(findings: pd.DataFrame, rows: pd.DataFrame) -> None:
     totals = findings[findings["test"].str.contains("total against parts|mean of its parts|parts of a whole")]
     assert len(totals) == 18 and (totals["verdict"] == CONSISTENT).all()
     assert rows.loc[("triplanar", "Table 4", "disc 7"), "verdict"] == IMPOSSIBLE
+    assert "asks for 21 patients or more" in rows.loc[("triplanar", "Table 3", "disc 7"), "why"]
     assert rows.loc[("misan", "text and listing", "listing"), "verdict"] == IMPOSSIBLE
     assert "whole numbers of 500 images" in rows.loc[("misan", "Table 3.1", "all networks"), "numbers"]
     assert rows.loc[("unetr", "Evaluation & Results", "lowest loss"), "verdict"] == UNDECIDED

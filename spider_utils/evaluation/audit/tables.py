@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -297,6 +298,13 @@ def _triplanar_tables2to4(table: PrintedTable) -> Iterator[Finding]:
         there, here = with_lost.cells["dice"], without.cells["dice"]
         numbers = f"{here}; Table 3 has {there}"
         if without.names["disc"] == "7":
+            fewest = math.ceil(2 / (1 - there.interval().low))
+            yield undecided(
+                with_lost,
+                "two lost discs",
+                f"{there}, two patients with 0 among them",
+                f"such a mean is at most 1 - 2 / n, which asks for {fewest} patients or more; how many were tested is not said",
+            )
             yield tested(
                 without,
                 "Table 4 against Table 3",
