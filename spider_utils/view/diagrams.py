@@ -114,6 +114,7 @@ WORKFLOW = {
     "ensemble": Stage(3, 3, "up", "Ensemble\npredictions\naveraged", ("11_ensemble_weight_search",)),
     "evaluate": Stage(3, 2, "up", "Evaluation\nDice, distances,\nhow sure we are", ("12_evaluation",)),
     "view": Stage(3, 1, "data", "Slice viewer\nimages and masks,\nworst slices", ("16_interactive_viewer",)),
+    "audit": Stage(4, 3, "up", "Audit\nprinted numbers\nbeside ours", ("15_reproducibility_audit",)),
     "measure": Stage(4, 2, "new", "Measurements\nmm and degrees", ("13_measurements",)),
     "grade": Stage(4, 1, "new", "Gradings\nwhat radiologists\nwrite", ("13b_gradings",)),
     "axial": Stage(0, 1, "new", "Axial slices\ntissues around\na disc", ("13c_axial_tissues",)),
@@ -126,6 +127,7 @@ WORKFLOW_ARROWS = (
     ("prepare", "augment"), ("prepare", "planes"), ("prepare", "volumes"), ("augment", "slices"),
     ("slices", "ensemble"), ("slices", "evaluate"), ("planes", "evaluate"), ("volumes", "evaluate"),
     ("ensemble", "evaluate"), ("evaluate", "measure"), ("measure", "grade"), ("evaluate", "view"),
+    ("evaluate", "audit"),
 )  # fmt: skip
 
 

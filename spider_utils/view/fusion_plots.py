@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from spider_utils.ensemble import PairWeight
-from spider_utils.medfusion import GRID, TITLES, highest_mean_dice, title_of
+from spider_utils.evaluation.arithmetic import highest_mean_dice
+from spider_utils.medfusion import GRID, TITLES, title_of
 from spider_utils.view.plots import PALETTE, CourseFigure, new_figure, styled
 
 

@@ -39,6 +39,7 @@ EXPECTED = [
     "13b_gradings",
     "13c_axial_tissues",
     "14_disease_classification",
+    "15_reproducibility_audit",
     "16_interactive_viewer",
 ]
 

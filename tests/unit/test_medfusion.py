@@ -11,8 +11,9 @@ import pytest
 
 from spider_utils.ensemble import as_published
 from spider_utils.errors import KitError
+from spider_utils.evaluation.arithmetic import highest_mean_dice
 from spider_utils.evaluation.slices import score_slices
-from spider_utils.medfusion import OTHER_WAYS, TITLES, FusionStudy, Maps, highest_mean_dice, printed, title_of
+from spider_utils.medfusion import OTHER_WAYS, TITLES, FusionStudy, Maps, printed, title_of
 from spider_utils.training.runs import RunResult
 from spider_utils.view import fusion_plots
 
@@ -62,7 +63,7 @@ def test_what_is_printed_is_as_in_the_source():
     table = printed("table2").set_index("model")
     assert len(table) == 10 and table.at["unetplusplus+resunet", "dice"] == 0.989
     listing = printed("weights")
-    assert len(listing) == 17 and listing.iloc[-1].tolist() == [0.0, 0.85, 0.89]
+    assert len(listing) == 17 and listing.iloc[-1].tolist() == [0.0, 0.85, 0.89, 0.127]
     line = as_published(table.at["unetplusplus", "iou"], table.at["resunet", "iou"]).set_index("weight")["score"]
     for row in listing.itertuples():
         assert row.iou == pytest.approx(line.loc[line.index[np.abs(line.index - row.weight).argmin()]], abs=5e-5)
