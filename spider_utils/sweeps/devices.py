@@ -28,7 +28,7 @@ def visible_devices() -> list[str]:
 
 
 @contextlib.contextmanager
-def take(folder: Path, places: list[str], wanted: int) -> Iterator[list[str]]:
+def take(folder: Path, places: list[str], wanted: int) -> Iterator[tuple[list[str], list[int]]]:
     """Hold so many places that nobody else holds; wait until there are enough.
 
     Args:
@@ -37,7 +37,7 @@ def take(folder: Path, places: list[str], wanted: int) -> Iterator[list[str]]:
         wanted: how many places.
 
     Yields:
-        The devices.
+        The devices, and the handles of their locks for a started process that is to hold them too.
 
     Raises:
         KitError: there are fewer places than are wanted.
@@ -47,13 +47,14 @@ def take(folder: Path, places: list[str], wanted: int) -> Iterator[list[str]]:
     while True:
         with contextlib.ExitStack() as stack:
             mine: list[str] = []
+            handles: list[int] = []
             for number, device in enumerate(places):
                 if len(mine) < wanted:
                     with contextlib.suppress(DataError):  # somebody holds it
-                        stack.enter_context(file_lock(folder / f"gpu-place-{number}.lock", "uses this GPU"))
+                        handles.append(stack.enter_context(file_lock(folder / f"gpu-place-{number}.lock", "uses this GPU")))
                         mine.append(device)
             if len(mine) == wanted:
-                yield mine
+                yield mine, handles
                 return
         # None is kept while waiting: two jobs that want two each would wait for each other.
         time.sleep(POLL_S)
@@ -62,8 +63,11 @@ def take(folder: Path, places: list[str], wanted: int) -> Iterator[list[str]]:
 def main(arguments: list[str]) -> int:
     """Run a command on devices that are free: folder of locks, places by commas, number wanted, and the command."""
     folder, places, wanted, *command = arguments
-    with take(Path(folder), places.split(","), int(wanted)) as devices:
-        return subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(devices)}).returncode
+    with take(Path(folder), places.split(","), int(wanted)) as (devices, locks):
+        # The command keeps its devices when this process alone is killed.
+        kept = () if sys.platform == "win32" else locks
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(devices)}
+        return subprocess.run(command, env=environment, pass_fds=kept).returncode
 
 
 if __name__ == "__main__":

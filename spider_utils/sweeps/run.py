@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from spider_utils.course import notebook_names
+from spider_utils.course import date_back, notebook_names
 from spider_utils.data.phantom import GENERATOR_VERSION
 from spider_utils.errors import KitError
 from spider_utils.files import fingerprint, read_json, sha256_of, write_csv, write_json
-from spider_utils.locks import file_lock
+from spider_utils.locks import file_lock, name_holder
 from spider_utils.runtime import project_root
 from spider_utils.sweeps.devices import visible_devices
 from spider_utils.sweeps.gather import FinishedTraining, run_table, sweep_table
@@ -119,10 +119,11 @@ def run_sweep(path: str | Path, cores: int, cluster: str | Path | None = None) -
         if len(places) < sweep.needs.gpus:
             raise KitError(f"a training wants {sweep.needs.gpus} GPUs (job.gpus in {path}), and {len(places)} are there")
     folder = home / "build" / "sweeps" / sweep.name
-    with file_lock(folder / "sweep.lock", "is running this sweep"):
+    with file_lock(folder / "sweep.lock", "is running this sweep") as lock:
         plan = _jobs(sweep, home, folder, places, None if cluster else cores)
         _clear(folder, sweep, home)
-        code = _run(plan, home, folder, _snakemake(home, folder, cores, cluster, len(places)))
+        date_back(list((folder / "jobs").glob("*.txt")))
+        code = _run(plan, home, folder, _snakemake(home, folder, cores, cluster, len(places)), lock)
         outcomes = [_outcome(folder, job).at_the_end for job in plan]
         result = _gather(sweep, home, folder, outcomes)
     if code and not any(outcome.status == "failed" for outcome in outcomes):
@@ -227,7 +228,7 @@ def _snakemake(home: Path, folder: Path, cores: int, cluster: str | Path | None,
     return command
 
 
-def _run(plan: list[Job], home: Path, folder: Path, command: list[str]) -> int:
+def _run(plan: list[Job], home: Path, folder: Path, command: list[str], lock: int) -> int:
     """Start Snakemake and tell what begins and ends, until it ends; its exit status."""
     jobs = []
     for job in plan:
@@ -251,14 +252,17 @@ def _run(plan: list[Job], home: Path, folder: Path, command: list[str]) -> int:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     news = _News(plan, folder)
     with open(folder / "snakemake.log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=home)
+        # Snakemake outlives this process when that is killed, and must keep the next sweep from starting beside it.
+        kept = () if sys.platform == "win32" else (lock,)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=home, pass_fds=kept)
+        name_holder(lock, process.pid)
         try:
             while process.poll() is None:
                 news.tell()
                 time.sleep(POLL_S)
         finally:
             process.terminate()  # without effect on one that has ended
-            process.wait()
+            process.wait()  # it first ends what it is running
     news.tell()
     return process.returncode
 

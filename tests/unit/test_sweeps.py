@@ -183,9 +183,9 @@ def test_gpus_are_given_out_here_and_asked_for_on_a_cluster(tmp_path: Path) -> N
 
 
 def test_no_gpu_is_given_twice(tmp_path: Path) -> None:
-    with devices.take(tmp_path, ["4", "5", "5"], 2) as first:
+    with devices.take(tmp_path, ["4", "5", "5"], 2) as (first, _):
         assert first == ["4", "5"]
-        with devices.take(tmp_path, ["4", "5", "5"], 1) as second:
+        with devices.take(tmp_path, ["4", "5", "5"], 1) as (second, _):
             assert second == ["5"]
             command = [sys.executable, "-m", "spider_utils.sweeps.devices", str(tmp_path), "4,5,5", "1"]
             code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
