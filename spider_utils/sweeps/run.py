@@ -235,7 +235,7 @@ def _run(plan: list[Job], home: Path, folder: Path, command: list[str], lock: in
         jobs.append(
             {
                 "name": job.name.replace("-", "_").replace(".", "_"),
-                # Where Snakemake copies files to and fro (Kubernetes), a job runs elsewhere than in the checkout.
+                # Where Snakemake copies files to its jobs and back (Kubernetes), a job runs elsewhere than in the checkout.
                 "command": shlex.join(["env", f"SPIDER_KIT_HOME={home}", *job.command]),
                 "after": [_file(folder, name, "txt").relative_to(home).as_posix() for name in job.after],
                 "txt": _file(folder, job.name, "txt").relative_to(home).as_posix(),

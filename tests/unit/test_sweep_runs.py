@@ -22,7 +22,7 @@ from tests.unit.test_sweeps import check_page
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
-models: [unet, {model: resunet, label: small, options: {widths: [8, 12]}}]
+models: [dilated_unet, {model: resunet, label: small, options: {widths: [8, 12]}}]
 folds: [0, 1]
 profiles: smoke
 settings: {rows: 32, columns: 32, epochs: 1, samples_per_epoch: 16}
@@ -111,7 +111,7 @@ def test_its_tables_hold_every_run(swept: tuple[Path, dict[str, int], subprocess
     folder, _, said = swept
     runs, table = pd.read_csv(folder / "runs.csv"), pd.read_csv(folder / "table.csv")
     assert sorted(zip(runs["model"], runs["fold"], runs["seed"], strict=True)) == [
-        ("small", 0, 0), ("small", 1, 0), ("unet", 0, 0), ("unet", 1, 0),
+        ("dilated_unet", 0, 0), ("dilated_unet", 1, 0), ("small", 0, 0), ("small", 1, 0),
     ]  # fmt: skip
     assert (runs["seconds"] > 0).all() and (runs["memory_mb"] > 100).all() and (runs["device"].str.startswith("cpu")).all()
     dice = table[(table["metric"] == "dice") & (table["name"] == "foreground mean")].set_index("model")
@@ -234,7 +234,7 @@ def test_a_sweep_runs_on_slurm(home: Path, swept: tuple, slurm: dict[str, str], 
     cluster = tmp_path / "profile"
     cluster.mkdir()
     (cluster / "config.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
-    text = TINY.replace("folds: [0, 1]", "folds: 2").replace("[unet, ", "[") + "seeds: [3, 4]\n"
+    text = TINY.replace("folds: [0, 1]", "folds: 2").replace("[dilated_unet, ", "[") + "seeds: [3, 4]\n"
     path = write_sweep(home, "on-slurm", f"{text}job: {{gpus: 1, memory_mb: 400, minutes: 9}}\n")
     said = course(home, "--sweep", str(path), "--cluster", str(cluster), **slurm)
     log = home / "build" / "sweeps" / "on-slurm" / "snakemake.log"
