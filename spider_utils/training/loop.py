@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import time
@@ -16,7 +17,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from spider_utils.errors import KitError
+from spider_utils.errors import DataError, KitError
 from spider_utils.files import fingerprint, require_free_space, write_csv, write_json
 from spider_utils.locks import file_lock
 from spider_utils.models import parameter_count
@@ -95,7 +96,8 @@ def fit(
 
     Raises:
         KitError: the loss is no longer a number (with epoch and step); the truth holds classes that the model lacks; the
-            validation set has nothing to score; ``folder`` holds another run and ``overwrite`` is False (with what differs).
+            validation set has nothing to score; ``folder`` holds another run and ``overwrite`` is False (with what differs); a
+            process that loads data died.
         DataError: another process trains in ``folder``; files cannot be written or read; the disk is too full.
         ValueError: the card contradicts the model, or a data set is empty.
     """
@@ -104,9 +106,13 @@ def fit(
         raise ValueError(f"{'validation' if len(train_set) else 'training'} set is empty")
     card = complete_card(model, {**card, "task": task.facts} if task and task.facts else card)
     identity = run_identity(config, card, len(train_set), len(val_set))
-    with file_lock(folder.with_name(folder.name + ".lock"), "is training in this run folder"):
+    lock = folder.with_name(folder.name + ".lock")
+    # Without a lock there is nothing to write: a finished run can be used from a place that cannot be written.
+    if not lock.exists() and folder.exists() and not is_other_run(folder, identity, overwrite):
+        return RunResult.open(folder)
+    with file_lock(lock, "is training in this run folder"):
         if folder.exists() and not is_other_run(folder, identity, overwrite):
-            remove_training_files(folder)  # a kill right after the renaming may have left them
+            remove_training_files(folder)  # a kill right after the renaming may have left them, and the lock
             return RunResult.open(folder)
         partial = folder.with_name(folder.name + ".partial")
         if partial.exists():
@@ -115,10 +121,25 @@ def fit(
                 shutil.rmtree(partial)
         task = task or SegmentationTask(config.loss, card["n_classes"])
         run = _Run(model, train_set, val_set, partial, config, card, identity, task, pick_device(device), save_every_s)
-        run.train()
+        with _dead_loaders_explained(partial):
+            run.train()
         run.finish(made_in)
         move_into_place(partial, folder)
     return RunResult.open(folder)
+
+
+@contextlib.contextmanager
+def _dead_loaders_explained(partial: Path) -> Iterator[None]:
+    """One clear error when a process that loads data dies; torch may raise its own wherever the training is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        torch_says = str(error).splitlines()[0].rstrip(". ")
+        fix = "Run again: it goes on after the last saved epoch. A smaller num_workers (0 has none) takes less memory."
+        problem = f"a process that loads data died ({torch_says}), most likely for lack of memory"
+        raise DataError(partial, problem, fix) from error
 
 
 # ---------------------------------------------------------------------------------------------------------------- training
@@ -203,7 +224,10 @@ class _Run:
         if state.exists():
             fix = f"Delete the folder {self.partial} to train from the start."
             notes = read_training_state(state, self.model, self.optimizer, fix)
-            self.progress = _Progress(**notes)
+            try:
+                self.progress = _Progress(**notes)
+            except TypeError as error:
+                raise DataError(state, f"does not say where training stands ({error})", fix) from error
             if self.progress.amp == "bf16":
                 choose_amp("bf16", self.device, self.model)  # raises where it would give wrong gradients
             self.plateau.load_state_dict(self.progress.plateau)
