@@ -164,7 +164,7 @@ class _Growing:
 
 
 def _add_voxels(digest: hashlib._Hash, path: Path) -> None:
-    """Add what an .npy file holds to a digest; read piece by piece, as pages of a mapped file stay in memory while there is room."""
+    """Add what an .npy file holds to a digest, piece by piece: the pages of a mapped file would stay in memory."""
     with open(path, "rb") as file:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)

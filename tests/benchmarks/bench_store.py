@@ -21,7 +21,7 @@ PATIENTS, SIZE = 3, (128, 128)  # the size is `medfusion`'s
 
 
 def as_png(image_path: Path, mask_path: Path, folder: Path) -> None:
-    """A series the way that `medfusion` prepares it: SimpleITK, DICOMOrient to RPI, 128x128 sagittal slices as PNG, gray as RGB."""
+    """A series as `medfusion` prepares it: SimpleITK, DICOMOrient to RPI, sagittal slices of 128x128 as PNG, gray as RGB."""
     image, mask = (sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "RPI")) for path in (image_path, mask_path))
     low, high = np.percentile(image, (0.5, 99.5))
     for index in range(image.shape[2]):
