@@ -68,11 +68,11 @@ def _rows() -> Iterator[Row]:
                 batch[0].to(memory_format=model.channels_last), batch[1].long()
 
         size = "x".join(map(str, images.shape))
-        row = compare(f"input of a training step, {size}", load, bare, "a bare U-Net's step", STEPS, ROUNDS)
+        row = compare(f"input of a training step, {size}", load, bare, "a bare U-Net's step", STEPS, ROUNDS, time.process_time)
         yield row
         assert row.ratio > 1 / MOST_OF_A_STEP, f"the input takes {1 / row.ratio:.1%} of a step"
         few = SliceDataset(store, np.arange(1), SCHEME)  # validation is no part of a step, and fit must have some
-        config = TrainConfig(epochs=1, batch_size=profile.batch_size, optimizer="adamw")
+        config = TrainConfig(epochs=1, batch_size=profile.batch_size, optimizer="adamw", amp="off")  # as the bare step
         seconds: dict[str, list[float]] = {"fit": [], "bare": []}
         for number in range(ROUNDS + 1):
             fresh = build_model(ARCHITECTURE, profile.in_channels, N_CLASSES, **network)
