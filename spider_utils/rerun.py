@@ -22,7 +22,7 @@ from spider_utils.triplanar.axial import AxialStudy
 from spider_utils.triplanar.study import TriplanarStudy
 from spider_utils.workflow import Workspace
 
-MACHINE = ("versions", "git_commit", "platform", "device", "device_name", "threads", "amp")  # may change the numbers
+MACHINE = ("versions", "git_commit", "platform", "device", "device_name", "threads", "processes", "amp")  # may change the numbers
 _TIMES = ("seconds",)
 
 
@@ -98,6 +98,7 @@ def _compare(then: RunResult, now: RunResult, record: dict[str, Any], today: dic
             a, b = then.history[column].to_numpy(), now.history[column].to_numpy()
             if not np.array_equal(a, b, equal_nan=True):
                 history[column] = float(np.nanmax(np.abs(a - b)))
+    record = {"processes": 1} | record  # not in those of before several could train together
     machine = {name: (record.get(name), today.get(name)) for name in MACHINE if record.get(name) != today.get(name)}
     return Comparison(len(old), unequal, max(steps, default=0.0), history, machine)
 

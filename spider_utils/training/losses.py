@@ -67,7 +67,9 @@ class DiceLoss(nn.Module):
         probability = of_all.exp().sum([axis for axis in range(of_all.ndim) if axis != 1])
         overlap, n_true, probability = total(torch.stack([overlap, n_true, probability]))
         present = n_true > 0
-        dice = 2 * overlap / torch.where(present, probability + n_true, 1)  # an absent class may have no probability at all: 0 / 0
+        dice = (
+            2 * overlap / torch.where(present, probability + n_true, 1)
+        )  # an absent class may have no probability at all: 0 / 0
         return ((1 - dice) * present).sum() / present.sum()
 
 
@@ -155,8 +157,8 @@ class FocalDiceLoss(nn.Module):
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor, total: Total = alone) -> torch.Tensor:
         of_all, of_truth = log_probability(logits, truth, self.dice.n_classes)  # once for both
-        dice = self.dice.from_log_probability(of_all, of_truth, truth, total)
         focal = self.focal.from_log_probability(of_truth)
+        dice = self.dice.from_log_probability(of_all, of_truth, truth, total)
         return self.alpha * focal + (1 - self.alpha) * dice
 
 
