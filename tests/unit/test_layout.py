@@ -149,7 +149,7 @@ def locked_versions() -> dict[str, list[tuple[str, str]]]:
 
 
 def test_the_extras_are_those_of_the_readme():
-    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "batch", "app", "book", "export", "test"}
+    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "batch", "app", "book", "export", "gpus", "test"}
     assert PROJECT["name"] == "spider-utils" and PROJECT["scripts"] == {"spider-kit": "spider_utils.cli:main"}
 
 
