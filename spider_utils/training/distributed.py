@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -94,7 +95,11 @@ class ProcessGroup:
 
     def learner(self, model: nn.Module) -> nn.Module:
         """``model`` for the steps of training: starts from the main process's weights, and gradients are averages over all."""
-        return self._accelerator.prepare_model(model, device_placement=False) if self.size > 1 else model
+        if self.size == 1:
+            return model
+        # Kernels of 1x1 have the same bytes in both memory formats, and torch warns of each that it is called by the other name.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        return self._accelerator.prepare_model(model, device_placement=False)
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give the main process's running averages of batch norms, which it saves, to all."""
