@@ -48,6 +48,7 @@ NOTEBOOKS = {
     "13b_gradings": [],
     "13c_axial_tissues": ["triplanar_axial"],
     "14_disease_classification": list(FINDING_TRAININGS),
+    "15_reproducibility_audit": [],
     "16_interactive_viewer": ["unet"],
 }
 # Where cores are few these go first, in this order: others wait for them, or they take long. A training gets half of the cores,

@@ -41,7 +41,7 @@ html_css_files = ["kit.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
-# The palette of Okabe and Ito, as in the kit's figures (spider_utils/view/plots.py).
+# The palette of Okabe and Ito, as in the kit's figures (spider_utils/view/plots/style.py).
 html_theme_options = {
     "light_css_variables": {
         "color-brand-primary": "#0072B2",

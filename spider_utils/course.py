@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import atomic_path, read_json, write_json
-from spider_utils.locks import file_lock
+from spider_utils.files import atomic_path, read_json, remove_halves, write_json
+from spider_utils.locks import file_lock, name_holder
 from spider_utils.runtime import project_root
 
 if TYPE_CHECKING:
@@ -36,8 +37,19 @@ def run_notebook(source: str | Path, out: str | Path, parameters: dict[str, str]
         ``out``.
 
     Raises:
-        DataError: a cell failed; the message holds the error and the number of the cell.
+        DataError: a cell failed; the message holds the error and the number of the cell. Another process is running it.
     """
+    source, out = Path(source), Path(out)
+    if not source.is_file():
+        raise DataError(source, "the notebook does not exist", "Check the path.")
+    with file_lock(out.with_suffix(".lock"), "is running this notebook"):
+        remove_halves(out)
+        _run_notebook(source, out, parameters)
+    return out
+
+
+def _run_notebook(source: Path, out: Path, parameters: dict[str, str]) -> None:
+    """``run_notebook`` for the holder of its lock."""
     import nbformat
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
@@ -55,9 +67,6 @@ def run_notebook(source: str | Path, out: str | Path, parameters: dict[str, str]
                 nb_man.output_path = path  # where papermill writes next, whatever happened
 
     papermill_engines.register("write at the end", WriteAtTheEnd)
-    source, out = Path(source), Path(out)
-    if not source.is_file():
-        raise DataError(source, "the notebook does not exist", "Check the path.")
     failed, report = out.with_suffix(".failed.ipynb"), out.with_suffix(".json")
     for old in (failed, report):
         old.unlink(missing_ok=True)
@@ -91,7 +100,6 @@ def run_notebook(source: str | Path, out: str | Path, parameters: dict[str, str]
         notebook.metadata.pop("widgets", None)
         nbformat.write(notebook, partial)
     write_json(report, {"notebook": source.stem, "seconds": round(time.monotonic() - start, 1)})
-    return out
 
 
 def _one_line(text: str) -> str:
@@ -155,29 +163,63 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
     command += ["--nolock", "--keep-going", "--rerun-incomplete", "--quiet", "all", "--configfile", str(config_file)]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     log = workspace.build / "snakemake.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with file_lock(workspace.build / "course.lock", "is running this course"), open(log, "w", encoding="utf-8") as file:
+    with (
+        file_lock(workspace.build / "course.lock", "is running this course") as lock,
+        open(log, "w", encoding="utf-8") as file,
+    ):
         if data == "phantom":  # what every job needs, with all cores; real data may hold what only a notebook can explain
             workspace.store()
         write_json(config_file, config)
+        _date_back([*_sources(home), *workspace.build.glob("notebooks/*.ipynb"), *workspace.build.glob("training/*.txt")])
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=home,
+            # It outlives this process when that is killed, and must keep the next course from starting beside it.
+            pass_fds=() if sys.platform == "win32" else (lock,),
         )
-        explained = False  # a training or a notebook has said what is wrong
+        name_holder(lock, process.pid)
+        begun = explained = False  # a training or a notebook has begun; it has said what is wrong
         try:
             for line in process.stdout:
                 file.write(line)
                 if line.startswith((">", "error:")):
                     print(line.rstrip(), flush=True)
+                    begun |= line.startswith(">")
                     explained |= line.startswith("error:")
             code = process.wait()
         finally:
             process.terminate()  # without effect on one that has ended
+            process.wait()  # it first ends what it is running, and holds the lock that long
     result = _gather(workspace, started)
     if code and not explained:
         last = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-1:]
-        raise KitError(f"Snakemake stopped with status {code} ({_one_line(' '.join(last))}); all its words are in {log}")
+        problem = f"Snakemake stopped with status {code} ({_one_line(' '.join(last))}); all its words are in {log}"
+        fix = ". A job that ends without an error was killed, most likely for lack of memory: run again, with fewer cores"
+        raise KitError(problem + fix if begun else problem)
     return result
+
+
+def _sources(home: Path) -> list[Path]:
+    """What every notebook is made from: when one changes, it is run again."""
+    return [*(home / "notebooks").glob("*.ipynb"), *(home / "spider_utils").rglob("*.py")]
+
+
+def _date_back(paths: list[Path]) -> None:
+    """Give files that are dated after now dates just before it, in their order.
+
+    They are there when the clock was put back. What is written from now on would look older than they are, and Snakemake
+    refuses outputs that are older than what they were made from.
+    """
+    now = time.time_ns()
+    dates = {path: path.stat().st_mtime_ns for path in paths}
+    for rank, date in enumerate(sorted({date for date in dates.values() if date > now}, reverse=True)):
+        for path in (path for path in paths if dates[path] == date):
+            with contextlib.suppress(OSError):  # a checkout that cannot be written
+                os.utime(path, ns=(now - 10_000 * rank,) * 2)
 
 
 def _gather(workspace: Workspace, started: float) -> CourseResult:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def one_line(text: object) -> str:
+    """Text on one line, with "�" for whatever no terminal should be sent, such as escape sequences of a damaged header."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(text).split()))
+
+
 class KitError(Exception):
     """A problem the user can act on. ``str(error)`` is one line; the command line prints it and exits with 1."""
 
     def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(one_line(message))
 
 
 class DataError(KitError):

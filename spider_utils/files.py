@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import pandas as pd
 
 from spider_utils.errors import DataError
 
-ABANDONED_AFTER_S = 24 * 3600  # a half-written folder in which nothing changed for a day has no writer any more
+ABANDONED_AFTER_S = 24 * 3600  # a half that nobody changed for a day has no writer any more
+_swept: set[Path] = set()  # folders that this process has looked through for halves
 
 
 def explain_write_error(path: str | Path, error: OSError) -> DataError:
@@ -28,6 +30,7 @@ def explain_write_error(path: str | Path, error: OSError) -> DataError:
     reasons = {
         errno.ENOSPC: ("the disk is full", "Free some space or choose another folder, then run again; nothing was lost."),
         errno.EDQUOT: ("your disk quota is used up", "Free some space or choose another folder, then run again."),
+        errno.EFBIG: ("larger than this file system or account allows a file to be", "Choose a folder on another disk."),
         errno.EROFS: ("the file system is read-only", "Choose a folder that you can write to."),
         errno.EACCES: ("permission denied", "Choose a folder that you can write to, or change its permissions."),
         errno.ENOTDIR: ("a part of this path is a file, not a folder", "Choose another folder."),
@@ -44,21 +47,62 @@ def _sibling(path: Path) -> Path:
     return path.with_name(f".partial-{uuid.uuid4().hex[:8]}-{path.name}")
 
 
+def _halves(folder: Path, name: str | None = None) -> Iterator[Path]:
+    """What is being written, or was when its writer was killed, into ``folder`` under ``name``, or under any."""
+    return folder.glob(f".partial-????????-{'*' if name is None else glob.escape(name)}")
+
+
+def _is_abandoned(half: Path) -> bool:
+    """Whether nothing in it was changed lately: not within a day of now, and not after now, as a clock that was put back says."""
+    return all(abs(time.time() - part.lstat().st_mtime) > ABANDONED_AFTER_S for part in (half, *half.rglob("*")))
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a folder, as far as that can be done."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def remove_halves(path: str | Path) -> None:
+    """Delete what processes that were killed while they wrote ``path`` left beside it, however young it is.
+
+    Only for the holder of a lock that every writer of ``path`` asks for: others could be at work.
+    """
+    path = Path(path)
+    for half in _halves(path.parent, path.name):
+        _remove(half)
+
+
+def _sweep_files(folder: Path) -> None:
+    """Delete abandoned halves of files in ``folder``: once in a process, as a folder may hold very many files."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for half in _halves(folder):
+        with contextlib.suppress(OSError):
+            if not half.is_dir() and _is_abandoned(half):
+                _remove(half)
+
+
 def _clean_up_after_the_killed(path: Path) -> None:
     """Put right what processes that were killed while they wrote the folder ``path`` left beside it."""
-    name = glob.escape(path.name)
     if not path.exists():  # killed between moving the old one away and moving the new one in
-        for old in sorted(path.parent.glob(f".old-????????-{name}"))[:1]:
+        for old in sorted(path.parent.glob(f".old-????????-{glob.escape(path.name)}"))[:1]:
             os.replace(old, path)
-    for half in path.parent.glob(f".partial-????????-{name}"):
+    for half in _halves(path.parent, path.name):
         with contextlib.suppress(OSError):
-            if time.time() - max(part.lstat().st_mtime for part in (half, *half.rglob("*"))) > ABANDONED_AFTER_S:
-                shutil.rmtree(half)
+            if _is_abandoned(half):
+                _remove(half)
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary file name beside ``path``; on success it becomes ``path``, on failure it is removed.
+
+    Halves that killed processes left in the folder, and that nobody changed for a day, are deleted.
 
     Raises:
         DataError: the folder cannot be written (full disk, read-only, no permission).
@@ -67,6 +111,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     partial = _sibling(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_files(path.parent)
         yield partial
         os.replace(partial, path)
     except OSError as error:
@@ -148,14 +193,37 @@ def write_json(path: str | Path, obj: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file. Raises DataError when it is missing or is not JSON."""
+    """Read a JSON file. Raises DataError when it is missing, is not JSON, or is nested too deep to be read."""
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(path, "the file does not exist", "Check the path.") from error
-    except (ValueError, OSError) as error:
-        raise DataError(path, f"cannot be read as JSON ({error})", "Delete it and make it again.") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise DataError(path, f"cannot be read as JSON ({str(error)[:160]})", "Delete it and make it again.") from error
+
+
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object. Raises DataError as read_json does, and when it holds anything else."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(path, f"holds no JSON object but a {type(found).__name__}", "Delete it and make it again.")
+    return found
+
+
+def read_csv(path: str | Path, **options: Any) -> pd.DataFrame:
+    """``pandas.read_csv`` that takes no column for an index: of rows with more cells than the header all would move by one.
+
+    Raises:
+        ValueError: such rows; whatever else ``pandas.read_csv`` raises for a table that is none.
+        OSError: the file cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, index_col=False, **options)
+        except pd.errors.ParserWarning as error:
+            raise ValueError("its rows have more cells than its header") from error
 
 
 def write_csv(path: str | Path, frame: pd.DataFrame, **options: Any) -> None:

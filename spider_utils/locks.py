@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from spider_utils.errors import DataError
-from spider_utils.files import explain_write_error
+from spider_utils.files import explain_write_error, remove_halves
 
 _held: set[int] = set()
 
@@ -43,7 +43,7 @@ POLL_S = 0.1
 
 
 @contextlib.contextmanager
-def file_lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
+def file_lock(path: str | Path, busy: str | None = None) -> Iterator[int]:
     """Hold the lock file ``path``, which names the process id of its holder.
 
     The lock itself belongs to the operating system, which frees it however its holder dies: the file of a killed process is
@@ -54,6 +54,9 @@ def file_lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
         busy: what the holder does, in words ("is training in this folder"), for the message when another process holds the
             lock; None says whom it waits for and waits until the lock is free. A holder must not ask for its own lock again.
 
+    Yields:
+        The lock's file handle, for a started process that is to hold the lock as well (``pass_fds``; see ``name_holder``).
+
     Raises:
         DataError: another running process holds the lock and ``busy`` was given, or the file cannot be written.
     """
@@ -61,10 +64,8 @@ def file_lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
     handle = _acquire(path, busy)
     _held.add(handle)
     try:
-        os.ftruncate(handle, 0)
-        os.lseek(handle, 0, os.SEEK_SET)
-        os.write(handle, b"%d\n" % os.getpid())
-        yield
+        name_holder(handle, os.getpid())
+        yield handle
     finally:
         with contextlib.suppress(OSError):
             path.unlink()  # before the lock is freed, so that nobody locks a file which is about to vanish
@@ -72,8 +73,18 @@ def file_lock(path: str | Path, busy: str | None = None) -> Iterator[None]:
         os.close(handle)
 
 
+def name_holder(handle: int, process: int) -> None:
+    """Write into the lock file which process others are to wait for."""
+    with contextlib.suppress(OSError):  # on a full disk the lock holds without a name
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, b"%d\n" % process)
+
+
 def make_once(path: Path, is_there: Callable[[], bool], make: Callable[[], object]) -> None:
     """Call ``make`` unless ``is_there()``; of several processes at once one makes, the others wait and then find it.
+
+    What a killed maker left half done is deleted first: it may take the space that the next one needs.
 
     Args:
         path: what is made; the lock file lies beside it.
@@ -84,6 +95,7 @@ def make_once(path: Path, is_there: Callable[[], bool], make: Callable[[], objec
     if not is_there():
         with file_lock(path.with_name(path.name + ".lock")):
             if not is_there():
+                remove_halves(path)
                 make()
 
 

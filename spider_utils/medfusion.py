@@ -19,6 +19,7 @@ from spider_utils.data.manifest import printed_table
 from spider_utils.data.splits import Split
 from spider_utils.ensemble import EnsembleWeights, PairWeight, Stacking, best_pair_weight, best_weights, label_map
 from spider_utils.errors import KitError
+from spider_utils.evaluation.arithmetic import highest_mean_dice
 from spider_utils.evaluation.slices import score_slices
 from spider_utils.evaluation.statistics import compare, summarise
 from spider_utils.labels import get_scheme
@@ -35,20 +36,12 @@ OTHER_WAYS = {ALL: "probabilities", f"{ALL}, votes": "votes", f"{ALL}, weights b
 
 
 def printed(table: str) -> pd.DataFrame:
-    """What the source prints: "table2" (model, iou, dice) or "weights" (weight of U-Net++ beside ResUNet, iou, dice).
+    """What the source prints: "table2" (model, iou, dice) or "weights" (weight of U-Net++ beside ResUNet, iou, dice, ``diff``).
 
     Raises:
         KitError: another name.
     """
     return printed_table("medfusion", table, ("table2", "weights"))
-
-
-def highest_mean_dice(mean_iou: float | np.ndarray) -> float | np.ndarray:
-    """The highest mean Dice that can go with a mean IoU over the same items.
-
-    For one region Dice = 2 IoU / (1 + IoU), which bends downward; so the mean of Dice is at most that of the mean (Jensen).
-    """
-    return 2 * mean_iou / (1 + mean_iou)
 
 
 @dataclass(frozen=True)

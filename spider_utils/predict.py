@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,16 @@ from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, one_level_a_part
 from spider_utils.models import VOLUME_ARCHITECTURES
-from spider_utils.models.network import VolumeNetwork, top_class
+from spider_utils.models.network import VolumeNetwork, top_class, whole_numbers
 from spider_utils.runtime import pick_device, progress
 from spider_utils.training.checkpoints import load_model, read_card
 
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
+MOST_VOXELS = 2**27  # of a network's grid
 PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
+# Gets the masks of slices, as they are made, and how many there will be; gives them on, and tells somebody meanwhile.
+Track = Callable[[Iterable[np.ndarray], int], Iterable[np.ndarray]]
 
 
 class VolumePredictor:
@@ -40,12 +44,12 @@ class VolumePredictor:
     scheme: str
     whole_parts: bool = True
 
-    def predict_volume(self, volume: Volume, show_progress: bool = False) -> Volume:
+    def predict_volume(self, volume: Volume, track: Track | None = None) -> Volume:
         """Segment a volume.
 
         Args:
             volume: image in the kit's axes.
-            show_progress: tell how many slices are done, for long volumes.
+            track: goes through the slices' masks as they come (up to SLICES_AT_ONCE together), to tell how many are done.
 
         Returns:
             uint8 mask of classes on the same grid. Class probabilities are held of a few slices, never of the whole volume.
@@ -53,12 +57,12 @@ class VolumePredictor:
         Raises:
             DataError: the volume is nothing for this predictor.
         """
-        mask = self._drawn(volume, show_progress)
+        mask = self._drawn(volume, track)
         if not (self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS):
             return mask
         return mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))
 
-    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
+    def _drawn(self, volume: Volume, track: Track | None) -> Volume:
         """The mask as the network draws it."""
         raise NotImplementedError
 
@@ -79,8 +83,8 @@ class SlicePredictor(VolumePredictor):
         """
         raise NotImplementedError
 
-    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
-        return _mask_of(volume, self._segmented_slices(scale_to_uint8(volume.array), volume.spacing[1:]), show_progress)
+    def _drawn(self, volume: Volume, track: Track | None) -> Volume:
+        return _mask_of(volume, self._segmented_slices(scale_to_uint8(volume.array), volume.spacing[1:]), track)
 
     def _segmented_slices(self, scaled: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[np.ndarray]:
         """The mask (rows, columns) of one slice after the other."""
@@ -88,10 +92,10 @@ class SlicePredictor(VolumePredictor):
             yield from top_class(self.slice_probabilities(scaled, spacing_mm, slice(start, start + SLICES_AT_ONCE)))
 
 
-def _mask_of(volume: Volume, slices: Iterator[np.ndarray], show_progress: bool) -> Volume:
+def _mask_of(volume: Volume, slices: Iterator[np.ndarray], track: Track | None) -> Volume:
     """The mask of a volume from those of its slices, as they come."""
     mask = np.zeros(volume.array.shape, np.uint8)
-    for k, one in enumerate(progress(slices, "segmenting slices", total=len(mask)) if show_progress else slices):
+    for k, one in enumerate(track(slices, len(mask)) if track else slices):
         mask[k] = one
     return volume.with_array(mask)
 
@@ -132,12 +136,17 @@ class Predictor(SlicePredictor):
         if isinstance(model, VolumeNetwork):
             raise KitError(f"{folder} holds a network of volumes: open it with load_predictor")
         try:
-            grid, scheme = SliceGrid(*card["size"]), get_scheme(card["scheme"]).name
+            grid = SliceGrid(*_grid_sides(card["size"], 2))
+            if grid.rows % model.stride or grid.columns % model.stride:
+                raise ValueError(f"its sides must be divisible by {model.stride}")
+            scheme, neighbours = _scheme_of(card), card.get("neighbours", 0)
+            if type(neighbours) is not int or neighbours < 0 or (neighbours and card["in_channels"] != 2 * neighbours + 1):
+                raise ValueError(f"{neighbours!r} neighbours do not fit {card['in_channels']} channels")
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                Path(folder) / "model.json", f"does not say how slices go in ({error})", "Train the model again."
+                Path(folder) / "model.json", f"does not say how slices go in ({str(error)[:160]})", "Train the model again."
             ) from error
-        return cls(model.eval(), grid, scheme, chosen, int(card.get("neighbours", 0)))
+        return cls(model.eval(), grid, scheme, chosen, neighbours)
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """As SlicePredictor says."""
@@ -243,13 +252,17 @@ class WholeVolumePredictor(VolumePredictor):
         chosen = pick_device(device)
         model, card = load_model(folder, chosen)
         try:
-            slices, rows, columns = card["size"]
-            scheme, preparation = get_scheme(card["scheme"]).name, card["preparation"]
+            slices, rows, columns = _grid_sides(card["size"], 3)
+            if any(side < least for side, least in zip((slices, rows, columns), model.image_size or (), strict=False)):
+                raise ValueError(f"its sides must be at least the network's {model.image_size}")
+            scheme, preparation = _scheme_of(card), card["preparation"]
             check_preparation(preparation)
-            voxel_mm = card["voxel_mm"] and tuple(card["voxel_mm"])
+            voxel_mm = card["voxel_mm"] and tuple(map(float, card["voxel_mm"]))
+            if voxel_mm and not (len(voxel_mm) == 3 and np.isfinite(voxel_mm).all() and min(voxel_mm) > 0):
+                raise ValueError(f"voxels of {card['voxel_mm']} mm")
         except (KeyError, TypeError, ValueError, KitError) as error:
             raise DataError(
-                Path(folder) / "model.json", f"does not say how volumes go in ({error})", "Train the model again."
+                Path(folder) / "model.json", f"does not say how volumes go in ({str(error)[:160]})", "Train the model again."
             ) from error
         return cls(model.eval(), (slices, rows, columns), scheme, chosen, preparation, voxel_mm)
 
@@ -285,7 +298,7 @@ class WholeVolumePredictor(VolumePredictor):
 
         return sliding_window_inference(images, self.model.image_size, 1, probabilities, self.overlap)[0].cpu()
 
-    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
+    def _drawn(self, volume: Volume, track: Track | None) -> Volume:
         """As VolumePredictor says.
 
         Probabilities, not labels, are interpolated back to the volume's own voxels, linearly and along all three axes, so that
@@ -310,10 +323,26 @@ class WholeVolumePredictor(VolumePredictor):
             top_class(F.grid_sample(one[None], within, padding_mode="border", align_corners=False).numpy())[0]
             for one in cut.contiguous()
         )
-        mask = _mask_of(volume, native, show_progress)
+        mask = _mask_of(volume, native, track)
         for axis, there in enumerate(inside):  # beyond the grid nothing is known: background
             np.moveaxis(mask.array, axis, 0)[~there] = 0
         return mask
+
+
+def _grid_sides(size: Sequence[int], dimensions: int) -> tuple[int, ...]:
+    """The sides of a network's grid as its card has them. Raises ValueError when they are no sides, or of more than any image."""
+    sides = whole_numbers("size", size, dimensions, dimensions)
+    if np.prod([float(side) for side in sides]) > MOST_VOXELS:
+        raise ValueError(f"size {size} is larger than any image")
+    return sides
+
+
+def _scheme_of(card: dict[str, Any]) -> str:
+    """The label scheme of a card. Raises ValueError when it is none, or not one of as many classes as the network has."""
+    scheme = get_scheme(card["scheme"])
+    if scheme.n_classes != card["n_classes"]:
+        raise ValueError(f"{card['n_classes']} classes are not those of '{scheme.name}'")
+    return scheme.name
 
 
 def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | WholeVolumePredictor:
@@ -368,6 +397,10 @@ def _mask_name(path: Path) -> str:
     return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
 
 
+def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
+    return progress(slices, "segmenting slices", total)
+
+
 def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor) -> list[Path]:
     """Segment a file or every image of a folder.
 
@@ -397,7 +430,8 @@ def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor
             volume = read_volume(path)
             if volume.array.size == 0:
                 raise DataError(path, "holds no voxel", "Export the image again.")
-            mask = predictor.predict_volume(volume, show_progress=len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE)
+            is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
+            mask = predictor.predict_volume(volume, _tell if is_long else None)
         except DataError as error:
             if len(inputs) == 1:
                 raise

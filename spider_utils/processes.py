@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 from spider_utils.errors import KitError
@@ -30,6 +32,16 @@ def map_in_threads(function: Callable[[Task], Result], tasks: Iterable[Task], jo
             yield begun.popleft().result()
 
 
+def _end_with_parent() -> None:
+    """End this worker when the process that started it dies: it would wait for tasks for ever."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def map_in_processes(
     function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, advice: str = "Close other programs."
 ) -> Iterator[Result]:
@@ -50,7 +62,7 @@ def map_in_processes(
         return
     try:
         # "spawn" works alike on every system and never copies a parent's threads.
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
             yield from pool.map(function, tasks)
     except BrokenProcessPool as error:
         raise KitError(f"one of {jobs} processes was killed, most likely for lack of memory. {advice}") from error

@@ -1,13 +1,15 @@
 """A network that knows the answer, for tests of what happens around networks; and a spine of boxes whose sizes are plain.
 
-Run as a script (``python -m tests.known_labels PORT TRUTH SCHEME``) it serves the page for a scan with such a network.
+Run as a script (``python -m tests.known_labels PORT SECONDS TRUTH SCHEME [TRUTH SCHEME ...]``) it serves the page for a scan with
+such a network.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from spider_utils.data.volumes import Volume, kit_direction, read_mask
 from spider_utils.labels import convert
-from spider_utils.predict import VolumePredictor
+from spider_utils.predict import Track, VolumePredictor
 
 SPACING = (4.0, 0.9, 1.3)
 BODY_ROWS, DISC_ROWS, LEVELS, SLICES = 24, 8, 4, 5
@@ -26,13 +28,20 @@ GRAY = {0: 20, 1: 120, 2: 250, 3: 200}  # structures4 -> gray value in the image
 
 @dataclass
 class KnownLabels(VolumePredictor):
-    """Gives the mask that it is told, in ``scheme``: ``truth`` makes it from the image's voxels."""
+    """Gives the mask that it is told, in ``scheme``: ``truth`` makes it from the image's voxels. Each slice takes its time."""
 
     scheme: str
     truth: Callable[[np.ndarray], np.ndarray]
+    seconds_a_slice: float = 0.0
 
-    def _drawn(self, volume: Volume, show_progress: bool) -> Volume:
-        return volume.with_array(self.truth(volume.array))
+    def _drawn(self, volume: Volume, track: Track | None) -> Volume:
+        mask = self.truth(volume.array)
+        return volume.with_array(np.stack(list(track(self._one_by_one(mask), len(mask)))) if track else mask)
+
+    def _one_by_one(self, mask: np.ndarray) -> Iterator[np.ndarray]:
+        for one in mask:
+            time.sleep(self.seconds_a_slice)
+            yield one
 
 
 def by_gray(array: np.ndarray) -> np.ndarray:
@@ -65,15 +74,25 @@ def make_run(home: Path, name: str, scheme: str, **card: object) -> Path:
     return folder
 
 
-def serve(port: int, truth: Path, scheme: str) -> None:
-    """The page for a scan, as ``spider-kit app`` serves it, with a network that answers with the classes of one mask file."""
+def serve(port: int, seconds_a_slice: float, truths: list[tuple[Path, str]]) -> None:
+    """The page for a scan, as ``spider-kit app`` serves it, with a network that answers with the classes of mask files.
+
+    Args:
+        port: of the page.
+        seconds_a_slice: what the network takes.
+        truths: masks and their schemes; which of them is the answer, the shape of the image decides. For all other shapes the
+            network fails, as one with a mistake in it would.
+    """
     import spider_utils.predict
     from spider_utils.cli.page import app
 
-    classes = convert(read_mask(truth).array, scheme, "structures4")
-    spider_utils.predict.load_predictor = lambda folder: KnownLabels("structures4", lambda array: classes)
+    masks = [convert(read_mask(path).array, scheme, "structures4") for path, scheme in truths]
+    answers = {mask.shape: mask for mask in masks}
+    network = KnownLabels("structures4", lambda array: answers[array.shape], seconds_a_slice)
+    spider_utils.predict.load_predictor = lambda folder: network
     app(port=port)
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    paths, schemes = map(Path, sys.argv[3::2]), sys.argv[4::2]
+    serve(int(sys.argv[1]), float(sys.argv[2]), list(zip(paths, schemes, strict=True)))

@@ -14,6 +14,7 @@ import typer
 
 from spider_utils.cli import (
     ahmed,
+    audit,
     classify,
     cloud,
     course,
@@ -47,6 +48,7 @@ for _name, _command in {
     "rerun": rerun.rerun,
     "predict": masks.predict,
     "evaluate": masks.evaluate,
+    "audit": audit.audit,
     "levels": masks.levels,
     "measure": masks.measure,
     "app": page.app,

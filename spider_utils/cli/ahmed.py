@@ -32,7 +32,8 @@ def ahmed_ladder(
     quick-phantom-unet-structures4-leaky-kfold5-fold0-slicegapmm0.0
     """
     from spider_utils.ahmed import Ladder
-    from spider_utils.view.plots import bar_with_intervals, save_figure
+    from spider_utils.view.ahmed_plots import ladder as draw_ladder
+    from spider_utils.view.plots import save_figure
     from spider_utils.workflow import Workspace
 
     workspace = Workspace.open(profile.value, data.value, root)
@@ -43,7 +44,7 @@ def ahmed_ladder(
     print(f"split by slice minus by patient, on the very same slices: {ladder.leak()}")
     write_table(folder / "ladder.csv", table)
     title = f"From an honest score to the printed one: {workspace.data}"
-    figure = bar_with_intervals(table, label="rung", xlabel="mean Dice (95 % interval over patients)", title=title)
+    figure = draw_ladder(table, title)
     print(folder / "ladder.csv", save_figure(figure, folder / "ladder", figure.caption), sep="\n")
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from spider_utils.errors import DataError
-from spider_utils.files import atomic_folder, explain_write_error, require_free_space
+from spider_utils.files import atomic_folder, explain_write_error, remove_halves, require_free_space
 
 MAX_MEMBERS = 200_000
 CHUNK_BYTES = 1 << 20
@@ -59,6 +60,8 @@ def _unsafe(info: zipfile.ZipInfo) -> str | None:
     name = info.orig_filename  # zipfile cuts .filename at a NUL byte
     if "\0" in name:
         return "has a NUL byte in its name"
+    if not name:
+        return "has no name"
     if name.startswith(("/", "\\")) or PureWindowsPath(name).drive:
         return "has an absolute path"
     if ".." in name.replace("\\", "/").split("/"):
@@ -144,7 +147,8 @@ def unpack_zip(
     """Unpack the wanted members of a zip archive into ``root``, file by file whole.
 
     Everything is unpacked into a folder beside the targets and checked there; only then are the files renamed into place.
-    Other files that already lie in the target folders stay.
+    Other files that already lie in the target folders stay. One process at a time may unpack an archive into ``root``: what a
+    killed one left is deleted.
 
     Args:
         archive: the zip file.
@@ -164,6 +168,7 @@ def unpack_zip(
     needed = sum(info.file_size for info in plan.values())
     require_free_space(root, needed, f"unpacking {archive.name}")
     staging = root / f".unpacked-{archive.stem}"
+    remove_halves(staging)
     written: list[UnpackedFile] = []
     with atomic_folder(staging) as folder, zipfile.ZipFile(archive) as opened:
         for target, info in plan.items():
@@ -185,19 +190,26 @@ def _unpack_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path,
     digest, left = hashlib.sha256(), info.file_size
     damaged = "Delete the archive and fetch it again."
     with open(target, "wb") as out:
-        try:
-            with opened.open(info) as member:
-                while chunk := member.read(CHUNK_BYTES):
-                    left -= len(chunk)
-                    if left < 0:
-                        raise DataError(archive, f"its member '{info.filename}' is longer than its directory says", damaged)
-                    out.write(chunk)
-                    digest.update(chunk)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-            raise DataError(archive, f"its member '{info.filename}' is damaged ({error})", damaged) from error
+        for chunk in _chunks(opened, info, archive, damaged):
+            left -= len(chunk)
+            if left < 0:
+                raise DataError(archive, f"its member '{info.filename}' is longer than its directory says", damaged)
+            out.write(chunk)
+            digest.update(chunk)
     if left:
         raise DataError(archive, f"its member '{info.filename}' lacks {left} bytes", damaged)
     return digest.hexdigest()
+
+
+def _chunks(opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Path, fix: str) -> Iterator[bytes]:
+    """The bytes of a member, a piece at a time. Raises DataError where they cannot be unpacked."""
+    try:
+        with opened.open(info) as member:
+            while chunk := member.read(CHUNK_BYTES):
+                yield chunk
+    # zlib, bz2 (OSError) and lzma each have an error of their own; zipfile raises the others, by kind of damage.
+    except (zipfile.BadZipFile, EOFError, LookupError, lzma.LZMAError, OSError, RuntimeError, ValueError, zlib.error) as error:
+        raise DataError(archive, f"its member '{info.filename}' is damaged ({error})", fix) from error
 
 
 def _move_into_place(staging: Path, root: Path, paths: list[str]) -> None:

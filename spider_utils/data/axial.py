@@ -18,7 +18,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from spider_utils.data.volumes import Volume, check_same_geometry, read_mask, read_volume, to_stored_image
 from spider_utils.errors import DataError
-from spider_utils.files import fingerprint, sha256_of
+from spider_utils.files import fingerprint, read_csv, sha256_of
 from spider_utils.labels import get_scheme
 
 AXIAL_SCHEME = "axial8"
@@ -61,7 +61,7 @@ class AxialSet:
         if not (self.root / SLICE_TABLE).is_file():
             raise DataError(self.root, f"holds no {SLICE_TABLE}", f"Check the path. {_MAKE}")
         try:
-            self.slices = pd.read_csv(self.root / SLICE_TABLE)
+            self.slices = read_csv(self.root / SLICE_TABLE)
         except (ValueError, OSError) as error:
             raise DataError(self.root / SLICE_TABLE, f"cannot be read as a table ({str(error)[:80]})", _MAKE) from error
         if missing := [name for name in _COLUMNS if name not in self.slices]:

@@ -112,21 +112,21 @@ class _Origin:
 
 
 class ResumingDownloader:
-    """A pooch downloader that keeps a ``.partial`` file between tries and between runs.
+    """Downloads one file and keeps a ``.partial`` file between tries and between runs.
 
     Args:
-        partial: the file that collects the bytes; beside it ``<partial>.json`` remembers address, ETag and length.
+        partial: the file that collects the bytes; beside it the note ``<partial>.json`` remembers address, ETag and length.
         known_hash: "sha256:..." or "md5:..." of the whole file; None when nobody knows it.
         shown: show progress.
     """
 
     def __init__(self, partial: Path, known_hash: str | None, shown: bool = True):
         self.partial, self.known_hash = Path(partial), known_hash
-        self._note = self.partial.with_name(self.partial.name + ".json")
+        self.note = self.partial.with_name(self.partial.name + ".json")
         self._progress = _Progress(self.partial.name.removesuffix(".partial"), shown)
 
-    def __call__(self, url: str, output_file: str | Path, _pooch: object = None) -> None:
-        """Download ``url`` to ``output_file`` (the signature that pooch asks for).
+    def __call__(self, url: str, output_file: str | Path) -> None:
+        """Download ``url`` to ``output_file``; the note stays until ``forget``, as a sign that the file was downloaded.
 
         Raises:
             AddressError: the address does not have the file, or it failed too often; the partial file stays for a later run.
@@ -139,18 +139,26 @@ class ResumingDownloader:
             self._progress.close()
         if self.known_hash:
             algorithm, expected = self.known_hash.split(":")
-            # pooch checks once more, but deletes the file before anyone can say what it was.
             received = pooch.file_hash(str(self.partial), alg=algorithm)
             if received != expected.lower():
                 self.discard()
                 raise WrongBytesError(f"wrong bytes ({algorithm} {received}, expected {expected})", doubtful)
-        os.replace(self.partial, output_file)
-        self._note.unlink(missing_ok=True)
+        with _explained(Path(output_file)):
+            os.replace(self.partial, output_file)
+
+    def has_brought(self, output_file: str | Path) -> bool:
+        """Whether ``output_file`` was downloaded by this process, or by one before it that could not ``forget``."""
+        return Path(output_file).is_file() and self.note.exists() and not self.partial.exists()
+
+    def forget(self) -> None:
+        """Delete the note on a file that was downloaded; the one on a partial file stays."""
+        if not self.partial.exists():
+            self.note.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Delete the partial file and its note."""
+        self.note.unlink(missing_ok=True)  # first: one that is left alone would say that the file was downloaded
         self.partial.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
 
     def have(self) -> int:
         """Bytes of the partial file that is here already."""
@@ -221,11 +229,11 @@ class ResumingDownloader:
 
     def _resumable(self, url: str) -> tuple[_Origin | None, int]:
         """The note on the partial file and where to go on; a partial file that cannot be trusted is deleted."""
-        if not (self.have() and self._note.exists()):
+        if not (self.have() and self.note.exists()):
             self.discard()
             return None, 0
         try:
-            origin = _Origin(**read_json(self._note))
+            origin = _Origin(**read_json(self.note))
         except (DataError, TypeError):
             self.discard()
             return None, 0
@@ -249,7 +257,7 @@ class ResumingDownloader:
         if total is not None:
             require_free_space(self.partial.parent, total - start, f"downloading {self._progress.name}")
         headers = response.headers
-        write_json(self._note, asdict(_Origin(url, headers.get("ETag", ""), headers.get("Last-Modified", ""), total)))
+        write_json(self.note, asdict(_Origin(url, headers.get("ETag", ""), headers.get("Last-Modified", ""), total)))
         self._progress.begin(url, start, total)
         with _explained(self.partial):
             file = open(self.partial, "ab" if start else "wb")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 from spider_utils.errors import DataError
 
 CHUNK_BYTES = 1 << 20
+_NEVER = 10**18  # bytes: no disk holds so many
 _ELEMENT_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG_LONG": 8, "ULONG_LONG": 8}
+MOST_DIMENSIONS = 4  # ITK's reader of MetaImages ends the process where a header announces very many
 _ELEMENT_BYTES |= {"FLOAT": 4, "DOUBLE": 8}  # MET_LONG is left out: its width depends on the writer's machine
 
 
@@ -38,9 +41,10 @@ def check_whole(path: Path, inflate: bool = True) -> None:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(path, f"its compressed pixel data are cut or damaged ({error})", "Fetch or export it again.") from error
     if sizes and sizes[0] != sizes[1]:
+        announced = sizes[0] if sizes[0] < _NEVER else "absurdly many"
         raise DataError(
             path,
-            f"its header announces {sizes[0]} bytes of voxels but the file holds {sizes[1]}",
+            f"its header announces {announced} bytes of voxels but the file holds {sizes[1]}",
             "The file is truncated or its header wrong: fetch or export it again.",
         )
 
@@ -67,8 +71,10 @@ def _metaimage_sizes(path: Path, inflate: bool) -> tuple[int, int] | None:
     header: dict[str, str] = {}
     with open(path, "rb") as file:
         while "ElementDataFile" not in header and (line := file.readline(4096)):
-            key, _, value = line.decode("latin-1").partition("=")
+            key, value = (re.split("[=:]", line.decode("latin-1"), maxsplit=1) + [""])[:2]
             header[key.strip()] = value.strip()
+            if key.strip() == "NDims" and value.strip() not in map(str, range(1, MOST_DIMENSIONS + 1)):
+                raise DataError(path, f"announces '{value.strip()[:20]}' dimensions", "Give a three-dimensional image.")
         start = file.tell()
     where, kind = header.get("ElementDataFile", ""), header.get("ElementType", "").removeprefix("MET_")
     data = path if where.upper() == "LOCAL" else path.parent / where

@@ -15,6 +15,7 @@ from spider_utils.data.archives import UnpackRule, unpack_zip
 from spider_utils.data.download import AddressError, ResumingDownloader, WrongBytesError
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import atomic_path, explain_write_error, read_json, require_free_space, write_csv
+from spider_utils.locks import file_lock
 
 RECEIPT = "checksums.csv"  # path, bytes, sha256 and source of every unpacked file, in the data root
 LAYOUTS = ("spider", "spider-2d", "rsna")
@@ -271,8 +272,8 @@ def fetch(
     Raises:
         KitError: unknown data set or file name, or a set that is generated, or fetched by hand, rather than downloaded.
         DataError: too little disk space; no address delivers the file (each address with its reason, and how to place the file by
-            hand); wrong bytes (both sums); an unsafe or damaged archive; unwritable folder. Nothing is left half written but the
-            ``.partial`` file of a cut download.
+            hand); wrong bytes (both sums); an unsafe or damaged archive; unwritable folder; another process fetches into it.
+            Nothing is left half written but the ``.partial`` file of a cut download.
     """
     manifest = load_manifest(name) if isinstance(name, str) else name
     if manifest.kind == "generated":
@@ -289,15 +290,14 @@ def fetch(
     receipt = _read_receipt(root)
     missing = [file for file in chosen if not _is_present(file, root, receipt)]
     _check_space(missing, root)
-    pooch.get_logger().setLevel("WARNING")  # its notes name temporary files that mean nothing to users
     fetched = []
-    for file in missing:
-        if _download(file, root, manifest, base_url, progress):
-            fetched.append(file.name)
-        if file.unpack is not None:
-            _unpack(file, root, manifest, progress)
-            if file.name in fetched:
-                (root / file.name).unlink()
+    if missing:  # else nothing is written: a folder that is complete may be read-only
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain_write_error(root, error) from error
+        with file_lock(root / ".fetch.lock", "is fetching data into this folder"):
+            fetched = [file.name for file in missing if _bring(file, root, manifest, base_url, progress)]
     for target, source in manifest.copies.items() if files is None else ():
         if not (root / target).exists():
             with atomic_path(root / target) as partial:
@@ -325,10 +325,7 @@ def _read_receipt(root: Path) -> pd.DataFrame:
 def _is_present(file: RemoteFile, root: Path, receipt: pd.DataFrame) -> bool:
     """True when ``root`` holds the file whole: by its sum, or by name and size of everything that its archive brought."""
     if file.unpack is None:
-        path = root / file.name
-        if not path.is_file():
-            return False
-        return file.known_hash is None or pooch.file_hash(str(path), alg=file.known_hash.split(":")[0]) in (file.sha256, file.md5)
+        return _is_right(root / file.name, file)
     brought = receipt[receipt["source"] == _source(file)]
     if len(brought):
         paths = [root / path for path in brought.index]
@@ -356,20 +353,38 @@ def _check_space(files: list[RemoteFile], root: Path) -> None:
         require_free_space(root, needed, f"fetching {', '.join(file.name for file in files)} (with unpacking)")
 
 
-def _download(file: RemoteFile, root: Path, manifest: Manifest, base_url: str | None, shown: bool) -> bool:
-    """Bring one file into ``root``, trying its addresses in turn; False when it was there already."""
+def _bring(file: RemoteFile, root: Path, manifest: Manifest, base_url: str | None, shown: bool) -> bool:
+    """Bring one file into ``root`` and unpack it; False when the file was there already."""
     path = root / file.name
-    stamp = path.stat() if path.is_file() else None
-    if stamp is not None and file.known_hash is None:
-        return False
-    urls = (f"{base_url.rstrip('/')}/{file.name}",) if base_url else file.urls
     downloader = ResumingDownloader(root / f"{file.name}.partial", file.known_hash, shown)
+    there = _is_right(path, file)
+    if not there:
+        _download(file, path, base_url, downloader)
+    if file.unpack is not None:
+        _unpack(file, root, manifest, shown)
+        # One that was put there by hand is kept, one that a process brought that was killed before this line is not.
+        if downloader.has_brought(path):
+            path.unlink()
+    downloader.forget()
+    return not there
+
+
+def _is_right(path: Path, file: RemoteFile) -> bool:
+    """Whether ``path`` is there with the bytes that ``file`` must have, as far as anybody knows them."""
+    if not path.is_file():
+        return False
+    return file.known_hash is None or pooch.file_hash(str(path), alg=file.known_hash.split(":")[0]) in (file.sha256, file.md5)
+
+
+def _download(file: RemoteFile, path: Path, base_url: str | None, downloader: ResumingDownloader) -> None:
+    """Download one file to ``path``, trying its addresses in turn; what lies there is replaced by the right file only."""
+    urls = (f"{base_url.rstrip('/')}/{file.name}",) if base_url else file.urls
     problems = []
     for url in urls:
         for _ in range(2):
             try:
-                pooch.retrieve(url, known_hash=file.known_hash, fname=file.name, path=root, downloader=downloader)
-                return path.stat() != stamp
+                downloader(url, path)
+                return
             except WrongBytesError as error:
                 problems.append(f"{url}: {error}")
                 if not error.doubtful:
@@ -377,15 +392,13 @@ def _download(file: RemoteFile, root: Path, manifest: Manifest, base_url: str | 
             except AddressError as error:
                 problems.append(f"{url}: {error}")
                 break
-            except OSError as error:
-                raise explain_write_error(root, error) from error
-    if stamp is not None:
-        problems.append(f"the {file.name} that lies in {root} has another checksum")
+    if path.is_file():
+        problems.append(f"the {file.name} that lies in {path.parent} has another checksum")
     expected = f" (expected {file.known_hash.replace(':', ' ')})" if file.known_hash else ""
     fix = (
         "Check the network and run the same command again: a cut download goes on where it stopped. "
         f"Or download {urls[0]} by other means, put it at {path}{expected} and run the command again; "
-        f"spider-kit data verify {root} checks the result."
+        f"spider-kit data verify {path.parent} checks the result."
     )
     raise DataError(path, "could not be fetched. " + "; ".join(problems), fix)
 

@@ -266,7 +266,8 @@ class RsnaSet:
         )
         points = points[points["path"].isin(list(headers))].reset_index(drop=True)
         found = points["path"].map(headers)
-        outside = points[[not _inside(p.x, p.y, one.shape) for p, one in zip(points.itertuples(), found, strict=True)]]
+        beyond = [not _inside(p.x, p.y, one.shape) for p, one in zip(points.itertuples(), found, strict=True)]
+        outside = points[np.array(beyond, dtype=bool)]
         size = outside["path"].map(lambda path: f"{headers[path].shape[1]} columns and {headers[path].shape[0]} rows")
         text = "x " + outside["x"].round(1).astype(str) + ", y " + outside["y"].round(1).astype(str) + " in " + size
         fix = "Correct the point, or leave it out."

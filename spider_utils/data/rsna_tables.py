@@ -238,7 +238,7 @@ def _clean_points(table: pd.DataFrame, file: str, report: Report) -> pd.DataFram
     ids = {"study_id": "study", "series_id": "series", "instance_number": "instance"}
     table = _drop_bad_numbers(table, ids, file, report)
     for column, known in (("condition", CONDITIONS), ("level", LEVELS)):
-        given = table[column].astype(str)
+        given = table[column].fillna("").astype(str)
         table[column] = plain_name(table[column])
         odd = ~table[column].isin(known)
         text = "'" + given[odd] + f"' is no known {column}"

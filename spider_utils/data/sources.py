@@ -22,7 +22,7 @@ import pandas as pd
 from spider_utils.data.manifest import manifest_folder
 from spider_utils.data.volumes import Volume, kit_direction, read_pair, read_picture
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import fingerprint
+from spider_utils.files import fingerprint, read_csv
 from spider_utils.labels import convert, get_scheme
 
 KINDS = ("phantom", "spider", "spider-2d")
@@ -64,7 +64,7 @@ def find_file(root: str | Path, name: str) -> Path | None:
 
 def _read_table(path: Path, needed: list[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path)
+        table = read_csv(path)
     except (ValueError, OSError) as error:
         raise DataError(path, f"cannot be read as CSV ({str(error)[:120]})", "Fetch the table again.") from error
     missing = [column for column in needed if column not in table]
@@ -126,7 +126,16 @@ class Source:
         files = [path for folder in ("images", "masks") for path in sorted((self.root / folder).iterdir())]
         files = [(path.parent.name, path) for path in files if not path.name.startswith(".")]
         files += [("tables", path) for path in self.tables]
-        return fingerprint([[place, path.name, path.stat().st_size, path.stat().st_mtime_ns] for place, path in files])
+        facts = []
+        for place, path in files:
+            try:
+                found = path.stat()
+            except OSError as error:
+                raise DataError(
+                    path, f"cannot be looked at ({error.strerror})", "Is it a link to nothing? Put the file there."
+                ) from error
+            facts.append([place, path.name, found.st_size, found.st_mtime_ns])
+        return fingerprint(facts)
 
     @cached_property
     def overview(self) -> pd.DataFrame | None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import atomic_path, fingerprint
+from spider_utils.files import atomic_path, fingerprint, read_csv
 
 LEAKY = "leaky-"
 SPLITS = ("official", "seed70-5-25", "kfold5", "leaky-slices", "leaky-seed70-5-25", "leaky-kfold5")
@@ -97,15 +97,17 @@ class Split:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
             head = dict(part.split("=") for part in lines[0].removeprefix("# ").split())
-            table = pd.read_csv(path, comment="#")
+            table = read_csv(path, comment="#")
             split = cls(head["split"], int(head["seed"]), int(head["fold"]), table)
             table[["patient", "subset"]]  # KeyError when a column is missing
             stored, found = head["fingerprint"], split.fingerprint
+            split.check()
+        except KitError as error:
+            raise DataError(path, str(error).rstrip("."), "Make it again with make_split(...).save(path).") from error
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise DataError(
                 path, f"is not a split ({str(error)[:80]})", "Make it again with make_split(...).save(path)."
             ) from error
-        split.check()
         if stored != found:
             raise DataError(path, "was changed since it was written: its fingerprint does not fit", "Make the split again.")
         return split

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.errors import DataError
-from spider_utils.files import atomic_folder, read_json, require_free_space, write_csv, write_json
+from spider_utils.files import atomic_folder, read_csv, read_json_object, require_free_space, write_csv, write_json
 from spider_utils.labels import ConversionReport, convert
 
 _FIX = "Delete the folder; it is rebuilt."
@@ -45,17 +45,25 @@ class ArrayStore:
     def open(cls, folder: str | Path) -> Self:
         """Open a store. Raises DataError when it is missing, incomplete or of another version."""
         folder = Path(folder)
-        card = read_json(folder / "store.json")
+        card = read_json_object(folder / "store.json")
         if card.get("version") != cls.version:
             raise DataError(folder, f"the {cls.what} has version {card.get('version')}, not {cls.version}", _FIX)
         try:
             images = np.load(folder / "images.npy", mmap_mode="r")
             masks = np.load(folder / "masks.npy", mmap_mode="r")
-            table = pd.read_csv(folder / "table.csv", keep_default_na=False)
-        except (OSError, ValueError, EOFError) as error:
+            table = read_csv(folder / "table.csv", keep_default_na=False)
+        except Exception as error:  # numpy evaluates an array's header as Python text, which has many ways to be wrong
             raise DataError(folder, f"the {cls.what} is damaged ({str(error)[:100]})", _FIX) from error
-        if not len(images) == len(masks) == len(table):
-            raise DataError(folder, f"the {cls.what} is damaged: its parts differ in length", _FIX)
+        counts = card.get("counts")
+        if not all(isinstance(card.get(key), str) for key in ("scheme", "fingerprint", "kind", "key")) or not (
+            isinstance(counts, dict)
+            and all(value.isdecimal() and int(value) < 256 and type(count) is int for value, count in counts.items())
+        ):
+            raise DataError(folder / "store.json", f"the {cls.what} is damaged: its card lacks something", _FIX)
+        if lacking := [name for name in ("case", "patient") if name not in table]:
+            raise DataError(folder / "table.csv", f"the {cls.what} is damaged: its table lacks {lacking[0]}", _FIX)
+        if images.shape != masks.shape or masks.dtype != np.uint8 or len(images) != len(table):
+            raise DataError(folder, f"the {cls.what} is damaged: its parts differ in length, size or type", _FIX)
         return cls(folder, card, images, masks, table)
 
     @classmethod
@@ -157,4 +165,4 @@ class _Growing:
 
 def is_store(folder: Path, key: str) -> bool:
     """Whether ``folder`` holds a whole store that was made from what ``key`` stands for."""
-    return (folder / "store.json").is_file() and read_json(folder / "store.json").get("key") == key
+    return (folder / "store.json").is_file() and read_json_object(folder / "store.json").get("key") == key

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.errors import DataError
+from spider_utils.files import read_csv
 
 REPORT_COLUMNS = ("level", "what", "file", "row", "problem", "fix")
 
@@ -62,7 +63,7 @@ def read_as_text(path: Path, needed: tuple[str, ...], if_missing: str, if_other:
         DataError: there is no such file, it is no UTF-8 text or no CSV, or lacks a column.
     """
     try:
-        table = pd.read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
+        table = read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(path, "this table is missing", if_missing) from error
     except UnicodeDecodeError as error:

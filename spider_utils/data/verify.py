@@ -18,8 +18,8 @@ from spider_utils.data.manifest import RECEIPT, load_manifest
 from spider_utils.data.rsna import is_rsna, open_rsna
 from spider_utils.data.sources import KINDS, find_file, parse_case
 from spider_utils.data.volumes import check_same_geometry, read_mask, read_volume
-from spider_utils.errors import DataError, KitError
-from spider_utils.files import sha256_of
+from spider_utils.errors import DataError, KitError, one_line
+from spider_utils.files import read_csv, sha256_of
 from spider_utils.labels import get_scheme
 from spider_utils.runtime import progress as show_progress
 
@@ -47,7 +47,7 @@ class Finding:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.level:<7}  {self.path}: {self.problem}. {self.fix}"
+        return f"{self.level:<7}  {one_line(f'{self.path}: {self.problem}. {self.fix}')}"
 
 
 def detect_kind(root: str | Path) -> str:
@@ -80,7 +80,7 @@ def _is_phantom(folder: Path) -> bool:
     if (folder / PHANTOM_MARK).is_file():
         return True
     try:
-        table = pd.read_csv(folder / "overview.csv", usecols=["Manufacturer"])
+        table = read_csv(folder / "overview.csv", usecols=["Manufacturer"])
     except (OSError, ValueError):
         return False
     return bool(table["Manufacturer"].astype(str).str.contains("phantom", case=False).any())
@@ -246,7 +246,7 @@ class _VolumeCheck(_Check):
             yield self._error(self.home / name, "this table is missing", FETCH_AGAIN)
             return None
         try:
-            table = pd.read_csv(path)
+            table = read_csv(path)
         except (OSError, ValueError) as error:
             yield self._error(path, f"cannot be read as CSV ({str(error)[:120]})", FETCH_AGAIN)
             return None
@@ -458,7 +458,7 @@ class _SliceCheck(_Check):
             yield self._warning(path, "is missing, so that native sizes are not known", unknown)
             return
         try:
-            table = pd.read_csv(path)
+            table = read_csv(path)
             table = table.set_index(table["patient"].astype(int))
             lacking = [column for column in needed if column not in table]
         except (OSError, ValueError, KeyError):
@@ -496,7 +496,7 @@ class _SliceCheck(_Check):
                     sizes.append(picture.size)
                     # Gray stored as RGBA has equal channels; the red one is the gray value.
                     array = np.asarray(picture if picture.mode == "L" else picture.convert("RGB")) if self.deep else None
-            except (OSError, SyntaxError, ValueError) as error:
+            except Exception as error:  # Pillow's decoders raise whatever damaged bytes lead to
                 yield self._error(path, f"cannot be read as PNG ({str(error)[:80]})", FETCH_AGAIN)
                 continue
             if array is None:

@@ -7,6 +7,7 @@ true reorientation from the file's header (SimpleITK), never guessed from sizes.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from spider_utils.data.dicom import is_dicom_name, quiet_itk, read_series_image
+from spider_utils.data.dicom_header import MOST_PIXELS
 from spider_utils.data.integrity import check_whole
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_path
@@ -198,13 +200,15 @@ def read_picture(path: str | Path) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:  # it warns of sizes that are refused here
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"it claims {picture.width} x {picture.height} pixels, more than any slice has")
             picture.verify()  # the checksums of a PNG, which decoding passes over; closes the file
         with Image.open(path) as picture:
             if picture.mode in ("L", "I", "I;16"):
                 return np.asarray(picture)
             channels = np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError for a broken PNG chunk
+    except Exception as error:  # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError, IndexError, ...
         reason = str(error).replace(str(path), "").strip() or type(error).__name__
         raise DataError(path, f"cannot be read as a picture ({reason[:80]})", "Fetch or export the file again.") from error
     if (channels != channels[..., :1]).any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -39,7 +40,8 @@ class Feedback:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.key} {self.verdict}: {self.text}"
+        said = f"{self.key} {self.verdict}: {self.text}"
+        return textwrap.fill(said, 100, break_long_words=False, break_on_hyphens=False)  # JupyterLab breaks within words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
-"""Exercises of notebooks 11 to 16: ensembles, scores, measurements, findings, looking at errors."""
+"""Exercises of notebooks 11 to 16: ensembles, scores, measurements, findings, printed numbers, looking at errors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -138,6 +140,17 @@ def _severities() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _severity_loss(truth: np.ndarray, probabilities: np.ndarray, weights: Sequence[float] = (1, 2, 4)) -> float:
     return log_loss(truth, probabilities, np.array(weights, float)[truth])
+
+
+_SHARES = [("0.882", 17), ("0.882", 500), ("0.90", 7), ("0.9", 7), ("0.567", 74), ("0.667", 9), ("0.5", 3), ("0.25", 8)]
+
+
+def _can_be_share(text: str, items: int, digits: int | None = None, cut: bool = False) -> bool:
+    """Whether a whole number of items, divided by their number, is printed so."""
+    digits = len(text.partition(".")[2]) if digits is None else digits
+    unit = Fraction(1, 10**digits)
+    low, high = Fraction(text) - (0 if cut else unit / 2), Fraction(text) + (unit if cut else unit / 2)
+    return math.floor(high * items) >= math.ceil(low * items)
 
 
 def _masks() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -364,6 +377,40 @@ EXERCISES = (
             ),
         },
         why="whoever calls every case normal pays dearly for the few severe ones.",
+    ),
+    Exercise(
+        key="15.1",
+        expected="one number between 0 and 1",
+        right=lambda: 2 * 0.605 / 1.605,
+        tolerance=3e-4,
+        slips={
+            "A printed 0.60 may have been a little more: how much, before it was rounded?": lambda: 2 * 0.60 / 1.60,
+            "Rounding reaches half a unit of the last printed digit, not a whole one.": lambda: 2 * 0.61 / 1.61,
+            "Two digits were printed, not three.": lambda: 2 * 0.6005 / 1.6005,
+            "That is the lowest mean Dice, with every item found whole or not at all.": lambda: 0.595,
+        },
+        why="reached when every item has this IoU; anything unequal lies below.",
+    ),
+    Exercise(
+        key="15.2",
+        expected="a function of (text, items) that returns True or False",
+        is_function=True,
+        cases=lambda: list(_SHARES),
+        right=_can_be_share,
+        slips={
+            "A rounded share need not be one exactly: which counts are printed so?": lambda text, items: (
+                (Fraction(text) * items).denominator == 1
+            ),
+            "Digits are rounded here, not cut off.": lambda text, items: _can_be_share(text, items, cut=True),
+            "How far rounding reaches hangs on how many digits are printed, not always three.": lambda text, items: _can_be_share(
+                text, items, digits=3
+            ),
+            "How far rounding reaches hangs on how many digits are printed, not always two.": lambda text, items: _can_be_share(
+                text, items, digits=2
+            ),
+            "That is the other way round: True where it *can* be.": lambda text, items: not _can_be_share(text, items),
+        },
+        why="a share of few items has few values, so its digits give the number of items away.",
     ),
     Exercise(
         key="16.1",

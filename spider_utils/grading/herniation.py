@@ -25,6 +25,7 @@ from spider_utils.errors import DataError
 from spider_utils.evaluation.detection import COUNTS, RATES, detection_row, error_row, printed
 from spider_utils.evaluation.prevalence import exact_interval
 from spider_utils.grading.series import series_to_measure
+from spider_utils.measure.herniation import FOCAL_MM, HERNIA_MM
 from spider_utils.measure.report import MEASURED
 from spider_utils.measure.sheet import DISCS
 
@@ -109,6 +110,19 @@ def heights_text(height_mm: float, true_height_mm: float) -> str:
     if np.isnan(height_mm):
         return "no height"
     return f"{height_mm:.1f} mm, true {true_height_mm:.1f} mm"
+
+
+def verdict_text(judged: bool, found: bool, overhang_mm: float, bulge_mm: float) -> str:
+    """What a picture of a hernia says of the rule: found, not judged, or which part of ``measure.herniation``'s rule said no."""
+    if found:
+        return "found"
+    if not judged:
+        return "not judged"
+    if overhang_mm < HERNIA_MM:
+        return f"missed: less than {HERNIA_MM:.0f} mm"
+    if overhang_mm - bulge_mm < FOCAL_MM:
+        return f"missed: {overhang_mm - bulge_mm:.1f} mm above its bulge"
+    return "missed: too wide, a bulge"
 
 
 def compare_set(source: Source, measured: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -34,6 +35,8 @@ def build_with_encoder(
     """
     if encoder_weights not in ENCODER_WEIGHTS:
         raise ValueError(f"encoder_weights must be None or 'imagenet', not {encoder_weights!r}")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", encoder):  # with a colon timm takes it for an address to fetch from, or a folder
+        raise ValueError(f"'{encoder}' is no name of an encoder: letters, digits, '_', '.' and '-' are allowed")
     try:
         random = network(encoder_name=encoder, encoder_weights=None, **settings)
     except (KeyError, RuntimeError, AttributeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from spider_utils.errors import DataError
-from spider_utils.files import atomic_path, read_json, write_json
+from spider_utils.files import atomic_path, read_json_object, write_json
 from spider_utils.models import CLASSIFIERS, available_models, build_from_card
 from spider_utils.models.network import Network
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x1f\x8b")  # torch.save, pickle, gzip
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HDF5_START = b"\x89HDF"
 
 
@@ -72,8 +74,9 @@ def read_tensors(path: str | Path, fix: str) -> tuple[dict[str, torch.Tensor], d
         raise DataError(path, "the file does not exist", fix) from error
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror or error})", fix) from error
-    except (SafetensorError, ValueError) as error:
-        raise DataError(path, f"is damaged or no safetensors file ({error})", fix) from error
+    # Of a header that is JSON but means nothing the library makes an error of any kind.
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError, RuntimeError) as error:
+        raise DataError(path, f"is damaged or no safetensors file ({str(error)[:160]})", fix) from error
 
 
 # ---------------------------------------------------------------------------------------------------------- trained models
@@ -147,17 +150,17 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         problem = "holds no model.json" if folder.is_dir() else "the folder does not exist"
         raise DataError(folder, problem, "Name the folder of a trained model: it holds model.json and model.safetensors.")
-    card = read_json(path)
+    card = read_json_object(path)
     fix = "Get the model's folder again from where it was trained."
     needed = {"architecture": str, "in_channels": int, "n_classes": int, "options": dict}
-    wrong = [key for key, kind in needed.items() if not isinstance(card, dict) or not isinstance(card.get(key), kind)]
+    wrong = [key for key, kind in needed.items() if not isinstance(card.get(key), kind)]
     if wrong:
         raise DataError(path, f"lacks a proper {', '.join(wrong)}", fix)
     known = [*available_models(), *CLASSIFIERS]
     if card["architecture"] not in known:
         raise DataError(
             path,
-            f"names the unknown architecture '{card['architecture']}' (known: {', '.join(known)})",
+            f"names the unknown architecture '{card['architecture'][:60]}' (known: {', '.join(known)})",
             "Use the version of the kit that trained it.",
         )
     card["options"].pop("transformer_pace", None)  # a setting of the training; earlier cards have it among the network's
@@ -179,14 +182,26 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
     """
     folder = Path(folder)
     card = read_card(folder)
-    try:
-        model = build_from_card(card)
-    except (ValueError, TypeError) as error:
-        raise DataError(folder / CARD_FILE, str(error), "Use the version of the kit that trained it.") from error
     path = folder / WEIGHTS_FILE
     fix = "Get the model's folder again from where it was trained, or train the model again."
     weights, _ = read_tensors(path, fix)
-    _check_fits(path, weights, model.state_dict(), fix)
+    try:
+        # First without memory: a card may ask for any size, and only what the file of weights holds is made.
+        with torch.device("meta"):
+            planned = build_from_card(card).state_dict()
+        _check_fits(path, weights, planned, fix)
+        model = build_from_card(card)
+    except DataError:
+        raise
+    except Exception as error:  # settings that nobody meant are refused by whichever library trips over them
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            folder / CARD_FILE,
+            f"describes a network that cannot be built ({reason[:200]})",
+            "Use the version of the kit that trained it.",
+        ) from error
+    if broken := [name for name, tensor in weights.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]:
+        raise DataError(path, f"tensor {broken[0]} holds NaN or infinite values", fix)
     model.load_state_dict(weights)
     model.spec = {key: card.get(key, value) for key, value in model.spec.items()}
     return model.to(device).eval(), card
@@ -200,8 +215,10 @@ def _check_fits(path: Path, found: dict[str, torch.Tensor], wanted: dict[str, to
         if found[name].shape != tensor.shape:
             shapes = f"{tuple(found[name].shape)}, model.json asks for {tuple(tensor.shape)}"
             raise DataError(path, f"tensor {name} has shape {shapes}", fix)
+        if (found[name].dtype in _FLOATS) != tensor.is_floating_point():
+            raise DataError(path, f"tensor {name} holds {found[name].dtype}, not {tensor.dtype}", fix)
     if surplus := sorted(set(found) - set(wanted)):
-        raise DataError(path, f"holds {len(surplus)} tensors that model.json knows nothing of, such as {surplus[0]}", fix)
+        raise DataError(path, f"holds {len(surplus)} tensors that model.json knows nothing of, such as {surplus[0][:80]}", fix)
 
 
 # --------------------------------------------------------------------------------------------------------- training states
@@ -241,17 +258,64 @@ def read_training_state(path: str | Path, model: nn.Module, optimizer: torch.opt
     tensors, notes = read_tensors(path, fix)
     weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     _check_fits(path, weights, model.state_dict(), fix)
+    try:
+        state = _optimizer_state(tensors, notes["optimizer"]["numbers"], optimizer)
+        groups = _param_groups(notes["optimizer"]["param_groups"], optimizer.state_dict()["param_groups"])
+        training = dict(notes["training"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(path, f"is no training state of this network ({reason[:200]})", fix) from error
     model.load_state_dict(weights)
-    stored = notes["optimizer"]
-    state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in stored["numbers"].items()}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
     # Averages must have each weight's memory format: the fused optimizers walk through both in step, without looking at strides.
     for weight, values in optimizer.state.items():
         for key, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == weight.shape:
                 values[key] = torch.empty_like(weight).copy_(value)
-    return notes["training"]
+    return training
+
+
+def _optimizer_state(
+    tensors: dict[str, torch.Tensor], numbers: dict[str, dict[str, Any]], optimizer: torch.optim.Optimizer
+) -> dict[int, dict[str, Any]]:
+    """What the optimizer remembers of each weight. Raises ValueError, TypeError or KeyError where it cannot be this one's."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in numbers.items()}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = tensor
+    keys = {frozenset(values) for values in state.values()}
+    if len(keys) > 1 or not set(state) <= set(range(len(weights))):
+        raise ValueError("it remembers other things of one weight than of the next, or of more weights than there are")
+    for index, values in state.items():
+        for key, value in values.items():
+            if not isinstance(value, torch.Tensor):
+                _demand_like(f"{key} of weight {index}", value, 0.0)
+            elif value.shape not in ((), weights[index].shape) or not value.is_floating_point():
+                raise ValueError(f"{key} of weight {index} has shape {tuple(value.shape)} of {value.dtype}")
+    return state
+
+
+def _param_groups(stored: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The optimizer's groups with the stored numbers; how it computes (its flags) stays its own business.
+
+    Raises ValueError, TypeError or KeyError where the stored ones are of other groups or hold no numbers.
+    """
+    if len(stored) != len(own) or any(one["params"] != other["params"] for one, other in zip(stored, own, strict=True)):
+        raise ValueError("its groups of weights are not this optimizer's")
+    groups = []
+    for one, other in zip(stored, own, strict=True):
+        numbers = {key: one[key] for key, value in other.items() if value is not None and not isinstance(value, bool)}
+        for key, value in numbers.items():
+            _demand_like(key, value, other[key])
+        groups.append(other | numbers)
+    return groups
+
+
+def _demand_like(name: str, value: Any, own: Any) -> None:
+    """Raise ValueError unless ``value`` is a finite number, or as many as ``own`` holds."""
+    values, owns = (list(one) if isinstance(one, list | tuple) else [one] for one in (value, own))
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in values)
+    if not numbers or len(values) != len(owns) or isinstance(value, list | tuple) != isinstance(own, list | tuple):
+        raise ValueError(f"{name} is {str(value)[:40]}")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from spider_utils.errors import KitError
+from spider_utils.runtime import pick_device
 from spider_utils.training.tasks import Meter
 
 Value = TypeVar("Value")
@@ -39,15 +40,16 @@ class ProcessGroup:
         is_main: whether it is the one that writes files and speaks, number 0.
 
     Args:
-        device: "cpu" or "cuda"; of several processes each takes a GPU of its own.
+        device: "auto", "cpu" or "cuda"; of several processes each takes a GPU of its own.
 
     Raises:
         KitError: several were started, and accelerate is not installed or the device can be used by one process only.
     """
 
     def __init__(self, device: str):
-        self.device, self.size, self.rank, self._accelerator = device, 1, 0, None
+        self.size, self.rank, self._accelerator = 1, 0, None
         if launched_processes() > 1:
+            self.device = device = pick_device(device)
             if device not in ("cpu", "cuda"):
                 raise KitError(f"several processes cannot share the device '{device}': use cuda or cpu, or train in one process")
             try:

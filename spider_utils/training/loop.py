@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from spider_utils.errors import KitError
+from spider_utils.errors import DataError, KitError
 from spider_utils.files import fingerprint, require_free_space, write_csv, write_json
 from spider_utils.locks import file_lock
 from spider_utils.models import parameter_count
@@ -101,8 +101,8 @@ def fit(
 
     Raises:
         KitError: the loss is no longer a number (with epoch and step); the truth holds classes that the model lacks; the
-            validation set has nothing to score; ``folder`` holds another run and ``overwrite`` is False (with what differs);
-            a batch cannot be shared equally by the processes.
+            validation set has nothing to score; ``folder`` holds another run and ``overwrite`` is False (with what differs); a
+            process that loads data died; a batch cannot be shared equally by the processes.
         DataError: another process trains in ``folder``; files cannot be written or read; the disk is too full.
         ValueError: the card contradicts the model, or a data set is empty.
     """
@@ -111,15 +111,18 @@ def fit(
         raise ValueError(f"{'validation' if len(train_set) else 'training'} set is empty")
     card = complete_card(model, {**card, "task": task.facts} if task and task.facts else card)
     identity = run_identity(config, card, len(train_set), len(val_set))
-    group = ProcessGroup(pick_device(device))
+    group = ProcessGroup(device)
     group.share_size(_batch_size(config, len(train_set)))
-    partial = folder.with_name(folder.name + ".partial")
-    lock = file_lock(folder.with_name(folder.name + ".lock"), "is training in this run folder")
-    with lock if group.is_main else contextlib.nullcontext():
+    partial, lock = (folder.with_name(folder.name + end) for end in (".partial", ".lock"))
+    # Without a lock there is nothing to write: a finished run can be used from a place that cannot be written.
+    if group.from_main(lambda: not lock.exists() and folder.exists() and not is_other_run(folder, identity, overwrite)):
+        return RunResult.open(folder)
+    with file_lock(lock, "is training in this run folder") if group.is_main else contextlib.nullcontext():
         if not group.from_main(lambda: _is_finished(folder, partial, identity, overwrite)):
             task = task or SegmentationTask(config.loss, card["n_classes"])
-            run = _Run(model, train_set, val_set, partial, config, card, identity, task, group, save_every_s)
-            run.train()
+            run = _Run(model, train_set, val_set, partial, config, card, identity, task, pick_device(device), group, save_every_s)
+            with _dead_loaders_explained(partial):
+                run.train()
             if group.is_main:
                 run.finish(made_in)
                 move_into_place(partial, folder)
@@ -135,13 +138,27 @@ def _batch_size(config: TrainConfig, n_train: int) -> int:
 def _is_finished(folder: Path, partial: Path, identity: dict[str, Any], overwrite: bool) -> bool:
     """Whether the run lies in ``folder``, finished; else ``partial`` is left as this run's own, or cleared away."""
     if folder.exists() and not is_other_run(folder, identity, overwrite):
-        remove_training_files(folder)  # a kill right after the renaming may have left them
+        remove_training_files(folder)  # a kill right after the renaming may have left them, and the lock
         return True
     if partial.exists():
         remove_unfinished_writes(partial)
         if is_other_run(partial, identity, overwrite):
             shutil.rmtree(partial)
     return False
+
+
+@contextlib.contextmanager
+def _dead_loaders_explained(partial: Path) -> Iterator[None]:
+    """One clear error when a process that loads data dies; torch may raise its own wherever the training is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        torch_says = str(error).splitlines()[0].rstrip(". ")
+        fix = "Run again: it goes on after the last saved epoch. A smaller num_workers (0 has none) takes less memory."
+        problem = f"a process that loads data died ({torch_says}), most likely for lack of memory"
+        raise DataError(partial, problem, fix) from error
 
 
 # ---------------------------------------------------------------------------------------------------------------- training
@@ -197,13 +214,13 @@ class _Run:
         card: dict[str, Any],
         identity: dict[str, Any],
         task: Task,
+        device: str,
         group: ProcessGroup,
         save_every_s: float,
     ):
         self.train_set, self.val_set = train_set, val_set
-        self.partial, self.config, self.card, self.identity = partial, config, card, identity
+        self.partial, self.config, self.card, self.identity, self.device = partial, config, card, identity, device
         self.task, self.group, self.save_every_s = task, group, save_every_s
-        self.device = device = group.device
         memory_format = model.channels_last if config.channels_last else torch.contiguous_format
         self.model = group.with_joint_batch_norms(model.to(device=device, memory_format=memory_format))
         self.memory_format = memory_format
@@ -231,7 +248,10 @@ class _Run:
         if state.exists():
             fix = f"Delete the folder {self.partial} to train from the start."
             notes = read_training_state(state, self.model, self.optimizer, fix)
-            self.progress = _Progress(**notes)
+            try:
+                self.progress = _Progress(**notes)
+            except TypeError as error:
+                raise DataError(state, f"does not say where training stands ({error})", fix) from error
             if self.progress.amp == "bf16":
                 choose_amp("bf16", self.device, self.model)  # raises where it would give wrong gradients
             self.plateau.load_state_dict(self.progress.plateau)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import explain_write_error, read_json
+from spider_utils.files import explain_write_error, read_csv, read_json, read_json_object
 from spider_utils.models.network import Network
 from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_model
 from spider_utils.training.config import TrainConfig
@@ -49,10 +49,16 @@ class RunResult:
                 raise DataError(folder, f"is no finished run: {name} is missing", fix)
         try:
             # Through text, because some versions of pandas read the last digit of a number wrong.
-            history = pd.read_csv(folder / HISTORY_FILE, dtype=str).astype(float).astype({"epoch": int})
-        except (ValueError, KeyError) as error:
-            raise DataError(folder / HISTORY_FILE, f"cannot be read as a table ({error})", fix) from error
-        return cls(folder, history, read_json(folder / RUN_FILE)["best_epoch"], read_json(folder / CARD_FILE))
+            history = read_csv(folder / HISTORY_FILE, dtype=str).astype(float).astype({"epoch": int})
+        except (ValueError, KeyError, OSError) as error:
+            raise DataError(folder / HISTORY_FILE, f"cannot be read as a table ({str(error)[:160]})", fix) from error
+        best_epoch = read_json_object(folder / RUN_FILE).get("best_epoch")
+        if type(best_epoch) is not int:
+            raise DataError(folder / RUN_FILE, "does not say which epoch was the best", fix)
+        card = read_json_object(folder / CARD_FILE)
+        if not isinstance(card.get("options"), dict):
+            raise DataError(folder / CARD_FILE, "lacks the options of its network", fix)
+        return cls(folder, history, best_epoch, card)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -60,7 +66,10 @@ class RunResult:
 
         Not what it was made of: data and split stand in ``card``.
         """
-        config = read_json(self.folder / RUN_FILE)["identity"]["config"]
+        try:
+            config = dict(read_json_object(self.folder / RUN_FILE)["identity"]["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(self.folder / RUN_FILE, "does not say how the run was trained", "Train it again.") from error
         made_of = ("options", "data", "split", "initial_weights")
         prepared = {name: value for name, value in self.card.items() if name not in made_of}
         return {**prepared, **self.card["options"], **config}

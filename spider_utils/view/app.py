@@ -7,6 +7,7 @@ checked in data.uploads, a scan is read in view.scan.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from spider_utils.data.uploads import UPLOAD_SUFFIXES, Upload, read_upload
 from spider_utils.data.volumes import PICTURE_SUFFIXES, Volume, suffix_of, with_pixel_size
 from spider_utils.errors import KitError
 from spider_utils.measure.report import COLUMNS
-from spider_utils.predict import VolumePredictor, load_predictor
+from spider_utils.predict import Track, VolumePredictor, load_predictor
 from spider_utils.view import scan
 from spider_utils.view.frame_marks import MARK_COLORS, level_names, write_on_frame
 from spider_utils.view.frames import render_frame
@@ -152,11 +153,26 @@ def _read(key: tuple, image: Volume, folder: Path, has_pixel_size: bool) -> scan
     if kept is None or kept[0] != key:
         st.session_state.pop("reading", None)
         predictor = _predictor(str(folder), (folder / "model.safetensors").stat().st_mtime)
-        slices = len(image.array)
-        with st.spinner(f"Segmenting and measuring {slices} slice{'' if slices == 1 else 's'} ..."):
-            kept = (key, scan.read_scan(image, predictor, has_pixel_size))
+        place = st.empty()
+        try:
+            kept = (key, scan.read_scan(image, predictor, has_pixel_size, _bar(place, len(image.array))))
+        finally:
+            place.empty()
         st.session_state["reading"] = kept
     return kept[1]
+
+
+def _bar(place: st.delta_generator.DeltaGenerator, total: int) -> Track:
+    """A bar in ``place`` that moves on with every slice; when all are done it says what comes after them."""
+    bar = place.progress(0.0, f"Segmenting: 0 of {total} slices")
+
+    def track(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
+        for done, one in enumerate(slices, start=1):
+            yield one
+            bar.progress(done / total, f"Segmenting: {done} of {total} slices")
+        bar.progress(1.0, "Naming levels and measuring")
+
+    return track
 
 
 # ---------------------------------------------------------------------------------------------------------------- what is shown

@@ -95,7 +95,7 @@ def axial_slices(
 
 @styled
 def named_tissues(picture: AxialPicture, title: str = "", crop_mm: tuple[float, float] | None = None) -> CourseFigure:
-    """One large slice with the border of each tissue and its name in its largest piece.
+    """One large slice with the border of each tissue; its name stands beside the picture, joined to its largest piece by a line.
 
     Args:
         picture: the slice, with its mask.
@@ -113,18 +113,41 @@ def named_tissues(picture: AxialPicture, title: str = "", crop_mm: tuple[float, 
     step = (picture.pixel_mm, picture.pixel_mm)
     show_slice(ax, picture.image, picture.mask, AXIAL_SCHEME, step, outline=True, letters=LETTERS)
     named = [value for value in scheme.foreground if (picture.mask == value).any()]
-    for value in named:
-        pieces, _ = ndimage.label(picture.mask == value)
-        largest = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
-        row, column = np.argwhere(largest)[largest.sum() // 2]  # a pixel of the piece, which a bent one's centroid need not be
-        ax.text(
-            column, row, scheme.names[value], color="white", fontsize=10, ha="center", va="center",
-            path_effects=[withStroke(linewidth=2.5, foreground="black")],
-        )  # fmt: skip
+    places = {value: _innermost(picture.mask == value) for value in named}
+    middle, rows = (picture.mask.shape[1] - 1) / 2, picture.mask.shape[0]
+    for on_right in (False, True):
+        beside = [value for value in named if (places[value][1] >= middle) == on_right]
+        beside.sort(key=lambda value: places[value][0])
+        heights = _apart([1 - (places[value][0] + 0.5) / rows for value in beside])
+        for value, height in zip(beside, heights, strict=True):
+            line = {"arrowstyle": "-", "linewidth": 1.4, "shrinkA": 2, "shrinkB": 0}
+            line |= {"color": [part / 255 for part in scheme.colors[value]]}
+            line |= {"path_effects": [withStroke(linewidth=3.0, foreground="black")]}
+            ax.annotate(
+                scheme.names[value], places[value][::-1], xytext=(1.02 if on_right else -0.02, height), arrowprops=line,
+                textcoords="axes fraction", ha="left" if on_right else "right", va="center", fontsize=11,
+            )  # fmt: skip
     if title:
         figure.suptitle(title)
     figure.caption = f"{title}: axial slice with {', '.join(scheme.names[value] for value in named)}.".removeprefix(": ")
     return figure
+
+
+def _innermost(region: np.ndarray) -> tuple[int, int]:
+    """(row, column) of the pixel of the largest piece that lies deepest inside it, as a centroid need not do."""
+    pieces, _ = ndimage.label(region)
+    largest = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
+    depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    return int(row), int(column)
+
+
+def _apart(heights: Sequence[float], gap: float = 0.08) -> list[float]:
+    """Falling heights (shares of the picture), moved downward where they are nearer to each other than ``gap``."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(min(height, moved[-1] - gap) if moved else height)
+    return moved
 
 
 def draw_lines(ax: Axes, picture: AxialPicture) -> None:

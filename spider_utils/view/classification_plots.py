@@ -47,6 +47,53 @@ def _short(names: Sequence[str], width: int = 14) -> list[str]:
     return [textwrap.fill(name, width) for name in names]
 
 
+@dataclass(frozen=True, eq=False)
+class MarkedSlice:
+    """A slice with named points.
+
+    Attributes:
+        image: (rows, columns) gray values.
+        spacing_mm: (row, column) of a pixel.
+        title: above it.
+        letters: body directions at the top, bottom, left and right.
+        points: name -> (x, y) in pixels. A name stands right of its point; where the picture shows both sides of the body (its
+            left is "R"), that of a point in the left half stands left of it.
+    """
+
+    image: np.ndarray
+    spacing_mm: tuple[float, float]
+    title: str
+    letters: str
+    points: Mapping[str, tuple[float, float]]
+
+
+@styled
+def labelled_points(slices: Sequence[MarkedSlice], title: str = "") -> CourseFigure:
+    """Slices side by side with a ring and a name at each labelled point.
+
+    Args:
+        slices: what to draw.
+        title: above all.
+    """
+    figure = new_figure(WIDTH_IN / len(slices) * 1.17 + 0.4, title)
+    for ax, one in zip(figure.subplots(1, len(slices), squeeze=False)[0], slices, strict=True):
+        show_slice(ax, one.image, spacing_mm=one.spacing_mm, letters=one.letters, title=one.title)
+        ax.title.set_fontsize(10)
+        middle = one.image.shape[1] / 2
+        for name, (x, y) in one.points.items():
+            outward = -1 if one.letters[2] == "R" and x < middle else 1
+            ax.plot(x, y, "o", markerfacecolor="none", markeredgecolor=_MARK, markersize=10, markeredgewidth=1.8)
+            ax.annotate(
+                name, (x, y), xytext=(9 * outward, 0), textcoords="offset points", color="white", fontsize=9, va="center",
+                ha="right" if outward < 0 else "left", path_effects=_ON_BLACK,
+            )  # fmt: skip
+    if title:
+        figure.suptitle(title)
+    shown = "; ".join(f"{one.title} ({', '.join(one.points)})" for one in slices)
+    figure.caption = f"{title or 'Labelled points'}: {shown}."
+    return figure
+
+
 @styled
 def confusion_matrices(
     results: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str], title: str = ""
@@ -89,7 +136,7 @@ def roc_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequ
     Args:
         results, names, title: as for ``confusion_matrices``.
     """
-    figure = new_figure(5.8, title)
+    figure = new_figure(5.4, title)
     axes = figure.subplots(1, len(results), squeeze=False, sharey=True)[0]
     for ax, (name, (truth, given)) in zip(axes, results.items(), strict=True):
         for k, label in enumerate(names):
@@ -100,9 +147,9 @@ def roc_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequ
                     linestyle=LINE_STYLES[k % len(LINE_STYLES)], label=f"{label} ({area:.2f})",
                 )  # fmt: skip
         ax.plot([0, 1], [0, 1], color="black", linewidth=0.8)
-        ax.set(title=name, xlabel="share of the others called so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), title="class (AUC)", title_fontsize=8)
-    axes[0].set_ylabel("share of the class found")
+        ax.set(title=name, xlabel="false positive rate: share of the others called so", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), title="class (AUC)", title_fontsize=9)
+    axes[0].set_ylabel("true positive rate:\nshare of the class found")
     if title:
         figure.suptitle(title)
     figure.caption = f"{title}: ROC curves of each class against the rest; on the diagonal a score is chance.".removeprefix(": ")
@@ -127,6 +174,7 @@ def reliability_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], tit
         ax.plot(table["confidence"], table["accuracy"], "o-", linewidth=1.5, color=PALETTE[k % len(PALETTE)])
         for row in table.itertuples():
             below = row.accuracy > 0.5 * (row.confidence + 1)
+            below ^= row.Index % 2 == 1 and len(table) > 3  # neighbouring numbers would run into each other
             ax.annotate(
                 f"{row.n}", (row.confidence, row.accuracy), xytext=(0, -7 if below else 7), textcoords="offset points",
                 ha="center", va="top" if below else "bottom", fontsize=9,
@@ -146,7 +194,7 @@ def reliability_curves(results: Mapping[str, tuple[np.ndarray, np.ndarray]], tit
 
 
 @styled
-def picture_row(pictures: Sequence[PointPicture], title: str = "", columns: int = 4) -> CourseFigure:
+def picture_row(pictures: Sequence[PointPicture], title: str = "", columns: int = 4, highest_in: float = 2.5) -> CourseFigure:
     """Pictures with a line of text above each, and what each knows of its point; see PointPicture.
 
     A map is drawn as lines at 30, 60 and 90 % of its highest value, so that the anatomy stays in sight.
@@ -155,15 +203,16 @@ def picture_row(pictures: Sequence[PointPicture], title: str = "", columns: int 
         pictures: what to draw.
         title: above all.
         columns: in a row of the figure.
+        highest_in: inches that a picture may be high; the figure gets narrower where that makes all of them narrower.
     """
     lines = -(-len(pictures) // columns)
     texts = [textwrap.fill(one.text, 116 // columns) for one in pictures]
-    ratio = max(
-        one.image.shape[0] * (one.spacing_mm or (1, 1))[0] / one.image.shape[1] / (one.spacing_mm or (1, 1))[1]
-        for one in pictures
-    )
-    height = min(WIDTH_IN / columns * ratio, 2.5) + 0.16 * (1 + max(text.count("\n") + 1 for text in texts))
-    figure = new_figure(height * lines + (0.4 if title else 0), title)
+    ratio = max(map(_tallness, pictures))
+    tall = min(WIDTH_IN / columns * ratio, highest_in)
+    height = (tall + 0.16 * (1 + max(text.count("\n") + 1 for text in texts))) * lines + (0.4 if title else 0)
+    figure = new_figure(height, title)
+    widest = max(tall / _tallness(one) for one in pictures)
+    figure.set_size_inches(min(WIDTH_IN, columns * (widest + 0.25)), height)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax in axes[len(pictures) :]:
         ax.set_axis_off()
@@ -178,6 +227,12 @@ def picture_row(pictures: Sequence[PointPicture], title: str = "", columns: int 
         figure.suptitle(title)
     figure.caption = f"{title}: {'; '.join(one.text for one in pictures)}.".removeprefix(": ")
     return figure
+
+
+def _tallness(picture: PointPicture) -> float:
+    """Height over width, in millimetres where they are known."""
+    row_mm, column_mm = picture.spacing_mm or (1.0, 1.0)
+    return picture.image.shape[0] * row_mm / (picture.image.shape[1] * column_mm)
 
 
 def _draw_point(ax: Axes, picture: PointPicture) -> None:

@@ -1,4 +1,4 @@
-"""Drawings of networks: boxes for blocks, arrows for what flows between them."""
+"""Drawings of networks and of the course: boxes for blocks, arrows for what flows between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KIND_COLORS = {"data": "#ffffff", "down": "#cfe3f2", "up": "#fbe6c2", "between":
 
 @dataclass(frozen=True)
 class Box:
-    """A block of a network in a drawing.
+    """A block in a drawing: of a network, or a stage of the course.
 
     Attributes:
         x, y: its middle, in steps of the drawing; y grows upward.
@@ -38,7 +38,7 @@ def block_diagram(
     bend: float = 0.0,
     title: str = "",
 ) -> CourseFigure:
-    """Draw a network.
+    """Draw a network, or anything else that is made of blocks.
 
     Args:
         boxes: its blocks by name.
@@ -73,3 +73,70 @@ def block_diagram(
             arrow |= {"patchA": drawn[start].get_bbox_patch(), "patchB": drawn[end].get_bbox_patch()}
             ax.annotate("", (boxes[end].x, boxes[end].y), (boxes[start].x, boxes[start].y), arrowprops=arrow, zorder=2)
     return figure
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the course in its workflow.
+
+    Attributes:
+        x, y: where its box stands, see ``Box``.
+        kind: its colour, one of KIND_COLORS.
+        text: what happens there, in lines.
+        notebooks: the names of those that teach it.
+    """
+
+    x: float
+    y: float
+    kind: str
+    text: str
+    notebooks: tuple[str, ...]
+
+    def box(self) -> Box:
+        """Its box: the numbers of its notebooks below its text."""
+        numbers = ", ".join(name.split("_")[0] for name in self.notebooks)
+        return Box(self.x, self.y, f"{self.text}\n[{numbers}]", self.kind)
+
+
+WORKFLOW = {
+    "data": Stage(0, 2, "data", "Data\nvolumes, masks,\ntables", ("00_start_here", "01_data_exploration")),
+    "prepare": Stage(1, 2, "down", "Preprocessing\none orientation,\nsplit by patient", ("02_preprocessing",)),
+    "augment": Stage(1, 3, "down", "Augmentation\nchanged copies\nto learn from", ("03_augmentation",)),
+    "slices": Stage(
+        2,
+        3,
+        "between",
+        "Networks of slices\nU-Net, U-Net++,\nResUNet, DeepLab,\nmodified U-Net",
+        ("04_unet", "05_unetplusplus", "06_resunet", "07_deeplabv3", "08_modified_unet"),
+    ),  # fmt: skip
+    "planes": Stage(2, 2, "between", "Three planes\na network each,\nfused in 3D", ("10_triplanar_ensemble",)),
+    "volumes": Stage(2, 1, "between", "Network of volumes\nUNETR", ("09_unetr_3d",)),
+    "ensemble": Stage(3, 3, "up", "Ensemble\npredictions\naveraged", ("11_ensemble_weight_search",)),
+    "evaluate": Stage(3, 2, "up", "Evaluation\nDice, distances,\nhow sure we are", ("12_evaluation",)),
+    "view": Stage(3, 1, "data", "Slice viewer\nimages and masks,\nworst slices", ("16_interactive_viewer",)),
+    "audit": Stage(4, 3, "up", "Audit\nprinted numbers\nbeside ours", ("15_reproducibility_audit",)),
+    "measure": Stage(4, 2, "new", "Measurements\nmm and degrees", ("13_measurements",)),
+    "grade": Stage(4, 1, "new", "Gradings\nwhat radiologists\nwrite", ("13b_gradings",)),
+    "axial": Stage(0, 1, "new", "Axial slices\ntissues around\na disc", ("13c_axial_tissues",)),
+    "classify": Stage(1, 1, "new", "Classification\nfindings without\na mask", ("14_disease_classification",)),
+}
+"""The course from data to findings, by stage."""
+
+WORKFLOW_ARROWS = (
+    ("data", "prepare"), ("data", "axial"), ("data", "classify"),
+    ("prepare", "augment"), ("prepare", "planes"), ("prepare", "volumes"), ("augment", "slices"),
+    ("slices", "ensemble"), ("slices", "evaluate"), ("planes", "evaluate"), ("volumes", "evaluate"),
+    ("ensemble", "evaluate"), ("evaluate", "measure"), ("measure", "grade"), ("evaluate", "view"),
+    ("evaluate", "audit"),
+)  # fmt: skip
+
+
+def workflow_notebooks() -> list[str]:
+    """The notebooks that the workflow names, in reading order."""
+    return sorted(name for stage in WORKFLOW.values() for name in stage.notebooks)
+
+
+def course_workflow() -> CourseFigure:
+    """Draw the way through the course: from data to measurements and findings, with the numbers of each step's notebooks."""
+    boxes = {name: stage.box() for name, stage in WORKFLOW.items()}
+    return block_diagram(boxes, WORKFLOW_ARROWS, height_in=4.6, font_size=9.5)

@@ -9,8 +9,40 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from spider_utils.ensemble import PairWeight
-from spider_utils.medfusion import GRID, TITLES, highest_mean_dice, title_of
+from spider_utils.evaluation.arithmetic import highest_mean_dice
+from spider_utils.medfusion import GRID, TITLES, title_of
 from spider_utils.view.plots import PALETTE, CourseFigure, new_figure, styled
+
+
+@styled
+def printed_weights(
+    listing: pd.DataFrame,
+    lines: Mapping[str, pd.DataFrame],
+    best_weight: float,
+    best: Mapping[str, float],
+    first: str,
+) -> CourseFigure:
+    """A printed list of weights on the straight line between two networks' scores, a panel a metric, with the printed best.
+
+    Args:
+        listing: as printed: weight, and a column of scores a metric.
+        lines: metric -> weight and score, as ``as_published`` gives them.
+        best_weight: the weight that is printed as the best.
+        best: metric -> its printed score.
+        first: name of the network that the weight belongs to.
+    """
+    figure = new_figure(3.6, "")
+    for ax, (metric, line) in zip(figure.subplots(1, len(lines)), lines.items(), strict=True):
+        ax.plot(line["weight"], line["score"], color=PALETTE[4], label="line between two rows of the table")
+        ax.plot(listing["weight"], listing[metric], "o", color=PALETTE[0], markersize=5, label="printed listing")
+        ax.plot(best_weight, best[metric], "*", color=PALETTE[5], markersize=14, label="printed best")
+        name = {"iou": "IoU", "dice": "Dice"}.get(metric, metric)
+        on_line = np.interp(best_weight, line["weight"][::-1], line["score"][::-1])
+        ax.set(xlabel=f"weight of {first}", ylabel=f"{name} as printed")
+        ax.set_title(f"{name} at {best_weight}: line {on_line:.3f}, printed {best[metric]:.3f}", fontsize=11)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.caption = "Printed scores of an ensemble by weight, the straight line between its two networks, and the printed best."
+    return figure
 
 
 @styled

@@ -54,7 +54,8 @@ def prevalence_by_level(table: pd.DataFrame, title: str = "") -> CourseFigure:
         rows = table[table["finding"] == finding].set_index("level").reindex(levels).reset_index()
         places = np.arange(len(levels))
         share = rows.assign(**{name: 100 * rows[name] for name in ("share", "low", "high")})
-        ax.errorbar(share["share"], places, xerr=_errors(share, "share"), fmt="o", color=PALETTE[0], capsize=3, markersize=5)
+        look = {"fmt": "o", "color": PALETTE[0], "capsize": 3, "markersize": 5, "clip_on": False}  # whole points at 0 and 100 %
+        ax.errorbar(share["share"], places, xerr=_errors(share, "share"), **look)
         ax.set_yticks(places, [f"{level}, n = {discs[level]}" for level in levels])
         ax.set(title=finding, xlim=(0, 100), ylim=(-0.5, len(levels) - 0.5))
         ax.title.set_fontsize(10.5)
@@ -85,14 +86,16 @@ def co_occurrence_map(table: pd.DataFrame, title: str = "") -> CourseFigure:
     shown = ax.imshow(values, cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            text = f"({value:+.0f})" if unsure[row, column] else f"{value:+.0f}"
+            text = f"{value:+.0f}" if round(value) else "0"  # never "-0"
+            text = f"({text})" if unsure[row, column] else text
             color = "white" if abs(value) > 0.65 * most else "black"
             ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
-    ax.set_xticks(range(len(names)), [textwrap.fill(name.replace("dylol", "dylo- l"), 11) for name in names], fontsize=8)
+    short = [name.replace("dylol", "dylo- l").replace(" to ", "\N{EN DASH}") for name in names]
+    ax.set_xticks(range(len(names)), [textwrap.fill(name, 11) for name in short], fontsize=8)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="where this is there ...", ylabel="... this is more frequent by")
+    ax.set(xlabel="where this is present ...", ylabel="... this is more frequent by")
     ax.grid(visible=False)
-    figure.colorbar(shown, ax=ax, label="percentage points")
+    figure.colorbar(shown, ax=ax, label="difference (percentage points)")
     return _with_title(
         figure,
         title,

@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from spider_utils.data.volumes import Volume
 from spider_utils.evaluation.agreement import agreement
 from spider_utils.measure.marks import Mark
-from spider_utils.view.plots import PALETTE, CourseFigure, new_figure, show_slice, styled
+from spider_utils.view.plots import PALETTE, WIDTH_IN, CourseFigure, new_figure, show_slice, styled
 
 _PANELS = 3  # in a row
 _MARK_COLORS = {"endplate": PALETTE[1], "disc height": PALETTE[2], "canal diameter": PALETTE[3]}
 _OUTLINES = (("-", PALETTE[4]), ("--", "white"), (":", PALETTE[5]))
 _AROUND_MM = 22.0  # of the picture is shown around what is marked
+_NARROWEST_IN = 5.6  # of a figure: title and legend need as much
+_UNITS = {"mm2": "mm²", "deg": "°"}  # as they are written on axes
 
 
 @styled
@@ -57,7 +61,9 @@ def marked_slice(
     )
     shown = image.array[number, rows, columns]
     tall = shown.shape[0] * row_mm / (shown.shape[1] * column_mm)
-    figure = new_figure(min(6.3, 4.3 * tall) + 0.7, title)
+    height = min(6.3, 4.3 * tall)
+    figure = new_figure(height + 0.7, title)
+    figure.set_size_inches(np.clip(2 * height / tall + 0.4, _NARROWEST_IN, WIDTH_IN), height + 0.7)  # both side by side
     axes = figure.subplots(1, 2)
     for ax in axes:
         show_slice(ax, shown, spacing_mm=image.spacing[1:])
@@ -75,9 +81,7 @@ def marked_slice(
         ax.plot(x, y, color=_MARK_COLORS[kind], linewidth=1.8, label=None if kind in drawn else kind)
         drawn.add(kind)
         if mark.quantity == "canal diameter":
-            ax.annotate(
-                mark.level, (x[1], y[1]), xytext=(5, 0), textcoords="offset points", color="white", fontsize=9, va="center"
-            )
+            _name_level(ax, mark.level, (x[1], y[1]), shown.shape[1])
     for name, place in (points_mm or {}).items():
         ax.plot(
             place[2] / column_mm - columns.start, place[1] / row_mm - rows.start, "o", markersize=11, markerfacecolor="none",
@@ -95,6 +99,15 @@ def marked_slice(
         figure.suptitle(title)
     figure.caption = f"{title}: slice {number}, alone and with lines of {', '.join(sorted(drawn))}.".removeprefix(": ")
     return figure
+
+
+def _name_level(ax: Axes, level: str, end: tuple[float, float], columns: int) -> None:
+    """The level's name behind the rear end of its line; above the line where the picture ends too soon."""
+    beside = end[0] < 0.78 * columns
+    ax.annotate(
+        level, end, xytext=(5, 0) if beside else (8, 9), textcoords="offset points", ha="left" if beside else "right",
+        va="center", color="white", fontsize=9, path_effects=[withStroke(linewidth=2.5, foreground="black")],
+    )  # fmt: skip
 
 
 @styled
@@ -130,7 +143,10 @@ def bland_altman(table: pd.DataFrame, quantities: Mapping[str, str], title: str 
             )  # fmt: skip
         ax.axhline(0, color="black", linewidth=0.8)
         reach = 1.25 * max(np.abs(differences).max(), abs(found.low), abs(found.high))
-        ax.set(title=quantity, xlabel=f"mean of both [{unit}]", ylabel=f"measured - true [{unit}]", ylim=(-reach, reach))
+        sign = _UNITS.get(unit, unit)
+        ax.set(
+            title=quantity, xlabel=f"mean of both ({sign})", ylabel=f"measured \N{MINUS SIGN} true ({sign})", ylim=(-reach, reach)
+        )
         ax.title.set_fontsize(10.5)
         ax.text(0.02, 0.02, f"{found.n} values, {found.patients} patients", transform=ax.transAxes, fontsize=9)
         said.append(f"{quantity} {found.bias:+.2f} ({found.low:+.2f} to {found.high:+.2f}) {unit}")

@@ -16,7 +16,8 @@ from spider_utils.measure import report
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
 from spider_utils.models import VOLUME_ARCHITECTURES
-from spider_utils.predict import VolumePredictor, WholeVolumePredictor
+from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor
+from spider_utils.training.checkpoints import read_card
 from spider_utils.workflow import find_run, finished_runs, is_by_patient
 
 CLASS_SCHEMES = ("structures4", "released_gray")  # their masks are numbered by name_levels
@@ -81,9 +82,9 @@ def _is_usable(folder: Path) -> bool:
 
 def describe_run(folder: Path) -> tuple[str, str]:
     """A run in a few words, and what it learned from in a sentence, from its card."""
-    card = read_json(folder / "model.json")
-    what = "levels" if card["scheme"] in SCHEMES_WITH_LEVELS else "vertebra, canal, disc"
-    data = card.get("data", {}).get("kind", "unknown data")
+    card = read_card(folder)
+    what = "levels" if card.get("scheme") in SCHEMES_WITH_LEVELS else "vertebra, canal, disc"
+    data = str(card["data"].get("kind", "unknown data")) if isinstance(card.get("data"), dict) else "unknown data"
     learned = {
         "phantom": "It learned from generated phantoms only: expect mistakes on real scans.",
         "spider": "It learned from SPIDER's real series.",
@@ -92,7 +93,7 @@ def describe_run(folder: Path) -> tuple[str, str]:
     return f"{card['architecture']}, {what} ({data})", learned.get(data, f"It learned from {data}.")
 
 
-def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = True) -> Reading:
+def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = True, track: Track | None = None) -> Reading:
     """Segment an image, name its levels and measure it.
 
     Args:
@@ -100,6 +101,7 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
         predictor: of a scheme of CLASS_SCHEMES or with levels.
         has_pixel_size: False for a picture whose size in mm nobody told: then it is segmented as if pixels were square, and
             nothing is measured.
+        track: see VolumePredictor.predict_volume; once it has gone through all slices, levels are named and measured.
 
     Raises:
         DataError: the image is nothing for this network.
@@ -110,7 +112,7 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
         notes.append(f"This series was taken in {plane} slices. The network knows sagittal ones: do not trust what it draws.")
     if isinstance(predictor, WholeVolumePredictor):
         notes.append(f"This network labels {predictor.reach}.")
-    mask, scheme = predictor.predict_volume(image), predictor.scheme
+    mask, scheme = predictor.predict_volume(image, track), predictor.scheme
     if not mask.array.any():
         return Reading(image, mask, scheme, None, (), (*notes, "The network found nothing in this image."))
     if scheme in SCHEMES_WITH_LEVELS:

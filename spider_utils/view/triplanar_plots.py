@@ -8,14 +8,24 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch
+from torch import nn
 
 from spider_utils.data.planes import PLANES
+from spider_utils.ensemble.planes import PlaneFusion
+from spider_utils.models import parameter_count
+from spider_utils.models.dilated_unet import DilatedUNet
+from spider_utils.view.diagrams import Box, block_diagram
 from spider_utils.view.plots import LINE_STYLES, PALETTE, CourseFigure, new_figure, show_slice, styled
 
 _COLORS = dict(zip((*PLANES, "fused"), (PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[6]), strict=True))
 _AXES = {"from the side": (0, "row", "column"), "from above": (1, "slice", "column")}  # view -> axis summed over, picture's axes
 
-_KINDS = {"a labelled disc": PALETTE[1], "a disc that nobody labelled": PALETTE[3], "no disc": PALETTE[5], "missed": PALETTE[4]}
+_KINDS = {
+    "labelled disc": PALETTE[1],
+    "disc that nobody labelled": PALETTE[3],
+    "called disc, but is none": PALETTE[5],
+    "missed": PALETTE[4],
+}
 _AROUND_MM = 25.0  # of a picture around the discs
 
 
@@ -73,6 +83,63 @@ def discs_found(
     return figure
 
 
+def ensemble_diagram(network: DilatedUNet, fusion: PlaneFusion, shape: Sequence[int], title: str = "") -> CourseFigure:
+    """The whole of `triplanar`: a volume cut three ways, a 2D network for each plane, and the 3D network that fuses them.
+
+    Every number is read from the networks: channels, kernels, parameters.
+
+    Args:
+        network: of one plane; those of the others are built alike.
+        fusion: what weighs the three probabilities.
+        shape: (slice, row, column) of a volume.
+        title: above the drawing.
+
+    Raises:
+        ValueError: the network does not tell two classes apart, disc and background.
+    """
+    widths = [layer.out_channels for layer in fusion.layers]
+    n_into, n_positions = fusion.layers[0].in_channels, len(PLANES) if fusion.design.positions else 0
+    if (n_classes := network.body.segmentation_head[0].out_channels) != 2:
+        raise ValueError(f"a network of one plane tells discs from background: it must have two classes, not {n_classes}")
+    down = network.body.encoder.out_channels[1:]
+    up = [next(m for m in block.modules() if isinstance(m, nn.Conv2d)).out_channels for block in network.body.decoder.blocks]
+    size = " x ".join(map(str, shape))
+    boxes = {"volume": Box(0, 0, f"volume\n{network.in_channels} contrasts\n{size}")}
+    arrows = []
+    for y, (plane, axis) in zip((1.5, 0, -1.5), PLANES.items(), strict=True):
+        rows, columns = np.delete(shape, axis).tolist()
+        boxes[f"{plane} slices"] = Box(1.2, y, f"{plane}\n{shape[axis]} slices\n{rows} x {columns}")
+        boxes[f"{plane} network"] = Box(
+            2.75,
+            y,
+            f"2D network\nencoder {'-'.join(map(str, down))}\ndecoder {'-'.join(map(str, up))}\n"
+            f"{parameter_count(network):,} parameters",
+            "down",
+        )
+        boxes[plane] = Box(4.2, y, f"probability,\n{plane}\n{size}")
+        arrows += [("volume", f"{plane} slices"), (f"{plane} slices", f"{plane} network"), (f"{plane} network", plane)]
+    beside = f"{len(PLANES)} probabilities" + (f"\n{n_positions} positions" if n_positions else "")
+    boxes["input"] = Box(5.5, 0, f"put together:\n{beside}\n= {n_into} channels")
+    arrows += [(plane, "input") for plane in PLANES]
+    steps = np.linspace(1.5, -1.5, len(widths) + 1)
+    before = "input"
+    for number, (y, layer) in enumerate(zip(steps, fusion.layers, strict=False)):
+        kernel, last = " x ".join(map(str, layer.kernel_size)), layer is fusion.layers[-1]
+        text = f"conv {kernel}\n{layer.in_channels} to {layer.out_channels} channels\n{parameter_count(layer):,} parameters"
+        boxes[f"layer {number}"] = Box(6.9, y, text if last else f"{text}\nthen ReLU", "new")
+        arrows.append((before, f"layer {number}"))
+        before = f"layer {number}"
+    boxes["output"] = Box(6.9, steps[-1], f"probability,\nfused\n{size}")
+    arrows.append((before, "output"))
+    figure = block_diagram(boxes, arrows, height_in=3.9, font_size=7.5, title=title)
+    figure.caption = _caption(
+        title,
+        f"three 2D networks of {parameter_count(network):,} parameters, one a plane, and a 3D fusion of "
+        f"{parameter_count(fusion):,} parameters (pink)",
+    )
+    return figure
+
+
 @styled
 def printed_and_measured(
     table: pd.DataFrame, label: str, title: str = "", xlabel: str = "mean Dice over discs, then patients"
@@ -126,7 +193,7 @@ def dice_by_position(table: pd.DataFrame, title: str = "") -> CourseFigure:
             xlim=(-1, 1),
         )
         ax.set_xticks([-1, 0, 1], ["", "", ""])
-    axes[0].set_ylabel("Dice there")
+    axes[0].set_ylabel("Dice at this place")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     if title:
         figure.suptitle(title)
@@ -152,7 +219,7 @@ def fusion_weights(weights: np.ndarray, title: str = "") -> CourseFigure:
             ax.set(title=f"{plane} network, {view}", xlabel=f"{right}s away", ylabel=f"{down}s away" if ax is line[0] else "")
             ax.title.set_fontsize(10)
             ax.grid(visible=False)
-    figure.colorbar(shown, ax=axes, shrink=0.6, label="change of the fused logit")
+    figure.colorbar(shown, ax=axes, shrink=0.6, label="rise of the fused score")
     if title:
         figure.suptitle(title)
     figure.caption = _caption(title, "how the fused answer hangs on each network's probability at the voxel and around it")
@@ -172,13 +239,13 @@ def trust_by_position(shares: Mapping[str, Sequence[float]], positions: Sequence
     ax = figure.subplots()
     for number, (plane, share) in enumerate(shares.items()):
         ax.plot(positions, share, "o", linestyle=LINE_STYLES[number], color=_COLORS[plane], label=f"{plane} network")
-    ax.axhline(1 / len(PLANES), color="black", linewidth=0.8)
+    ax.axhline(1 / len(PLANES), color="black", linewidth=0.8, label="equal trust")
     ax.set(
         xlabel="place in the disc along the network's own normal (0: middle, -1 and 1: ends)",
         ylabel="share of the weight",
         title=title,
     )
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=4)
     figure.caption = _caption(title, "share of the fusion's weight that each plane has, by place along its own normal")
     return figure
 

@@ -131,7 +131,8 @@ class SliceViewer(SliceView):
         for value in self.labels:
             shown = value not in view.hidden
             name = self.scheme.names[value].replace(" (partly in view)", "*")  # as in the figures
-            self.classes[value] = w.Checkbox(value=shown, description=name, indent=False, layout=button)
+            row = w.Layout(width="auto", margin="0")
+            self.classes[value] = w.Checkbox(value=shown, description=name, indent=False, layout=row)
         # Never taller than a laptop's screen, or the slider and the slice cannot be seen together.
         self.picture = w.Image(
             format="png", layout=w.Layout(max_width="100%", max_height="560px", object_fit="contain", align_self="center")
@@ -173,8 +174,11 @@ class SliceViewer(SliceView):
         if len(self.names) > 1:
             side += [c["mode"], c["mask"], c["worst"]]
         if self.names:
-            cells = [w.HBox([w.HTML(_swatch(self.scheme.colors[value])), box]) for value, box in self.classes.items()]
-            grid = w.GridBox(cells, layout=w.Layout(grid_template_columns="1fr 1fr", max_height="190px", overflow="auto"))
+            swatches = (w.HTML(_swatch(self.scheme.colors[value]), layout=w.Layout(margin="0")) for value in self.classes)
+            cells = [w.HBox(pair) for pair in zip(swatches, self.classes.values(), strict=True)]
+            # Rows of a fixed height: others are squeezed until names are cut, instead of being scrolled through.
+            columns = {"grid_template_columns": "1fr 1fr", "grid_auto_rows": "28px"}
+            grid = w.GridBox(cells, layout=w.Layout(**columns, max_height="280px", overflow="auto"))
             side += [w.HBox([c["overlay"], c["style"]]), c["opacity"], w.HBox([w.Label("classes"), c["all"], c["none"]]), grid]
         picture = w.VBox([w.HBox([c["play"], c["slice"], c["number"]]), self.picture, self.readout], layout=beside)
         return w.HBox([picture, w.VBox(side, layout=w.Layout(width="300px"))], layout=w.Layout(flex_flow="row wrap"))

@@ -1,4 +1,4 @@
-"""Figures of networks of volumes: a volume cut into patches, and what a token attends to."""
+"""Figures of networks of volumes: intensities as they are given, a volume cut into patches, what a token attends to."""
 
 from __future__ import annotations
 
@@ -8,9 +8,48 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from spider_utils.view.plots import PALETTE, CourseFigure, new_figure, show_slice, styled
+from spider_utils.view.plots import LINE_STYLES, PALETTE, CourseFigure, new_figure, show_slice, styled
 
 _EDGE, _ASKING = PALETTE[4], PALETTE[1]  # of patches, and of the token that asks
+
+
+@styled
+def intensities(prepared: Mapping[str, Mapping[str, np.ndarray]]) -> CourseFigure:
+    """Histograms of what a network is given, a panel a preparation, a line a series; the upward axis is logarithmic.
+
+    Args:
+        prepared: title -> series -> intensities in [0, 1], of any shape; the same series in every panel.
+    """
+    figure = new_figure(3.2, "Intensities as the network gets them.")
+    axes = figure.subplots(1, len(prepared), sharey=True, squeeze=False)[0]
+    for ax, (title, series) in zip(axes, prepared.items(), strict=True):
+        for number, (name, values) in enumerate(series.items()):
+            shares, edges = np.histogram(values, bins=100, range=(0, 1))
+            style = LINE_STYLES[number % len(LINE_STYLES)]
+            ax.stairs(shares / values.size, edges, color=PALETTE[number], linestyle=style, linewidth=1.3, label=name)
+        ax.set(xlabel="intensity as the network gets it", yscale="log", title=title)
+    axes[0].set_ylabel("share of voxels")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+@styled
+def attention_distance(distances_mm: Mapping[str, np.ndarray], equal_mm: float) -> CourseFigure:
+    """How far away tokens attend, by layer.
+
+    Args:
+        distances_mm: network -> mean distance of each layer, mm.
+        equal_mm: the mean distance where all tokens get equal shares.
+    """
+    figure = new_figure(3.0, "Mean distance in mm at which tokens attend, by layer, and for equal shares.")
+    ax = figure.subplots()
+    for (name, values), style in zip(distances_mm.items(), ("s--", "o-"), strict=True):
+        ax.plot(np.arange(1, len(values) + 1), values, style, label=name)
+    ax.axhline(equal_mm, color="#666666", linestyle=":", label="equal shares")
+    highest = max(equal_mm, *(float(np.max(values)) for values in distances_mm.values()))
+    ax.set(xlabel="layer", ylabel="mean distance (mm)", ylim=(0, 1.1 * highest))
+    figure.legend(loc="outside right center")
+    return figure
 
 
 @styled

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import socket
 import sys
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urljoin
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from spider_utils.data.phantom import make_anatomy, render
 from spider_utils.data.volumes import read_mask, read_volume, write_volume
 from spider_utils.labels import convert
-from tests.browser.conftest import CHECKOUT, TIMEOUT_S, free_port, serve
-from tests.known_labels import make_run
+from tests.browser.tools import CHECKOUT, free_port, serve
+from tests.conftest import real_data_folder
+from tests.known_labels import box_spine, make_run
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=TIMEOUT_S * 1000)
+LIMIT_S = 90.0  # for the page to answer; cores may be busy
+expect.set_options(timeout=LIMIT_S * 1000)
+REAL = real_data_folder() / "spider_t2space_2d"
+REAL_SLICE = "110_t2_SPACE_slice61.png"
+SECONDS_A_SLICE = 0.2
+# Keeps every text that the bar of progress had, however soon the next one came.
+KEEP_PROGRESS = """window.told = [];
+new MutationObserver(() => {
+    const bar = document.querySelector("[data-testid=stProgress]");
+    if (bar && bar.textContent !== window.told.at(-1)) window.told.push(bar.textContent);
+}).observe(document, {subtree: true, childList: true, characterData: true});"""
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +47,37 @@ def phantom(tmp_path_factory) -> tuple[Path, Path]:
     return write_volume(image, folder / "made up.mha"), write_volume(mask, folder / "mask.mha")
 
 
-def served(truth: Path, scheme: str, home: Path) -> Iterator[str]:
-    """The page with a network that answers with one mask file."""
-    port = free_port()
+@pytest.fixture(scope="module")
+def served(phantom, tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """The page and its log, with a network that knows the phantom and, where it is there, the real slice."""
+    home, port = tmp_path_factory.mktemp("home"), free_port()
     make_run(home, "quick-phantom-unet-structures4", "structures4")
-    command = [sys.executable, "-m", "tests.known_labels", str(port), str(truth), scheme]
-    variables = {"SPIDER_KIT_HOME": str(home), "PYTHONPATH": str(CHECKOUT)}
-    return serve(command, f"http://127.0.0.1:{port}/", home / "log", CHECKOUT, variables)
+    known = [phantom[1], "spider"]
+    if REAL.is_dir():
+        known += [REAL / "masks" / REAL_SLICE, "released_gray"]
+    command = [sys.executable, "-m", "tests.known_labels", str(port), str(SECONDS_A_SLICE), *map(str, known)]
+    variables = {"SPIDER_KIT_HOME": str(home), "PYTHONPATH": str(CHECKOUT), "STREAMLIT_LOGGER_ENABLE_RICH": "false"}
+    with serve(command, f"http://127.0.0.1:{port}/", home / "log", CHECKOUT, variables) as url:
+        yield url, home / "log"
 
 
 def upload(page: Page, url: str, file: Path) -> None:
+    page.set_default_timeout(LIMIT_S * 1000)
     page.goto(url)
     expect(page.get_by_text("This is not a medical device.")).to_be_visible()
     page.locator("input[type=file]").set_input_files(file)
+
+
+def comes(page: Page, awaited: Locator, log: Path) -> None:
+    """Wait for something on the page. When the page shows an error instead, the test fails at once, with the error's text.
+
+    The page hides a traceback from its users; the log has it. The fixture ``page`` keeps a screenshot.
+    """
+    # An exception, a message on red ground, or the box that says that the server is gone.
+    error = page.locator("[data-testid=stException], [data-testid=stAlertContentError], [data-testid=stDialog]")
+    expect(awaited.or_(error).first).to_be_visible()
+    if not awaited.first.is_visible():
+        pytest.fail(f"the page shows an error: {error.first.inner_text()}\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def download(page: Page, label: str, folder: Path) -> Path:
@@ -58,54 +89,72 @@ def download(page: Page, label: str, folder: Path) -> Path:
 
 
 def shown(page: Page) -> np.ndarray:
-    """The picture on the page."""
-    source = page.locator("[data-testid=stImage] img").get_attribute("src")
-    return np.asarray(Image.open(io.BytesIO(page.request.get(urljoin(page.url, source)).body())))
+    """The picture on the page, fetched as the page does."""
+    encoded = page.locator("[data-testid=stImage] img").evaluate(
+        """async img => {
+            const bytes = new Uint8Array(await (await fetch(img.src)).arrayBuffer());
+            return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(""));
+        }"""
+    )
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
 
 
-def test_from_upload_to_download_on_a_phantom(page, phantom, artefacts, tmp_path):
-    image, truth = phantom
-    with served(truth, "spider", tmp_path) as url:
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        upload(page, url, image)
-        expect(page.get_by_role("heading", name="Downloads")).to_be_visible()
-        middle = shown(page)
-        assert len(np.unique(middle.reshape(-1, 3), axis=0)) > 1000 and (middle[..., 0] != middle[..., 2]).any()  # colours
-        page.set_viewport_size({"width": 1400, "height": 2000})  # the page scrolls within itself
-        page.screenshot(path=artefacts / "app-phantom.png")
+def test_from_upload_to_download_on_a_phantom(page, phantom, served, artefacts, tmp_path):
+    (image, truth), (url, log) = phantom, served
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.add_init_script(KEEP_PROGRESS)
+    upload(page, url, image)
+    comes(page, page.get_by_role("heading", name="Downloads"), log)
+    there, true = read_volume(image), read_mask(truth)
+    told = re.findall(rf"Segmenting: (\d+) of {len(there.array)} slices", " ".join(page.evaluate("told")))
+    assert len(told) > 3 and told == sorted(set(told), key=int), "slice by slice"
+    assert page.locator("[data-testid=stProgress]").count() == 0, "the bar goes when all is done"
+    middle = shown(page)
+    assert len(np.unique(middle.reshape(-1, 3), axis=0)) > 1000 and (middle[..., 0] != middle[..., 2]).any()  # colours
+    page.set_viewport_size({"width": 1400, "height": 2000})  # the page scrolls within itself
+    page.screenshot(path=artefacts / "app-phantom.png")
 
-        slider = page.get_by_role("slider", name="Slice")
-        before = slider.get_attribute("aria-valuenow") or slider.input_value()
-        slider.focus()
-        page.keyboard.press("ArrowRight")
-        expect(page.get_by_text(re.compile(rf"Sagittal slice {int(before) + 1} \(of 0 to"))).to_be_visible()
-        assert not np.array_equal(shown(page), middle)
+    slider = page.get_by_role("slider", name="Slice")
+    before = slider.get_attribute("aria-valuenow") or slider.input_value()
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text(re.compile(rf"Sagittal slice {int(before) + 1} \(of 0 to"))).to_be_visible()
+    assert not np.array_equal(shown(page), middle)
 
-        mask = read_mask(download(page, "Mask", tmp_path))
-        there, true = read_volume(image), read_mask(truth)
-        assert mask.path.name == "made_up_mask.mha" and mask.stored.size == there.stored.size
-        assert np.allclose(mask.stored.spacing, there.stored.spacing) and np.allclose(mask.stored.origin, there.stored.origin)
-        assert np.allclose(mask.stored.direction, there.stored.direction)
-        same = convert(mask.array, "spider", "structures4") == convert(true.array, "spider", "structures4")
-        assert same.mean() > 0.999
-        table = pd.read_csv(download(page, "Measurements", tmp_path))
-        heights = table[table["quantity"] == "disc height middle"].set_index("level")["value"]
-        assert heights.notna().sum() >= 5 and heights.dropna().between(1, 20).all()
-        expect(page.get_by_role("rowheader", name="L4/L5", exact=True)).to_be_visible()
-        assert {re.match(r"\w+://([^/]*)", address)[1] for address in asked if "://" in address} == {url.split("/")[2]}
+    mask = read_mask(download(page, "Mask", tmp_path))
+    assert mask.path.name == "made_up_mask.mha" and mask.stored.size == there.stored.size
+    assert np.allclose(mask.stored.spacing, there.stored.spacing) and np.allclose(mask.stored.origin, there.stored.origin)
+    assert np.allclose(mask.stored.direction, there.stored.direction)
+    same = convert(mask.array, "spider", "structures4") == convert(true.array, "spider", "structures4")
+    assert same.mean() > 0.999
+    table = pd.read_csv(download(page, "Measurements", tmp_path))
+    heights = table[table["quantity"] == "disc height middle"].set_index("level")["value"]
+    assert heights.notna().sum() >= 5 and heights.dropna().between(1, 20).all()
+    expect(page.get_by_role("rowheader", name="L4/L5", exact=True)).to_be_visible()
+    assert {re.match(r"\w+://([^/]*)", address)[1] for address in asked if "://" in address} == {url.split("/")[2]}
 
 
-def test_what_is_refused_is_shown_as_plain_text(page, phantom, tmp_path):
-    import zipfile
-
+def test_what_is_refused_is_shown_as_plain_text(page, served, tmp_path):
     hostile = tmp_path / "hostile.zip"
     with zipfile.ZipFile(hostile, "w") as archive:
         archive.writestr("../../![x](http:evil)<b>.dcm", b"x")
-    with served(phantom[1], "spider", tmp_path) as url:
-        upload(page, url, hostile)
-        expect(page.get_by_text("hostile.zip: its member '../../![x](http:evil)<b>.dcm' leads out of the folder")).to_be_visible()
-        assert page.get_by_role("heading", name="Downloads").count() == 0
+    upload(page, served[0], hostile)
+    expect(page.get_by_text("hostile.zip: its member '../../![x](http:evil)<b>.dcm' leads out of the folder")).to_be_visible()
+    assert page.get_by_role("heading", name="Downloads").count() == 0
+
+
+def test_an_error_on_the_page_is_not_waited_for(page, served, artefacts, tmp_path):
+    """The network knows no spine of boxes, and fails."""
+    url, log = served
+    upload(page, url, write_volume(box_spine()[0], tmp_path / "boxes.mha"))
+    comes(page, page.locator("[data-testid=stException]"), log)
+    start = time.monotonic()
+    with pytest.raises(pytest.fail.Exception, match=r"(?s)the page shows an error: .*KeyError: \(5, 200, 90\)"):
+        comes(page, page.get_by_role("heading", name="Downloads"), log)
+    assert time.monotonic() - start < LIMIT_S / 3
+    assert page.locator("[data-testid=stProgress]").count() == 0, "the bar does not stay behind"
+    page.screenshot(path=artefacts / "app-error.png")
 
 
 def test_without_a_model_the_command_serves_what_to_do_and_this_machine_alone(page, tmp_path):
@@ -113,6 +162,7 @@ def test_without_a_model_the_command_serves_what_to_do_and_this_machine_alone(pa
     command = [sys.executable, "-m", "spider_utils.cli", "app", "--port", str(port)]
     variables = {"SPIDER_KIT_HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
     with serve(command, f"http://127.0.0.1:{port}/", tmp_path / "log", CHECKOUT, variables) as url:
+        page.set_default_timeout(LIMIT_S * 1000)
         page.goto(url)
         expect(page.get_by_text("there is no trained model yet: run `make course`")).to_be_visible()
         others = {address[4][0] for address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
@@ -123,21 +173,19 @@ def test_without_a_model_the_command_serves_what_to_do_and_this_machine_alone(pa
 
 
 @pytest.mark.real_data("spider_t2space_2d")
-def test_from_upload_to_download_on_a_real_slice(page, real_data, artefacts, tmp_path):
+def test_from_upload_to_download_on_a_real_slice(page, served, artefacts, tmp_path):
     """The released mask stands for the network's; pixels of these slices are 0.46875 mm wide and high (see cases.csv)."""
-    image = real_data / "spider_t2space_2d" / "images" / "110_t2_SPACE_slice61.png"
-    truth = real_data / "spider_t2space_2d" / "masks" / image.name
-    with served(truth, "released_gray", tmp_path) as url:
-        upload(page, url, image)
-        expect(page.get_by_text("Nothing is measured, as the pixel size is not known.")).to_be_visible()
-        for side in ("height [mm]", "width [mm]"):
-            page.get_by_role("spinbutton", name=side).fill("0.46875")
-            page.get_by_role("spinbutton", name=side).press("Enter")
-        expect(page.get_by_role("rowheader", name="L4/L5", exact=True)).to_be_visible()
-        page.screenshot(path=artefacts / "app-real.png")
-        mask = np.asarray(Image.open(download(page, "Mask", tmp_path)))
-        true = convert(read_mask(truth).array[0], "released_gray", "structures4")
-        assert mask.shape == true.shape and ((mask > 0) == (true > 0)).mean() > 0.99
-        table = pd.read_csv(download(page, "Measurements", tmp_path))
-        heights = table[table["quantity"] == "body height middle"].set_index("level")["value"]
-        assert heights.loc[["L2", "L3", "L4"]].between(20, 36).all()
+    url, log = served
+    upload(page, url, REAL / "images" / REAL_SLICE)
+    comes(page, page.get_by_text("Nothing is measured, as the pixel size is not known."), log)
+    for side in ("height [mm]", "width [mm]"):
+        page.get_by_role("spinbutton", name=side).fill("0.46875")
+        page.get_by_role("spinbutton", name=side).press("Enter")
+    comes(page, page.get_by_role("rowheader", name="L4/L5", exact=True), log)
+    page.screenshot(path=artefacts / "app-real.png")
+    mask = np.asarray(Image.open(download(page, "Mask", tmp_path)))
+    true = convert(read_mask(REAL / "masks" / REAL_SLICE).array[0], "released_gray", "structures4")
+    assert mask.shape == true.shape and ((mask > 0) == (true > 0)).mean() > 0.99
+    table = pd.read_csv(download(page, "Measurements", tmp_path))
+    heights = table[table["quantity"] == "body height middle"].set_index("level")["value"]
+    assert heights.loc[["L2", "L3", "L4"]].between(20, 36).all()

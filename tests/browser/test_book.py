@@ -15,7 +15,7 @@ import pytest
 
 from book import sources
 from tests.book_pages import all_loads_from_elsewhere
-from tests.browser.conftest import CHECKOUT, free_port, serve
+from tests.browser.tools import CHECKOUT, free_port, serve
 
 pytestmark = pytest.mark.browser
 PHONE = {"width": 390, "height": 844}
@@ -33,6 +33,8 @@ def book() -> Path:
         "-m",
         "sphinx",
         "--quiet",
+        "--jobs",
+        "auto",
         "--fail-on-warning",
         "--keep-going",
         "--conf-dir",

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.browser.conftest import answers, find_chromium, free_port, serve
+from tests.browser.tools import answers, find_chromium, free_port, serve
 
 pytestmark = pytest.mark.browser
 

@@ -2,84 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
-import papermill
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.conftest import CHECKOUT, free_port, serve, wait_until
+from tests.browser.jupyterlab import look_through, put_notebook, run_all
+from tests.browser.tools import wait_until
 from tests.conftest import real_data_folder
-from tests.notebooks.conftest import make_home
 
 pytestmark = pytest.mark.browser
-TOKEN = "of-this-test-alone"
 LESSON = "16_interactive_viewer"
-
-
 REAL = "real_slices"
-
-
-def put_lesson(home: Path, name: str, parameters: dict[str, str]) -> None:
-    """Notebook 16 without its outputs and with other parameters."""
-    notebook = papermill.iorw.load_notebook_node(str(CHECKOUT / "notebooks" / f"{LESSON}.ipynb"))
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    notebook = papermill.parameterize.parameterize_notebook(notebook, {"PROFILE": "smoke", **parameters})
-    nbformat.write(notebook, home / "notebooks" / f"{name}.ipynb")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout of its own, with notebook 16 for the phantom, and for real slices where they are."""
-    home = make_home(tmp_path_factory.mktemp("lab") / "home")
-    put_lesson(home, LESSON, {})
-    put_lesson(home, REAL, {"DATA": "spider-2d", "ROOT": str(real_data_folder() / "spider_t2space_2d")})
-    # Else JupyterLab asks whether it may fetch news.
-    settings = home / ".jupyter" / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    return home
-
-
-@pytest.fixture(scope="module")
-def lab(home: Path) -> Iterator[str]:
-    """Address of a JupyterLab on ``home``, without a browser of its own, extensions of the user or calls to the network."""
-    port = free_port()
-    environment = {
-        "SPIDER_KIT_HOME": str(home),
-        "SPIDER_KIT_HEADLESS": "1",
-        "PYTHONPATH": str(CHECKOUT),
-        **{f"JUPYTER_{name}_DIR": str(home / ".jupyter" / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")},
-        "JUPYTERLAB_SETTINGS_DIR": str(home / ".jupyter" / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / ".jupyter" / "workspaces"),
-    }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root"]
-    command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={home}", "--ServerApp.port_retries=0"]
-    command += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    with serve(command, f"http://127.0.0.1:{port}/api/status?token={TOKEN}", home / "lab.log", home, environment):
-        yield f"http://127.0.0.1:{port}/lab"
-
-
-def open_and_run(page: Page, lab: str, name: str) -> None:
-    """Open a notebook by its address, choose Run > Run All Cells, and wait until every cell has run."""
-    # A workspace of its own, or JupyterLab opens beside it what an earlier test has left open.
-    page.goto(f"{lab}/workspaces/{name}/tree/notebooks/{name}.ipynb?token={TOKEN}")
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    prompts, errors = (
-        page.locator(".jp-CodeCell .jp-InputPrompt"),
-        page.locator("[data-mime-type='application/vnd.jupyter.error']"),
-    )
-    done = re.compile(r"\[\d+\]:")
-    wait_until(lambda: done.fullmatch(prompts.last.inner_text()) or errors.count(), "the last cell has not run", page)
-    assert errors.count() == 0, errors.first.inner_text()
 
 
 class Shown:
@@ -147,8 +82,11 @@ class Shown:
         pytest.param(REAL, marks=pytest.mark.real_data("spider_t2space_2d"), id="real"),
     ],
 )
-def test_the_lesson_runs_and_its_viewers_answer(page: Page, lab: str, artefacts: Path, name: str) -> None:
-    open_and_run(page, lab, name)
+def test_the_lesson_runs_and_its_viewers_answer(page: Page, lab: str, home: Path, artefacts: Path, name: str) -> None:
+    data = {"DATA": "spider-2d", "ROOT": str(real_data_folder() / "spider_t2space_2d")} if name == REAL else {}
+    put_notebook(home, LESSON, name, **data)
+    run_all(page, lab, name)
+    assert look_through(page, artefacts, name) == []
     shown = Shown(page, 0)
     shown.to_the_first_slice()
     shown.handle.focus()

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -14,6 +16,7 @@ import pandas as pd
 import papermill
 import pytest
 
+from spider_utils.runtime import cpu_count
 from tests.notebooks.conftest import CHECKOUT, NOTEBOOKS, kit, make_home
 
 pytestmark = pytest.mark.notebooks
@@ -36,6 +39,7 @@ EXPECTED = [
     "13b_gradings",
     "13c_axial_tissues",
     "14_disease_classification",
+    "15_reproducibility_audit",
     "16_interactive_viewer",
 ]
 
@@ -85,30 +89,47 @@ def test_the_sources_protocol_and_table_from_the_command_line(smoke_course: tupl
     assert (table["unit"] == "slice").all() and (home / "build" / "smoke-phantom" / "medfusion" / "table2.png").is_file()
 
 
-def reduce_notebooks(home: Path, sources: dict[str, str]) -> None:
-    """Leave of every notebook its parameters, and a cell with its source in ``sources``, if it has one."""
-    for path in (home / "notebooks").glob("*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-        notebook.cells = [parameters, *(nbformat.v4.new_code_cell(sources[name]) for name in sources if name == path.stem)]
-        nbformat.write(notebook, path)
+def put_source(home: Path, name: str, source: str) -> None:
+    """Leave of a notebook its parameters, and a cell with this source."""
+    path = home / "notebooks" / f"{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    notebook.cells = [parameters, nbformat.v4.new_code_cell(source)]
+    nbformat.write(notebook, path)
 
 
-def without_trainings(home: Path, **after: list[str]) -> None:
-    """Take the trainings out of the course, and let some notebooks wait for others."""
+def small_course(folder: Path, sources: dict[str, str], trainings: Sequence[str] = (), **after: list[str]) -> Path:
+    """A home whose course has some notebooks, of a cell each, and some trainings; ``after`` lets notebooks wait for others."""
+    home = make_home(folder)
+    for name in set(NAMES) - set(sources):
+        (home / "notebooks" / f"{name}.ipynb").unlink()
+    for name, source in sources.items():
+        put_source(home, name, source)
+    lines = [
+        f"TRAININGS = {{name: TRAININGS[name] for name in {list(trainings)}}}",
+        f"NOTEBOOKS = {{name: NOTEBOOKS[name] for name in {list(sources)}}}",
+        f"NOTEBOOKS.update({after})",
+    ]
     text = (CHECKOUT / "Snakefile").read_text(encoding="utf-8")
     (home / "Snakefile").unlink()
-    changes = f"TRAININGS.clear()\nNOTEBOOKS.update({after!r})\n"
-    (home / "Snakefile").write_text(text.replace("# Where cores are few", f"{changes}# Where cores are few", 1), encoding="utf-8")
+    place = "# Where cores are few"
+    assert place in text
+    (home / "Snakefile").write_text(text.replace(place, "\n".join([*lines, place]), 1), encoding="utf-8")
+    return home
+
+
+def real_root(folder: Path) -> Path:
+    """A folder in SPIDER's layout with one series, which cannot be read."""
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "1_t2.mha").touch()
+    return folder
 
 
 def test_root_reaches_the_notebooks_whatever_its_name(tmp_path: Path) -> None:
-    home, root = make_home(tmp_path / "home"), tmp_path / "Lumbar MRI #2: it's new"
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-        (root / folder / "1_t2.mha").touch()
-    without_trainings(home)
-    reduce_notebooks(home, dict.fromkeys(NAMES, "from pathlib import Path\nassert (Path(ROOT) / 'images').is_dir(), ROOT"))
+    root = real_root(tmp_path / "Lumbar MRI #2: it's new")
+    check = "from pathlib import Path\nassert (Path(ROOT) / 'images').is_dir(), ROOT"
+    home = small_course(tmp_path / "home", dict.fromkeys(["00_start_here", "04_unet"], check))
     said = kit(home, "course", "--profile", "smoke", "--cores", "2", "--data", "spider", "--root", str(root))
     assert said.returncode == 0, said.stdout + said.stderr
 
@@ -119,11 +140,8 @@ def notebook_lines(text: str) -> dict[str, str]:
 
 
 def test_failed_training_says_why_and_its_notebooks_are_not_run(tmp_path: Path) -> None:
-    home, root = make_home(tmp_path / "home"), tmp_path / "root"
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-        (root / folder / "1_t2.mha").touch()
-    reduce_notebooks(home, dict.fromkeys(NAMES, "pass"))
+    sources = dict.fromkeys(["01_data_exploration", "04_unet"], "pass")
+    home, root = small_course(tmp_path / "home", sources, ["unet", "levels20"]), real_root(tmp_path / "root")
     said = kit(home, "course", "--profile", "smoke", "--cores", "2", "--data", "spider", "--root", str(root))
     assert said.returncode == 1
     assert "> training unet ..." in said.stdout and "error: split 'kfold5': nobody is left" in said.stdout
@@ -132,23 +150,20 @@ def test_failed_training_says_why_and_its_notebooks_are_not_run(tmp_path: Path) 
 
 
 def test_failed_notebook_is_named_and_others_run(tmp_path: Path) -> None:
-    home = make_home(tmp_path / "home")
-    without_trainings(home, **{"12_evaluation": ["04_unet"]})
-    reduce_notebooks(home, {"02_preprocessing": "raise RuntimeError('the scanner is on fire')"})
+    sources = dict.fromkeys(["01_data_exploration", "02_preprocessing", "04_unet", "12_evaluation"], "pass")
+    sources["02_preprocessing"] = "raise RuntimeError('the scanner is on fire')"
+    home = small_course(tmp_path / "home", sources, **{"12_evaluation": ["04_unet"]})
     said = kit(home, "course", "--profile", "smoke", "--cores", "2")
     assert said.returncode == 1
     assert "02_preprocessing.ipynb: cell 3 failed with RuntimeError: the scanner is on fire" in said.stdout
     lines = notebook_lines(said.stdout)
-    assert "FAILED" in lines["02_preprocessing"]
+    assert "FAILED" in lines["02_preprocessing"] and set(lines) == set(sources)
     assert not [line for name, line in lines.items() if name != "02_preprocessing" and "done" not in line], said.stdout
     assert not (home / "build" / "smoke-phantom" / "notebooks" / "02_preprocessing.ipynb").exists()
 
     # Mended, while another one breaks on which a finished one depends: the finished one is out of date, not "done".
-    for name, source in (("02_preprocessing", "pass"), ("04_unet", "raise RuntimeError('again')")):
-        path = home / "notebooks" / f"{name}.ipynb"
-        notebook = nbformat.read(path, as_version=4)
-        notebook.cells = [notebook.cells[0], nbformat.v4.new_code_cell(source)]
-        nbformat.write(notebook, path)
+    put_source(home, "02_preprocessing", "pass  # mended")
+    put_source(home, "04_unet", "raise RuntimeError('again')")
     later = home / "notebooks" / "12_evaluation.ipynb"
     later.write_text(later.read_text() + "\n")
     said = kit(home, "course", "--profile", "smoke", "--cores", "2")
@@ -157,18 +172,34 @@ def test_failed_notebook_is_named_and_others_run(tmp_path: Path) -> None:
     assert "not run" in lines["12_evaluation"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_nbval(name: str, smoke_course: tuple[Path, subprocess.CompletedProcess]) -> None:
-    home, _ = smoke_course
+def run_nbval(home: Path, name: str) -> subprocess.CompletedProcess:
+    """Run a notebook once more, where its trainings are, and compare the outputs of marked cells with the committed ones."""
     notebook = papermill.iorw.load_notebook_node(str(CHECKOUT / "notebooks" / f"{name}.ipynb"))
     notebook = papermill.parameterize.parameterize_notebook(notebook, {"PROFILE": "smoke"})
     copy = home / "nbval" / f"{name}.ipynb"
     copy.parent.mkdir(exist_ok=True)
     nbformat.write(notebook, copy)
-    environment = os.environ | {"SPIDER_KIT_HOME": str(home), "SPIDER_KIT_HEADLESS": "1"}
+    # One thread each: as many run at a time as there are cores.
+    environment = os.environ | {"SPIDER_KIT_HOME": str(home), "SPIDER_KIT_HEADLESS": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(home), "-p", "no:cacheprovider"]
     command += ["--nbval-lax", "--nbval-cell-timeout=600", "--nbval-kernel-name=python3", str(copy)]
-    ran = subprocess.run(command, cwd=home, env=environment, text=True, capture_output=True, timeout=1800)
+    return subprocess.run(command, cwd=home, env=environment, text=True, capture_output=True, timeout=1800)
+
+
+@pytest.fixture(scope="module")
+def nbval_runs(
+    smoke_course: tuple[Path, subprocess.CompletedProcess], request: pytest.FixtureRequest
+) -> Iterator[dict[str, Future]]:
+    """The notebooks that are to be tested, as many at a time as there are cores."""
+    wanted = [item.callspec.params["name"] for item in request.session.items if item.name.startswith("test_nbval[")]
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        yield {name: pool.submit(run_nbval, smoke_course[0], name) for name in wanted}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nbval(name: str, nbval_runs: dict[str, Future]) -> None:
+    ran = nbval_runs[name].result()
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-1000:]
 
 

@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 import spider_utils.predict
@@ -73,6 +74,18 @@ def test_from_a_volume_to_a_table_and_downloads(home, mha):
     assert [metric.value for metric in page.metric] == ["not measurable"] * 2
     assert [button.label for button in page.get("download_button")] == ["Mask", "Measurements"]
     assert "My_spine_mask.mha: on the image's own grid, values of label scheme spider." in texts(page.caption)
+
+
+def test_while_it_works_it_says_how_many_slices_are_done(home, mha, monkeypatch):
+    said = []
+    real = DeltaGenerator.progress
+    monkeypatch.setattr(DeltaGenerator, "progress", lambda bar, share, text: said.append((share, text)) or real(bar, share, text))
+    page = opened(("a.mha", mha))
+    steps = [(done / 5, f"Segmenting: {done} of 5 slices") for done in range(6)]
+    assert said == [*steps, (1.0, "Naming levels and measuring")]
+    assert not page.get("progress"), "the bar goes when the result is there"
+    opened()
+    assert len(said) == 7
 
 
 def test_scrolling_turning_and_another_model(home, mha):

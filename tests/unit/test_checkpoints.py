@@ -152,7 +152,7 @@ def test_other_files_in_disguise(damaged):
         (lambda card: card | {"n_classes": "three"}, "lacks a proper n_classes"),
         (lambda card: card | {"options": {"wings": 2}}, "no option wings"),
         (lambda card: card | {"options": {"decoder_channels": "888"}}, r"model\.json: "),
-        (lambda card: [card], "lacks a proper architecture"),
+        (lambda card: [card], "holds no JSON object but a list"),
     ],
 )
 def test_damaged_cards(damaged, change, message):

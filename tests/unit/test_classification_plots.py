@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from spider_utils.view.classification_plots import PointPicture, confusion_matrices, picture_row, reliability_curves, roc_curves
+from spider_utils.view.classification_plots import (
+    MarkedSlice,
+    PointPicture,
+    confusion_matrices,
+    labelled_points,
+    picture_row,
+    reliability_curves,
+    roc_curves,
+)
 
 TRUTH = np.array([0, 0, 1, 2])
 GIVEN = np.array([[0.7, 0.2, 0.1], [0.3, 0.4, 0.3], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
@@ -48,3 +56,22 @@ def test_pictures_show_their_map_their_point_and_directions():
     box = figure.axes[1].patches[0]
     assert (box.get_width(), box.get_height()) == (2, 4), "8 mm are two columns of 4 mm and four rows of 2 mm"
     assert "canal, 0.8; healthy, 0.4" in figure.caption
+
+
+def test_points_are_named_on_the_outer_side_where_both_sides_of_the_body_are_seen():
+    image = np.ones((20, 40))
+    axial = MarkedSlice(image, (1.0, 1.0), "axial", "APRL", {"right": (15, 9), "left": (25, 9)})
+    sagittal = MarkedSlice(image, (1.0, 1.0), "sagittal", "SIAP", {"L4/L5": (15, 9)})
+    figure = labelled_points([axial, sagittal], "Labels")
+    sides = [{text.get_text(): text.get_ha() for text in ax.texts if hasattr(text, "xy")} for ax in figure.axes]
+    assert sides == [{"right": "right", "left": "left"}, {"L4/L5": "left"}]
+    rings = [line.get_xydata().tolist() for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert rings == [[[15, 9]], [[25, 9]]]
+    assert figure.caption == "Labels: axial (right, left); sagittal (L4/L5)."
+
+
+def test_low_pictures_make_a_narrow_figure():
+    one = PointPicture(np.eye(8), "a")
+    wide, narrow = (picture_row([one] * 3, columns=3, highest_in=inches) for inches in (2.5, 1.0))
+    assert narrow.get_size_inches()[0] < 0.6 * wide.get_size_inches()[0]
+    assert len(narrow.axes) == 3

@@ -14,7 +14,16 @@ from spider_utils.data.volumes import Volume, read_mask
 from spider_utils.errors import DataError
 from spider_utils.evaluation.detection import COUNTS
 from spider_utils.grading import herniation
-from spider_utils.grading.herniation import compare_discs, compare_set, heights_text, right_level, summary_lines, table5, table6
+from spider_utils.grading.herniation import (
+    compare_discs,
+    compare_set,
+    heights_text,
+    right_level,
+    summary_lines,
+    table5,
+    table6,
+    verdict_text,
+)
 from spider_utils.measure.report import COLUMNS, MEASURED, measure
 
 
@@ -187,3 +196,11 @@ def test_sets_without_known_hernias_are_refused(phantom, spider_layout, tmp_path
 def test_a_picture_of_a_disc_that_was_not_judged_says_no_height():
     assert heights_text(3.14, 2.96) == "3.1 mm, true 3.0 mm"
     assert heights_text(float("nan"), float("nan")) == "no height"
+
+
+def test_a_missed_hernia_says_which_part_of_the_rule_said_no():
+    assert verdict_text(True, True, 5.0, 1.0) == "found"
+    assert verdict_text(False, False, np.nan, np.nan) == "not judged"
+    assert verdict_text(True, False, 2.9, 0.0) == "missed: less than 3 mm"
+    assert verdict_text(True, False, 5.0, 3.8) == "missed: 1.2 mm above its bulge"
+    assert verdict_text(True, False, 5.0, 3.0) == "missed: too wide, a bulge"

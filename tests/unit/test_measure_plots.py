@@ -34,7 +34,7 @@ def test_bias_limits_and_points(table):
     assert np.allclose(points[:, 0], (part["value"] + part["truth"]) / 2)
     assert any(text.get_text() == "39 values, 8 patients" for text in ax.texts)
     assert len(set(map(tuple, ax.collections[0].to_rgba(ax.collections[0].get_array())))) == 8
-    assert ax.get_ylabel() == "measured - true [mm]" and f"{found.bias:+.2f}" in figure.caption
+    assert ax.get_ylabel() == "measured \N{MINUS SIGN} true (mm)" and f"{found.bias:+.2f}" in figure.caption
 
 
 def test_a_quantity_without_values_is_refused(table):

@@ -11,8 +11,9 @@ import pytest
 
 from spider_utils.ensemble import as_published
 from spider_utils.errors import KitError
+from spider_utils.evaluation.arithmetic import highest_mean_dice
 from spider_utils.evaluation.slices import score_slices
-from spider_utils.medfusion import OTHER_WAYS, TITLES, FusionStudy, Maps, highest_mean_dice, printed, title_of
+from spider_utils.medfusion import OTHER_WAYS, TITLES, FusionStudy, Maps, printed, title_of
 from spider_utils.training.runs import RunResult
 from spider_utils.view import fusion_plots
 
@@ -62,7 +63,7 @@ def test_what_is_printed_is_as_in_the_source():
     table = printed("table2").set_index("model")
     assert len(table) == 10 and table.at["unetplusplus+resunet", "dice"] == 0.989
     listing = printed("weights")
-    assert len(listing) == 17 and listing.iloc[-1].tolist() == [0.0, 0.85, 0.89]
+    assert len(listing) == 17 and listing.iloc[-1].tolist() == [0.0, 0.85, 0.89, 0.127]
     line = as_published(table.at["unetplusplus", "iou"], table.at["resunet", "iou"]).set_index("weight")["score"]
     for row in listing.itertuples():
         assert row.iou == pytest.approx(line.loc[line.index[np.abs(line.index - row.weight).argmin()]], abs=5e-5)
@@ -154,6 +155,19 @@ def test_curves_show_the_exact_line_the_grid_and_the_best(study):
     assert (best.get_xdata()[0], best.get_ydata()[0]) == (found.weight, found.score)
     with pytest.raises(ValueError, match="at least one pair"):
         fusion_plots.weight_curves({})
+
+
+def test_printed_weights_are_drawn_with_the_score_that_the_line_has_at_the_printed_best():
+    listing = pd.DataFrame({"weight": [0.0, 0.5], "iou": [0.8, 0.7], "dice": [0.6, 0.7]})
+    lines = {"iou": as_published(0.6, 0.8), "dice": as_published(0.8, 0.6)}
+    figure = fusion_plots.printed_weights(listing, lines, 0.75, {"iou": 0.9, "dice": 0.95}, "U-Net")
+    left, right = figure.axes
+    assert left.get_title() == "IoU at 0.75: line 0.650, printed 0.900"
+    assert right.get_title() == "Dice at 0.75: line 0.750, printed 0.950"
+    assert left.get_xlabel() == "weight of U-Net" and left.get_ylabel() == "IoU as printed"
+    line, dots, star = right.lines
+    assert list(dots.get_ydata()) == [0.6, 0.7] and (star.get_xdata()[0], star.get_ydata()[0]) == (0.75, 0.95)
+    assert np.isclose(np.ptp(line.get_ydata()), 0.2)
 
 
 def test_differences_are_marked_where_zero_lies_outside(study):

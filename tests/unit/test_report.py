@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
+from spider_utils.course import notebook_names
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.runtime import PROFILES
-from spider_utils.view.diagrams import KIND_COLORS, Box, block_diagram
+from spider_utils.view.diagrams import KIND_COLORS, WORKFLOW, Box, block_diagram, course_workflow, workflow_notebooks
 from spider_utils.view.report import ZONES, NetworkReport
 from spider_utils.workflow import Workspace
 
@@ -108,3 +111,21 @@ def test_arrows_to_nowhere_and_unknown_kinds_are_refused() -> None:
         block_diagram({"a": Box(0, 0, "a")}, [("a", "b")])
     with pytest.raises(ValueError, match="unknown kind of box: odd"):
         block_diagram({"a": Box(0, 0, "a", "odd")}, [])
+
+
+def test_the_workflow_shows_every_notebook_of_the_course_once() -> None:
+    home = Path(__file__).resolve().parents[2]
+    assert workflow_notebooks() == notebook_names(home), "give a new notebook its place in WORKFLOW"
+    cells = nbformat.read(home / "notebooks" / "00_start_here.ipynb", as_version=4).cells
+    table = [name for cell in cells for name in re.findall(r"^\| `(\d\w+)` \|", cell.source, re.MULTILINE)]
+    assert table == notebook_names(home), "and a row in the table of notebook 00"
+
+
+def test_the_boxes_of_the_workflow_lie_apart() -> None:
+    figure = course_workflow()
+    figure.draw_without_rendering()
+    texts = [text for text in figure.get_axes()[0].texts if text.get_text()]
+    assert len(texts) == len(WORKFLOW) and texts[0].get_text() == "Data\nvolumes, masks,\ntables\n[00, 01]"
+    extents = [text.get_bbox_patch().get_window_extent() for text in texts]
+    assert not [1 for i, one in enumerate(extents) for other in extents[:i] if one.overlaps(other)]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in extents)

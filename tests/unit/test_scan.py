@@ -34,6 +34,20 @@ def test_classes_become_levels_counted_from_below(reading):
     assert any("counted from the lowest part" in note for note in reading.notes)
 
 
+def test_whoever_watches_sees_every_slice_go_by():
+    image, _ = box_spine()
+    seen = []
+
+    def track(slices, total):
+        for one in slices:
+            seen.append((one.shape, total))
+            yield one
+
+    watched = scan.read_scan(image, KnownLabels("structures4", by_gray), track=track)
+    assert seen == [(image.array.shape[1:], 5)] * 5
+    assert np.array_equal(watched.mask.array, scan.read_scan(image, KnownLabels("structures4", by_gray)).mask.array)
+
+
 def test_measurements_by_level_are_those_of_the_boxes(reading):
     discs = scan.by_level(reading.table, scan.DISC_QUANTITIES)
     assert discs.index.tolist() == ["L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1"]

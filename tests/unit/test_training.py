@@ -1,105 +1,25 @@
 """The fit loop: it learns, keeps the best, goes on after any kill with the same numbers, and explains every refusal."""
 
 import errno
-import itertools
 import json
 import math
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import asdict, replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from spider_utils.errors import DataError, KitError
 from spider_utils.evaluation.metrics import ConfusionMatrix
-from spider_utils.locks import file_lock
-from spider_utils.models import ARCHITECTURES, build_model
+from spider_utils.models import build_model
 from spider_utils.models.network import SegmentationNetwork
-from spider_utils.training import checkpoints, loop, precision, runs
+from spider_utils.training import loop, precision, runs
 from spider_utils.training.config import TrainConfig, scheduled_share
 from spider_utils.training.loop import RunResult, fit, parameter_groups
-
-
-class TinyNetwork(SegmentationNetwork):
-    """Small enough for tests, with everything that has a state or random numbers: batch norm and dropout."""
-
-    def __init__(self, in_channels, n_classes, dropout=0.2, norm=True):
-        middle = nn.BatchNorm2d(8) if norm else nn.Identity()
-        body = nn.Sequential(
-            nn.Conv2d(in_channels, 8, 3, padding=1), middle, nn.ReLU(), nn.Dropout2d(dropout), nn.Conv2d(8, n_classes, 1)
-        )
-        super().__init__(body, in_channels, stride=1)
-
-
-class Squares(torch.utils.data.Dataset):
-    """Noisy images of a bright square (class 1) above a brighter one (class 2); the noise follows from the epoch."""
-
-    def __init__(self, n=24, seed=0):
-        self.n, self.seed, self.epoch, self.seen = n, seed, 0, []
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
-    def __len__(self):
-        return self.n
-
-    def __getitem__(self, item):
-        self.seen.append((self.epoch, item))
-        mask = np.zeros((16, 16), np.int64)
-        row, column = np.random.default_rng((self.seed, item)).integers(0, 8, 2)
-        mask[row : row + 4, column : column + 6] = 1
-        mask[row + 4 : row + 8, column : column + 6] = 2
-        noise = np.random.default_rng((self.seed, item, self.epoch)).normal(0, 0.1, mask.shape)
-        return torch.from_numpy((mask / 2 + noise).astype(np.float32)[None]), torch.from_numpy(mask)
-
-
-class Altered(Squares):
-    """``Squares`` with every image or mask changed from some epoch on."""
-
-    def __init__(self, image=lambda image: image, mask=lambda mask: mask, from_epoch=1, **settings):
-        super().__init__(**settings)
-        self.image, self.mask, self.from_epoch = image, mask, from_epoch
-
-    def __getitem__(self, item):
-        image, mask = super().__getitem__(item)
-        return (self.image(image), self.mask(mask)) if self.epoch >= self.from_epoch else (image, mask)
-
-
-CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=1e-2, schedule="one_cycle", amp="off", seed=3)
-CARD = {"scheme": "toy", "data": "0123456789abcdef"}
-ITEMS_READ_AN_EPOCH = 24 + 12  # training and validation
-
-
-def tiny(seed=0, **options):
-    torch.manual_seed(seed)
-    return build_model("tiny", 1, 3, **options)
-
-
-def train(folder, config=CONFIG, model=None, train_set=None, val_set=None, card=CARD, **more):
-    sets = train_set or Squares(), val_set or Squares(12, seed=1)
-    return fit(model or tiny(), *sets, folder, config, card, **{"save_every_s": 0, **more})
-
-
-def numbers(result):
-    """Everything of a run that must be the same however often it was interrupted."""
-    return result.history.drop(columns="seconds"), (result.folder / "model.safetensors").read_bytes()
-
-
-def assert_same_run(first, second):
-    (table, weights), (other_table, other_weights) = numbers(first), numbers(second)
-    pd.testing.assert_frame_equal(table, other_table, check_exact=True)
-    assert weights == other_weights
-    assert first.best_epoch == second.best_epoch and first.card == second.card
+from tests.tiny_runs import CARD, CONFIG, Altered, Squares, assert_same_run, numbers, tiny, tiny_network_and_one_thread, train
 
 
 @pytest.fixture(autouse=True)
@@ -109,13 +29,8 @@ def _headless(monkeypatch):
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_network_and_one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    ARCHITECTURES["tiny"] = f"{__name__}:TinyNetwork"
-    yield
-    del ARCHITECTURES["tiny"]
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+    with tiny_network_and_one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -265,114 +180,6 @@ def test_states_are_saved_no_more_often_than_asked_for(tmp_path, unbroken, monke
     assert saved == list(range(CONFIG.epochs + 1))
 
 
-KILLS = ["in epoch 1", "in epoch 3", "in a validation", "between saves", "inside a write", "before a rename",
-         "between best and state", "while the run is moved", "right after it was moved"]  # fmt: skip
-
-
-def _die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _die_at_call(owner, name, is_it, count, after=False):
-    """Replace ``owner.name`` so that the process is killed at its ``count``-th call for which ``is_it(*args)`` holds."""
-    original, calls = getattr(owner, name), []
-
-    def deadly(*args, **options):
-        calls.append(1) if is_it(*args) else None
-        hit = len(calls) == count and is_it(*args)
-        if hit and not after:
-            _die()
-        result = original(*args, **options)
-        if hit:
-            _die()
-        return result
-
-    setattr(owner, name, deadly)
-
-
-def _half_a_file(tensors, filename, metadata, calls=[]):  # noqa: B006 (counts the calls)
-    calls.append(1)
-    checkpoints_save_file(tensors, filename, metadata)
-    if len(calls) == 4:
-        os.truncate(filename, os.path.getsize(filename) // 2)
-        _die()
-
-
-checkpoints_save_file = checkpoints.save_file
-
-
-def killed_run(kind, folder):
-    """Train as the tests do, but die of SIGKILL on the way. Runs in a process of its own."""
-    folder = Path(folder)
-    if kind in ("in epoch 1", "in epoch 3", "in a validation"):
-        item = {"in epoch 1": 10, "in epoch 3": 2 * ITEMS_READ_AN_EPOCH + 12, "in a validation": 2 * ITEMS_READ_AN_EPOCH - 5}
-        _die_at_call(Squares, "__getitem__", lambda *args: True, item[kind])
-    elif kind == "between saves":
-        ticks = itertools.count()  # each look at the clock is a second later: saves come after epochs 2 and 4
-        loop.time = SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.perf_counter)
-        _die_at_call(Squares, "__getitem__", lambda *args: True, 3 * ITEMS_READ_AN_EPOCH + 12)
-        train(folder, save_every_s=2)
-    elif kind == "inside a write":
-        checkpoints.save_file = _half_a_file
-    elif kind == "before a rename":
-        _die_at_call(os, "replace", lambda source, target: Path(target).name == runs.STATE_FILE, 3)
-    elif kind == "between best and state":
-        _die_at_call(loop, "write_training_state", lambda *args: True, 3)
-    else:
-        moved = kind == "right after it was moved"
-        _die_at_call(os, "replace", lambda source, target: Path(target) == folder, 1, after=moved)
-    train(folder)
-    sys.exit("the run was to be killed")
-
-
-def kill_laboratory(root):
-    """Kill one run of each kind, each in a fork of this process, which has torch loaded but has not used it yet."""
-    import torch._dynamo  # the optimizers would load it in every fork
-
-    torch.set_num_threads(1)
-    ARCHITECTURES["tiny"] = "test_training:TinyNetwork"
-    outcomes = {}
-    for number, kind in enumerate(KILLS):
-        child = os.fork()
-        if not child:
-            killed_run(kind, Path(root) / str(number) / "run")
-        outcomes[kind] = os.waitpid(child, 0)[1]
-    (Path(root) / "outcomes.json").write_text(json.dumps(outcomes))
-
-
-@pytest.fixture(scope="module")
-def laboratory(tmp_path_factory):
-    root = tmp_path_factory.mktemp("laboratory")
-    code = f"import test_training; test_training.kill_laboratory({str(root)!r})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return root, json.loads((root / "outcomes.json").read_text())
-
-
-@pytest.mark.parametrize("kind", KILLS)
-def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(laboratory, unbroken, kind):
-    root, outcomes = laboratory
-    folder = root / str(KILLS.index(kind)) / "run"
-    assert os.WIFSIGNALED(outcomes[kind]) and os.WTERMSIG(outcomes[kind]) == signal.SIGKILL
-    assert folder.with_name("run.lock").exists()  # left by the dead process, to be taken over
-    partial = folder.with_name("run.partial")
-    if kind == "inside a write":
-        assert list(partial.glob(".partial-*"))
-    assert folder.exists() == (kind == "right after it was moved") != partial.exists()
-    data = Squares()
-    result = train(folder, model=tiny(seed=99), train_set=data)  # other starting weights: the stored state must win
-    assert_same_run(unbroken, result)
-    trained_again = {epoch for epoch, _ in data.seen}
-    first = {"in epoch 1": 1, "in epoch 3": 3, "in a validation": 2, "between saves": 3, "inside a write": 2,
-             "before a rename": 2, "between best and state": 2}.get(kind, 5)  # fmt: skip
-    assert trained_again == set(range(first, 5))
-    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "model.json", "model.safetensors", "run.json"]
-    assert [path.name for path in folder.parent.iterdir()] == ["run"]
-    record = json.loads((folder / "run.json").read_text())
-    assert record["parts"] == (1 if kind == "right after it was moved" else 2)
-    assert record["wall_seconds"] == pytest.approx(result.history.seconds.sum())
-
-
 def test_resuming_keeps_plateau_and_early_stopping(tmp_path):
     config = replace(STANDSTILL, early_stop_patience=5)
     whole = train(tmp_path / "whole", config, model=tiny(norm=False))
@@ -395,24 +202,6 @@ def test_finding_a_finished_run_leaves_what_others_write_into_it(tmp_path):
     theirs.write_bytes(b"half")
     train(tmp_path / "run")
     assert theirs.read_bytes() == b"half"
-
-
-def test_a_full_disk_is_one_error_and_nothing_is_lost(tmp_path, monkeypatch, unbroken):
-    calls = []
-
-    def full(tensors, filename, metadata):
-        calls.append(1)
-        checkpoints_save_file(tensors, filename, metadata)
-        if len(calls) == 4:
-            raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save_file", full)
-        with pytest.raises(DataError, match=r"run\.partial/.*the disk is full") as caught:
-            train(tmp_path / "run")
-    assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "run.partial").glob(".partial-*"))
-    assert_same_run(unbroken, train(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -528,15 +317,6 @@ def test_weights_that_could_be_fetched_or_not_are_the_same_run(unbroken):
     model = tiny()
     model.spec["initial_weights"] = "imagenet"
     assert train(unbroken.folder, model=model).best_epoch == unbroken.best_epoch
-
-
-def test_a_second_run_on_the_same_folder_is_refused(tmp_path):
-    with (
-        file_lock(tmp_path / "run.lock", "is training in this run folder"),
-        pytest.raises(DataError, match=rf"process {os.getpid()} is training in this run folder right now"),
-    ):
-        train(tmp_path / "run")
-    train(tmp_path / "run", replace(CONFIG, epochs=1))  # free again
 
 
 # ----------------------------------------------------------------------------------------------------------------- bad input

@@ -6,6 +6,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from spider_utils.data.discs import SACRAL_DISC
+from spider_utils.ensemble.planes import FusionDesign, PlaneFusion
+from spider_utils.models import build_model, parameter_count
 from spider_utils.view import triplanar_plots
 
 
@@ -29,7 +31,7 @@ def test_found_voxels_have_the_colour_of_what_they_are():
     assert color_at(answer, 30 - top, 44 - left) == unlabelled and color_at(answer, 30 - top, 45 - left) is None
     assert color_at(answer, 40 - top, 40 - left) == wrong and color_at(answer, 60 - top, 40 - left) == unlabelled
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "a labelled disc", "a disc that nobody labelled", "no disc", "missed",
+        "labelled disc", "disc that nobody labelled", "called disc, but is none", "missed",
     ]  # fmt: skip
     with pytest.raises(ValueError, match="no disc in this slice"):
         triplanar_plots.discs_found(np.zeros((9, 9)), (1, 1), np.zeros((9, 9)), 7, {})
@@ -39,3 +41,32 @@ def test_tables_are_drawn_with_what_the_means_are_of():
     table = pd.DataFrame({"name": ["L5/S1"], "printed": [0.9], "mean": [0.8], "low": [0.7], "high": [0.85]})
     ax = triplanar_plots.printed_and_measured(table, "name", xlabel="Dice, mean over patients").axes[0]
     assert ax.get_xlabel() == "Dice, mean over patients" and ax.get_yticklabels()[0].get_text() == "L5/S1"
+
+
+def test_the_ensemble_is_drawn_with_the_numbers_of_its_networks():
+    network = build_model("dilated_unet", 3, 2, encoder="tu-test_resnet", decoder_channels=[16, 16, 12, 8])
+    fusion = PlaneFusion(FusionDesign(kernel=5, hidden=4))
+    figure = triplanar_plots.ensemble_diagram(network, fusion, (4, 6, 10))
+    boxes = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    assert "volume\n3 contrasts\n4 x 6 x 10" in boxes
+    assert {"sagittal\n4 slices\n6 x 10", "axial\n6 slices\n4 x 10", "coronal\n10 slices\n4 x 6"} <= set(boxes)
+    parameters = f"{parameter_count(network):,} parameters"
+    assert boxes.count(f"2D network\nencoder 32-32-48-192\ndecoder 16-16-12-8\n{parameters}") == 3
+    assert "put together:\n3 probabilities\n3 positions\n= 6 channels" in boxes
+    assert "conv 5 x 5 x 5\n6 to 4 channels\n3,004 parameters\nthen ReLU" in boxes  # 6 * 4 * 125 + 4
+    assert "conv 5 x 5 x 5\n4 to 2 channels\n1,002 parameters" in boxes  # 4 * 2 * 125 + 2
+    assert parameters in figure.caption and "4,006 parameters" in figure.caption
+
+
+def test_a_fusion_of_one_layer_without_positions_is_drawn_as_such():
+    network = build_model("dilated_unet", 1, 2, encoder="tu-test_resnet", decoder_channels=[16, 16, 12, 8])
+    fusion = PlaneFusion(FusionDesign(kernel=1, hidden=0, positions=False))
+    boxes = [text.get_text() for text in triplanar_plots.ensemble_diagram(network, fusion, (4, 6, 10)).axes[0].texts]
+    assert "put together:\n3 probabilities\n= 3 channels" in boxes
+    assert "conv 1 x 1 x 1\n3 to 2 channels\n8 parameters" in boxes and not any("ReLU" in text for text in boxes)
+
+
+def test_networks_that_do_not_fit_the_fusion_are_not_drawn():
+    network = build_model("dilated_unet", 3, 4, encoder="tu-test_resnet", decoder_channels=[16, 16, 12, 8])
+    with pytest.raises(ValueError, match="two classes, not 4"):
+        triplanar_plots.ensemble_diagram(network, PlaneFusion(FusionDesign()), (4, 6, 10))

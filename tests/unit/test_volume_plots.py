@@ -34,3 +34,21 @@ def test_attention_has_one_colour_scale_and_every_number():
     for ax in (picture, first, second):
         assert squares(ax)[-1] == (15.5, 31.5, 16, 16), "the token that asks"
         assert ax.get_aspect() == pytest.approx(1.5)
+
+
+def test_histograms_hold_the_shares_of_voxels_of_each_series():
+    dark, bright = np.full((2, 3, 4), 0.245), np.r_[np.full(30, 0.005), np.full(10, 1.0)]
+    figure = volume_plots.intensities({"as printed": {"a": dark, "b": bright}, "mended": {"a": bright, "b": dark}})
+    left, right = figure.axes
+    shares = [stairs.get_data().values for stairs in left.patches]
+    assert shares[0][24] == 1 and shares[1][0] == 0.75 and shares[1][-1] == 0.25  # the brightest voxel belongs to the last bin
+    assert [ax.get_title() for ax in figure.axes] == ["as printed", "mended"] and right.get_yscale() == "log"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+
+def test_attention_distances_are_drawn_within_the_axis():
+    figure = volume_plots.attention_distance({"fresh": np.array([100.0, 101.0]), "trained": np.array([150.0, 90.0])}, 100.5)
+    (ax,) = figure.axes
+    fresh, trained, equal = ax.lines
+    assert list(trained.get_xdata()) == [1, 2] and list(trained.get_ydata()) == [150, 90]
+    assert list(equal.get_ydata()) == [100.5, 100.5] and ax.get_ylim()[0] == 0 and ax.get_ylim()[1] > 151

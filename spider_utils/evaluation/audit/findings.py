@@ -1,0 +1,71 @@
+"""One test of one printed row, and how a verdict is reached: with numbers that were rounded, then with digits cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spider_utils.evaluation.arithmetic import CUT, ROUNDED, Interval, Printed
+from spider_utils.evaluation.published import PrintedRow
+
+CONSISTENT, IMPOSSIBLE, UNDECIDED = "consistent", "impossible", "undecided"
+VERDICTS = (CONSISTENT, IMPOSSIBLE, UNDECIDED)
+POOLED, MEANS = "pixels pooled", "means over the same items"
+"""Two readings of a table that does not say how it averaged: a row is impossible when both are."""
+_CUT_OFF = ", but only if some digits were cut off instead of rounded"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One test of one printed row.
+
+    Attributes:
+        source, table, row: where the numbers stand.
+        test: what is compared.
+        reading: POOLED, MEANS, or "" when the test holds under every reading.
+        verdict: of VERDICTS.
+        numbers: those that decide.
+        why: one sentence.
+    """
+
+    source: str
+    table: str
+    row: str
+    test: str
+    reading: str
+    verdict: str
+    numbers: str
+    why: str
+
+
+Ends = Callable[[Printed], Interval]
+"""What a printed number stands for, rounded or cut off."""
+
+
+def tested(
+    row: PrintedRow, test: str, holds: Callable[[Ends], bool], numbers: str, yes: str, no: str, reading: str = ""
+) -> Finding:
+    """A finding that arithmetic decides: rounded numbers first, and where these cannot be, numbers whose digits were cut off."""
+    if holds(lambda number: number.interval(ROUNDED)):
+        verdict, why = CONSISTENT, yes
+    elif holds(lambda number: number.interval(CUT)):
+        verdict, why = CONSISTENT, yes + _CUT_OFF
+    else:
+        verdict, why = IMPOSSIBLE, no
+    return Finding(row.source, row.table, row.row, test, reading, verdict, numbers, why)
+
+
+def undecided(row: PrintedRow, test: str, numbers: str, why: str) -> Finding:
+    """A finding that arithmetic cannot decide."""
+    return Finding(row.source, row.table, row.row, test, "", UNDECIDED, numbers, why)
+
+
+def total_of(cells: list[Interval]) -> Interval:
+    """The sum of intervals."""
+    return sum(cells[1:], cells[0])
+
+
+def as_printed(row: PrintedRow, *quantities: str) -> str:
+    """ "IoU 0.800, Dice 0.986": numbers as they are printed."""
+    titles = {"iou": "IoU", "dice": "Dice", "f1": "F1", "precision": "P", "recall": "R", "asd_mm": "ASD in mm"}
+    return ", ".join(f"{titles.get(name, name.replace('_', ' '))} {row.cells[name]}" for name in quantities)
