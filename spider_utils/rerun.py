@@ -24,7 +24,7 @@ from spider_utils.triplanar.axial import AxialStudy
 from spider_utils.triplanar.study import TriplanarStudy
 from spider_utils.workflow import Workspace
 
-MACHINE = ("versions", "git_commit", "platform", "device", "device_name", "threads", "amp")  # may change the numbers
+MACHINE = ("versions", "git_commit", "platform", "device", "device_name", "threads", "processes", "amp")  # may change the numbers
 _TIMES = ("seconds",)
 
 
@@ -112,6 +112,7 @@ def _compare(then: RunResult, now: RunResult, record: dict[str, Any], today: dic
             if not np.array_equal(a, b, equal_nan=True):
                 apart = np.isnan(a) != np.isnan(b)  # a number on one side alone
                 history[column] = math.inf if apart.any() else float(np.nanmax(np.abs(a - b)))
+    record = {"processes": 1} | record  # not in those of before several could train together
     machine = {name: (record.get(name), today.get(name)) for name in MACHINE if record.get(name) != today.get(name)}
     return Comparison(len(old), unequal, max(steps, default=0.0), history, machine)
 

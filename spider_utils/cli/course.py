@@ -137,6 +137,9 @@ def train(
         typer.Option(help="Finished run to start from: of the same split, or of the phantom; not for volumes."),
     ] = None,
     score: Annotated[bool, typer.Option(help="Score the test patients' series afterwards.")] = True,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Train in so many processes, each with a GPU of its own and its share of every batch.")
+    ] = 1,
 ) -> None:
     """Train a network and score it on its test patients; a killed training goes on where it stopped.
 
@@ -146,6 +149,8 @@ def train(
     from spider_utils.evaluation.statistics import format_summary, summarise
     from spider_utils.files import fingerprint
     from spider_utils.models import VOLUME_ARCHITECTURES
+    from spider_utils.training.distributed import is_main_process
+    from spider_utils.training.launch import train_on_all_gpus
     from spider_utils.training.runs import RunResult
     from spider_utils.workflow import SLICE_SETTINGS, VOLUME_SETTINGS, Workspace, describe_settings, find_run
 
@@ -176,19 +181,23 @@ def train(
         raise typer.BadParameter("give --slices, --rows and --columns together")
     changes = {name: value for name, value in (given | of_volumes).items() if value is not None}
     size = None if not rows else (slices, rows, columns) if sees_volumes else (rows, columns)
-    chosen = Split.load(split) if split.endswith(".csv") else workspace.split(split, fold=fold)
     # Named after what differs from the defaults, so that the course's own run is found, not trained again.
     named = {name: value for name, value in changes.items() if name not in ("preparation", "start_from")}
     if "start_from" in changes:
         named["start"] = fingerprint(changes["start_from"].card)[:8]
-    tag = describe_settings(chosen, seed, size=size, **named)
-    settings = {"split": chosen, "size": size, "tag": tag, "seed": seed, **changes}
-    if sees_volumes:
-        run = workspace.train_volumes(model, scheme=scheme, **settings)
-    elif scheme == "levels20":
-        run = workspace.train_levels(model, **settings)
-    else:
-        run = workspace.train(model, scheme or "structures4", **settings)
+
+    def trained() -> tuple[Split, RunResult]:
+        chosen = Split.load(split) if split.endswith(".csv") else workspace.split(split, fold=fold)
+        settings = {"split": chosen, "size": size, "tag": describe_settings(chosen, seed, size=size, **named), "seed": seed}
+        if sees_volumes:
+            return chosen, workspace.train_volumes(model, scheme=scheme, **settings, **changes)
+        if scheme == "levels20":
+            return chosen, workspace.train_levels(model, **settings, **changes)
+        return chosen, workspace.train(model, scheme or "structures4", **settings, **changes)
+
+    chosen, run = train_on_all_gpus(trained, processes=processes)
+    if not is_main_process():  # of `accelerate launch` or torchrun
+        return
     if score:
         scores = workspace.evaluate(run, chosen)
         workspace.add_result(run, scores)
