@@ -31,7 +31,7 @@ from spider_utils.data.slices import SliceDataset, SliceStore, build_store, thin
 from spider_utils.data.sources import KINDS, Case, Source, open_source
 from spider_utils.data.splits import LEAKY, Split, make_split
 from spider_utils.data.volume_store import VolumeDataset, VolumeStore, build_volume_store, check_preparation
-from spider_utils.errors import KitError
+from spider_utils.errors import DataError, KitError
 from spider_utils.evaluation.metrics import measure_cases
 from spider_utils.evaluation.slices import score_slices
 from spider_utils.evaluation.statistics import summarise
@@ -766,6 +766,15 @@ def finished_runs() -> list[Path]:
 def is_by_patient(card: dict) -> bool:
     """Whether the run with this card (model.json) knows no slice of its test patients; so are runs that name no split."""
     return not card.get("split", {}).get("name", "").startswith(LEAKY)
+
+
+def caution(folder: Path) -> str:
+    """What must stand beside the results of a run: that it was trained in profile smoke, which learns nothing; else ""."""
+    try:
+        made_in = read_json(folder / RUN_FILE)["made_in"]["profile"]
+    except (DataError, KeyError, TypeError):  # weights alone, or a run of an older kit
+        made_in = folder.name.partition("-")[0]
+    return "trained in profile smoke: its masks mean nothing" if made_in == "smoke" else ""
 
 
 def find_run(name: str | None) -> Path:

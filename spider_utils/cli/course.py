@@ -152,7 +152,7 @@ def train(
     from spider_utils.training.distributed import is_main_process
     from spider_utils.training.launch import train_on_all_gpus
     from spider_utils.training.runs import RunResult
-    from spider_utils.workflow import SLICE_SETTINGS, VOLUME_SETTINGS, Workspace, describe_settings, find_run
+    from spider_utils.workflow import SLICE_SETTINGS, VOLUME_SETTINGS, Workspace, caution, describe_settings, find_run
 
     if (rows is None) != (columns is None):
         raise typer.BadParameter("give --rows and --columns together")
@@ -202,4 +202,7 @@ def train(
         scores = workspace.evaluate(run, chosen)
         workspace.add_result(run, scores)
         print(format_summary(summarise(scores)))
+    if said := caution(run.folder):
+        print(f"note: {run.folder.name} was {said}")
+    print(f"next: spider-kit predict SCAN --out masks --model {run.folder.name}")
     print(run.folder)

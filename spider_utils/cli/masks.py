@@ -46,7 +46,7 @@ def predict(
     from spider_utils.export import optional_library
     from spider_utils.export.color_tables import write_color_tables
     from spider_utils.predict import WholeVolumePredictor, find_inputs, load_predictor, predict_path
-    from spider_utils.workflow import find_run
+    from spider_utils.workflow import caution, find_run
 
     inputs = find_inputs(source)  # a wrong path is said before a model is loaded
     if dicom_seg:
@@ -69,6 +69,8 @@ def predict(
         print(write_dicom_seg(read_mask(masks[0], allow_empty=True), source, seg, predictor.scheme, Algorithm.of_run(folder)))
     images = "1 image" if len(masks) == 1 else f"{len(masks)} images"
     print(f"{images} segmented in {time.monotonic() - start:.1f} s, with loading the model, reading and writing")
+    if said := caution(folder):
+        print(f"note: {folder.name} was {said}")
 
 
 def evaluate(

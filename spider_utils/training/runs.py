@@ -43,8 +43,12 @@ class RunResult:
     def open(cls, folder: str | Path) -> RunResult:
         """The finished run in ``folder``. Raises DataError when there is none or a file of it is missing."""
         folder = Path(folder)
+        if not folder.exists():
+            raise DataError(folder, "does not exist", "Give the folder of a run.")
+        if not (folder / RUN_FILE).is_file():
+            raise DataError(folder, f"is no run: it holds no {RUN_FILE}", "Give the folder of a run.")
         fix = "Delete the folder and train again."
-        for name in (RUN_FILE, HISTORY_FILE, CARD_FILE, WEIGHTS_FILE):
+        for name in (HISTORY_FILE, CARD_FILE, WEIGHTS_FILE):
             if not (folder / name).is_file():
                 raise DataError(folder, f"is no finished run: {name} is missing", fix)
         try:

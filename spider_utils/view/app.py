@@ -25,6 +25,7 @@ from spider_utils.view import scan
 from spider_utils.view.frame_marks import MARK_COLORS, level_names, write_on_frame
 from spider_utils.view.frames import render_frame
 from spider_utils.view.plots import PLANES, legend_for, window_of
+from spider_utils.workflow import caution
 
 TITLE = "A lumbar spine scan, segmented and measured"
 NO_DEVICE = (
@@ -135,6 +136,8 @@ def _choose_model(runs: list[Path]) -> Path:
             "Trained network", runs, format_func=label, help="Finished runs of this project, the best guess first."
         )
         st.caption(_plain(f"Run {folder.name}. {described[folder][1]}"))
+    if said := caution(folder):
+        st.warning(_plain(f"Run {folder.name} was {said}."))
     return folder
 
 
@@ -210,7 +213,7 @@ def _show_picture(reading: scan.Reading, has_pixel_size: bool) -> None:
         window = (low, high)
         if top > bottom:
             window = st.slider(
-                "Gray values from black to white", bottom, top, (max(low, bottom), min(high, top)),
+                "Grey values from black to white", bottom, top, (max(low, bottom), min(high, top)),
                 format="%.0f" if top - bottom > 20 else "%.2f",
             )  # fmt: skip
         style = st.radio("Overlay", ["filled", "outlines", "none"], horizontal=True)
@@ -244,10 +247,12 @@ def _show_picture(reading: scan.Reading, has_pixel_size: bool) -> None:
 
 
 def _fullest(reading: scan.Reading, axis: int) -> int:
-    """The slice with most labels."""
+    """The slice with most labels, of the middle half: a mask that is drawn everywhere must not open at the edge of the body."""
     others = tuple({0, 1, 2} - {axis})
     counts = np.count_nonzero(reading.mask.array, axis=others)
-    return int(counts.argmax()) if counts.any() else len(counts) // 2
+    middle = len(counts) // 2
+    inner = range(middle - len(counts) // 4, middle + len(counts) // 4 + 1)
+    return max(inner, key=lambda index: (counts[index], -abs(index - middle)))
 
 
 def _position(reading: scan.Reading, name: str, index: int, has_pixel_size: bool) -> str:

@@ -76,6 +76,20 @@ def test_from_a_volume_to_a_table_and_downloads(home, mha):
     assert "My_spine_mask.mha: on the image's own grid, values of label scheme spider." in texts(page.caption)
 
 
+def test_masks_of_a_smoke_run_are_said_to_mean_nothing_and_a_mask_everywhere_opens_in_the_middle(home, mha, monkeypatch):
+    make_run(home, "smoke-phantom-unet-structures4", "structures4")
+    drawn = KnownLabels("structures4", lambda array: np.full_like(array, 2))
+    monkeypatch.setattr(spider_utils.predict, "load_predictor", lambda folder: drawn)
+    page = opened(("a.mha", mha))
+    assert "Sagittal slice 2 (of 0 to 4)" in texts(page.caption)
+    choice = page.selectbox[0]
+    for place, run in enumerate(["smoke-phantom-unet-structures4", "quick-phantom-unet-structures4"]):
+        choice = page.selectbox[0].set_value(home / "runs" / run)
+        choice.run()
+        smoke = f"Run {run} was trained in profile smoke: its masks mean nothing." in texts(page.warning)
+        assert smoke == (place == 0) and ("mean nothing" in texts(page.warning)) == smoke
+
+
 def test_while_it_works_it_says_how_many_slices_are_done(home, mha, monkeypatch):
     said = []
     real = DeltaGenerator.progress
@@ -90,7 +104,7 @@ def test_while_it_works_it_says_how_many_slices_are_done(home, mha, monkeypatch)
 
 def test_scrolling_turning_and_another_model(home, mha):
     page = opened(("a.mha", mha))
-    assert "Sagittal slice 1 (of 0 to 4), 4.0 mm left of the middle" in texts(page.caption)
+    assert "Sagittal slice 2 (of 0 to 4), in the middle" in texts(page.caption)
     page.slider(key="slice sagittal").set_value(3).run()
     assert "Sagittal slice 3 (of 0 to 4), 4.0 mm right of the middle" in texts(page.caption)
     page.radio[0].set_value("axial").run()

@@ -127,7 +127,7 @@ def test_the_new_run_lies_where_nothing_lay(workspace: Workspace) -> None:
 
 
 def test_what_cannot_be_made_again_is_said(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match="is no finished run"):
+    with pytest.raises(DataError, match=r"is no run: it holds no run\.json"):
         repeat(tmp_path / "run.json")
     older = shutil.copytree(workspace.train().folder, tmp_path / "older")
     record = read_json(older / "run.json")

@@ -302,14 +302,17 @@ def test_a_folder_that_is_no_run_is_never_replaced(tmp_path):
 
 
 def test_opening_what_is_no_finished_run(tmp_path, unbroken):
-    with pytest.raises(DataError, match=r"run\.json is missing"):
+    with pytest.raises(DataError, match=r"nowhere: does not exist\. Give the folder of a run\.$"):
+        RunResult.open(tmp_path / "nowhere")
+    # It may hold anything: nobody is told to delete it.
+    with pytest.raises(DataError, match=r"is no run: it holds no run\.json\. Give the folder of a run\.$"):
         RunResult.open(tmp_path)
     copy = shutil.copytree(unbroken.folder, tmp_path / "copy")
     (copy / "history.csv").write_text("")
     with pytest.raises(DataError, match=r"history\.csv: cannot be read as a table"):
         RunResult.open(copy)
     (copy / "model.safetensors").unlink()
-    with pytest.raises(DataError, match=r"model\.safetensors is missing"):
+    with pytest.raises(DataError, match=r"model\.safetensors is missing\. Delete the folder and train again"):
         RunResult.open(copy)
 
 

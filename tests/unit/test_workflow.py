@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from spider_utils.files import fingerprint, read_json
 from spider_utils.models import VOLUME_ARCHITECTURES, available_models
 from spider_utils.runtime import PROFILES
 from spider_utils.training.runs import RunResult
-from spider_utils.workflow import Workspace, describe_settings, find_run
+from spider_utils.workflow import Workspace, caution, describe_settings, find_run
 
 TINY = replace(
     PROFILES["smoke"],
@@ -302,6 +303,25 @@ def test_a_run_is_named_after_what_differs_from_the_default() -> None:
     options = {"encoder": "resnet34", "decoder_channels": [32, 16]}
     assert describe_settings(split, loss="dice", options=options) == "lossdice-decoderchannels32x16-encoderresnet34"
     assert describe_settings(split, options=None) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "smoke"),
+    [
+        ("mine", {"made_in": {"profile": "smoke"}}, True),
+        ("smoke-test", {"made_in": {"profile": "quick"}}, False),
+        ("smoke-phantom-unet", {"made_in": None}, True),
+        ("smoke-phantom-unet", None, True),
+        ("quick-phantom-unet", None, False),
+    ],
+)
+def test_a_run_of_profile_smoke_is_told_by_its_record_else_by_its_name(
+    name: str, record: dict | None, smoke: bool, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    if record is not None:
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+    assert caution(tmp_path / name) == ("trained in profile smoke: its masks mean nothing" if smoke else "")
 
 
 def test_levels_are_refused_before_the_first_stage_is_trained(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
