@@ -46,6 +46,7 @@ class LabelWarning(UserWarning):
 
 
 _COUNTED_DIRECTLY = 65535
+_MOST_LABELS = 60  # more unknown values than that no scheme has that is only the wrong one: it is an image
 
 
 @dataclass
@@ -110,9 +111,12 @@ class LabelScheme:
         if unknown:
             shown = ", ".join(f"{value:g} ({count} px)" for value, count in list(unknown.items())[:8])
             more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+            hint = (
+                "is this an image instead of a mask?" if len(unknown) > _MOST_LABELS else "check that the scheme is the right one"
+            )
             raise ValueError(
                 f"mask holds values that scheme '{self.name}' does not know: {shown}{more}. "
-                f"Known are {_ranges(self.values)}; check that the scheme is the right one"
+                f"Known are {_ranges(self.values)}; {hint}"
             )
 
     def __repr__(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,9 @@ def audit(
         str | None, typer.Option(help="medfusion, ahmed, unetr, triplanar, misan or spider; all when left out.")
     ] = None,
     why: Annotated[bool, typer.Option("--why", help="A second line with the reason.")] = False,
+    verdict: Annotated[
+        Literal["impossible", "consistent", "undecided"] | None, typer.Option(help="Only rows of this one.")
+    ] = None,
     measured: Annotated[bool, typer.Option("--measured", help="Instead of verdicts, ours beside the printed numbers.")] = False,
     out: Annotated[Path | None, typer.Option(help="CSV of every single test, or of every printed number beside ours.")] = None,
 ) -> None:
@@ -31,22 +34,24 @@ def audit(
 
     if source is not None and source not in SOURCES:
         raise typer.BadParameter(f"'{source}' is none of {', '.join(SOURCES)}", param_hint="--source")
+    if measured and verdict:
+        raise typer.BadParameter("--measured gives no verdicts: leave one of the two out", param_hint="--verdict")
     if measured:
         table = _print_measured(source)
     else:
         table = room.audit(source)
-        _print_verdicts(table, why)
+        _print_verdicts(table, why, verdict)
     if out is not None:
         write_table(out, table)
         print(out)
 
 
-def _print_verdicts(findings: pd.DataFrame, why: bool) -> None:
+def _print_verdicts(findings: pd.DataFrame, why: bool, verdict: str | None) -> None:
     from spider_utils.evaluation import audit as room
 
     rows = room.by_row(findings)
     widths = {name: max(map(len, rows[name])) for name in ("source", "table", "row", "verdict")}
-    for row in rows.to_dict("records"):
+    for row in (rows if verdict is None else rows[rows["verdict"] == verdict]).to_dict("records"):
         print(*(row[name].ljust(width) for name, width in widths.items()), row["numbers"], sep="  ")
         if why:
             print(" " * 4 + row["why"])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from spider_utils.cli.common import PixelSize
+from spider_utils.errors import KitError
 
 if TYPE_CHECKING:
     from spider_utils.data.volumes import Volume
@@ -109,6 +112,15 @@ def _read_mask(path: Path, spacing_mm: tuple[float, float] | None) -> Volume:
     return volume
 
 
+@contextmanager
+def _named(mask: Path) -> Iterator[None]:
+    """Rooms of arrays know no file: what they refuse, they refuse of this mask."""
+    try:
+        yield
+    except ValueError as error:
+        raise KitError(f"{mask}: {error}") from error
+
+
 def levels(
     mask: Annotated[Path, typer.Argument(dir_okay=False, help="Mask of classes: a volume, or one sagittal slice as PNG.")],
     out: Annotated[
@@ -137,7 +149,8 @@ def levels(
 
     volume = _read_mask(mask, spacing_mm)
     array, spacing = volume.squeezed()
-    result = name_levels(array, spacing, scheme, count_from=count_from)
+    with _named(mask):
+        result = name_levels(array, spacing, scheme, count_from=count_from)
     written = write_volume(volume.with_array(result.mask.reshape(volume.array.shape)), out)
     table = out.with_name(f"{stem_of(out)}.csv")
     write_csv(table, result.table)
@@ -167,7 +180,8 @@ def measure(
         picture = with_pixel_size(picture, spacing_mm)
     if picture is not None:
         check_same_geometry(picture, volume)
-    table = report.measure(*volume.squeezed(), None if picture is None else picture.squeezed()[0], scheme)
+    with _named(mask):
+        table = report.measure(*volume.squeezed(), None if picture is None else picture.squeezed()[0], scheme)
     print(report.format_measurements(table))
     if out is not None:
         write_csv(out, table)

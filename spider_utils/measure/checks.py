@@ -52,5 +52,5 @@ def refuse_classes(mask: np.ndarray, scheme: str) -> None:
             values = ", ".join(str(value) for value in found[found > 0])
             raise ValueError(
                 f"the mask is said to be in scheme '{scheme}', but it holds only {values}, which lie side by side: it seems to "
-                "hold classes, not levels. Number them first: spider-kit levels MASK --out LEVELS (scheme structures4)"
+                "hold classes, not levels. Number them first, with `spider-kit levels` (scheme structures4)"
             )

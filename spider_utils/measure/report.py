@@ -85,8 +85,7 @@ def checked(
     if scheme not in ("spider", "levels20"):
         known = "unknown" if scheme not in SCHEMES else "without levels"
         raise ValueError(
-            f"scheme '{scheme}' is {known}: give spider or levels20, or number the levels first: "
-            "spider-kit levels MASK --out LEVELS"
+            f"scheme '{scheme}' is {known}: give spider or levels20, or number the levels first, with `spider-kit levels`"
         )
     if image is not None and np.shape(image) != mask.shape:
         raise ValueError(f"image of shape {np.shape(image)} does not fit a mask of shape {mask.shape}")

@@ -15,7 +15,7 @@ from spider_utils import cli
 from spider_utils.errors import KitError
 from spider_utils.evaluation import arithmetic as ar
 from spider_utils.evaluation.arithmetic import CUT, Interval, Printed
-from spider_utils.evaluation.audit import CONSISTENT, IMPOSSIBLE, UNDECIDED, audit, by_row, verdict_counts
+from spider_utils.evaluation.audit import CONSISTENT, IMPOSSIBLE, UNDECIDED, VERDICTS, audit, by_row, verdict_counts
 from spider_utils.evaluation.audit import findings as findings_of
 from spider_utils.evaluation.audit.overlap import dice_and_f1, dice_and_iou, f1_and_rates
 from spider_utils.evaluation.published import PrintedRow, printed_rows
@@ -272,3 +272,12 @@ def test_the_command(tmp_path: Path) -> None:
     with_why = CliRunner().invoke(cli.app, ["audit", "--source", "unetr", "--why"]).stdout
     assert "\n    the soft Dice behind this loss" in with_why
     assert CliRunner().invoke(cli.app, ["audit", "--source", "nobody"]).exit_code == 2
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_the_command_lists_the_rows_of_one_verdict(verdict: str) -> None:
+    said = CliRunner().invoke(cli.app, ["audit", "--source", "medfusion", "--verdict", verdict]).stdout
+    rows, counts = said.rstrip().rsplit("\n", 1)
+    listed = [line for line in rows.splitlines() if line]
+    assert f"{len(listed)} {verdict}" in counts and all(f"  {verdict}  " in line for line in listed)
+    assert CliRunner().invoke(cli.app, ["audit", "--measured", "--verdict", verdict]).exit_code == 2

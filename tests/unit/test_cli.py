@@ -199,7 +199,12 @@ def test_an_unknown_classifier_is_refused_before_any_work(tmp_path: Path) -> Non
 
 def test_levels_errors(tmp_path: Path) -> None:
     mask_file(tmp_path / "mask.mha", 77)
-    assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "77", "structures4")
+    assert_one_line_error(
+        kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "mask.mha: ", "77", "right one"
+    )
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(256, dtype=np.uint8).reshape(4, 8, 8)), str(tmp_path / "image.mha"))
+    said = kit("levels", str(tmp_path / "image.mha"), "--out", str(tmp_path / "out.mha"))
+    assert_one_line_error(said, "image.mha: ", "is this an image instead of a mask?")
     mask_file(tmp_path / "mask.mha", 2)
     assert_one_line_error(kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha")), "nothing to number")
     said = kit("levels", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "out.mha"), "--scheme", "clamped20")
@@ -277,7 +282,9 @@ def test_measure_errors(tmp_path: Path) -> None:
     mask_file(tmp_path / "mask.mha", 77)
     assert_one_line_error(kit("measure", str(tmp_path / "mask.mha")), "77", "spider")
     mask_file(tmp_path / "mask.mha", 1)
-    assert_one_line_error(kit("measure", str(tmp_path / "mask.mha"), "--scheme", "structures4"), "without levels")
+    said = kit("measure", str(tmp_path / "mask.mha"), "--scheme", "structures4")
+    assert_one_line_error(said, "mask.mha: ", "without levels")
+    assert "MASK" not in said.stderr
     mask_file(tmp_path / "image.mha", 1, (2, 1, 1))
     said = kit("measure", str(tmp_path / "mask.mha"), "--image", str(tmp_path / "image.mha"))
     assert_one_line_error(said, "geometry differs", "spacing")
