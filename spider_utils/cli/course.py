@@ -64,7 +64,7 @@ def run_one_notebook(
 ) -> None:
     """Execute one notebook through papermill; the original stays as it is.
 
-    Example: spider-kit run-notebook notebooks/04_unet.ipynb out/04_unet.ipynb --profile smoke
+    Example: spider-kit run-notebook notebooks/04_unet.ipynb build/04_unet.ipynb --profile smoke
     """
     from spider_utils.course import run_notebook
 

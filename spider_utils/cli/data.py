@@ -138,7 +138,7 @@ def data_export_slices(
 ) -> None:
     """Write sagittal slices and masks as PNG files, to look at and to share.
 
-    Example: spider-kit data export-slices --out slices --scheme structures4 --rows 256 --columns 256
+    Example: spider-kit data export-slices --out build/slices --scheme structures4 --rows 256 --columns 256
     """
     from spider_utils.data.slices import export_png
     from spider_utils.workflow import Workspace

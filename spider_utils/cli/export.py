@@ -24,7 +24,7 @@ def export_seg(
 ) -> None:
     """Write a mask as DICOM SEG: coded anatomy, colours, references to the slices; patient and study as in the series.
 
-    Example: spider-kit export seg masks/scan.nii.gz --series scan --scheme levels20 --out seg/scan.dcm
+    Example: spider-kit export seg build/masks/scan.nii.gz --series scan --scheme levels20 --out build/seg/scan.dcm
     """
     from spider_utils.data.volumes import read_mask
     from spider_utils.export.dicom_seg import Algorithm, write_dicom_seg
@@ -41,7 +41,7 @@ def export_colors(
 ) -> None:
     """Write a scheme's names and colours for 3D Slicer (.ctbl) and ITK-SNAP (label descriptions).
 
-    Example: spider-kit export colors levels20 --out masks
+    Example: spider-kit export colors levels20 --out build/masks
     """
     from spider_utils.export.color_tables import write_color_tables
 
@@ -55,7 +55,7 @@ def export_onnx(
 ) -> None:
     """Write a trained network as ONNX, with what must be known in its metadata, and compare it with torch.
 
-    Example: spider-kit export onnx quick-phantom-unet-structures4 --out unet.onnx
+    Example: spider-kit export onnx quick-phantom-unet-structures4 --out build/unet.onnx
     """
     from spider_utils.export.onnx_model import export_onnx as export
     from spider_utils.workflow import find_run

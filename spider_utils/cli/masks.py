@@ -42,7 +42,7 @@ def predict(
 ) -> None:
     """Segment an image or a folder of images; tables of the labels' names and colours for viewers go beside the masks.
 
-    Example: spider-kit predict scan.mha --out masks --model quick-phantom-unet-structures4
+    Example: spider-kit predict scan.mha --out build/masks --model quick-phantom-unet-structures4
     """
     start = time.monotonic()
     from spider_utils.data.volumes import read_mask, stem_of
@@ -87,7 +87,7 @@ def evaluate(
 ) -> None:
     """Score predicted masks against the ground truth: Dice, IoU, precision, recall, ASD, HD95, NSD with intervals.
 
-    Example: spider-kit evaluate --truth masks --pred out --scheme structures4 --truth-scheme spider --out scores.csv
+    Example: spider-kit evaluate --truth masks --pred build/masks --scheme structures4 --truth-scheme spider --out build/a.csv
     """
     from spider_utils.evaluation.folders import evaluate_folders, summary_path
     from spider_utils.evaluation.statistics import format_summary
@@ -141,7 +141,7 @@ def levels(
 ) -> None:
     """Number discs and vertebrae from below, and name them: which disc is L4/L5.
 
-    Example: spider-kit levels masks/scan.mha --out levels/scan.mha
+    Example: spider-kit levels build/masks/scan.mha --out build/levels/scan.mha
     """
     from spider_utils.data.volumes import stem_of, write_volume
     from spider_utils.files import write_csv
@@ -168,7 +168,7 @@ def measure(
 ) -> None:
     """Measure discs, vertebrae, canal, slips, curvature and hernias in mm and degrees.
 
-    Example: spider-kit measure masks/scan.mha --image images/scan.mha --out measurements/scan.csv
+    Example: spider-kit measure build/levels/scan.mha --image scan.mha --out build/scan.csv
     """
     from spider_utils.data.volumes import check_same_geometry, read_volume, with_pixel_size
     from spider_utils.files import write_csv
