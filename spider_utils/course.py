@@ -19,6 +19,8 @@ from spider_utils.locks import file_lock, name_holder
 from spider_utils.runtime import project_root
 
 if TYPE_CHECKING:
+    from traitlets.config import Config
+
     from spider_utils.workflow import Workspace
 
 CELL_TIMEOUT_S = {"smoke": 300, "quick": 1800, "paper": 7 * 24 * 3600}
@@ -84,6 +86,7 @@ def _run_notebook(source: Path, out: Path, parameters: dict[str, str]) -> None:
                 cwd=str(project_root()),
                 progress_bar=False,
                 log_output=False,
+                config=_encrypted(),
             )
         except PapermillExecutionError as error:
             os.replace(partial, failed)
@@ -100,6 +103,16 @@ def _run_notebook(source: Path, out: Path, parameters: dict[str, str]) -> None:
         notebook.metadata.pop("widgets", None)
         nbformat.write(notebook, partial)
     write_json(report, {"notebook": source.stem, "seconds": round(time.monotonic() - start, 1)})
+
+
+def _encrypted() -> Config:
+    """Settings with which a kernel encrypts what it is sent, where Jupyter can: newer kernels warn of plain text."""
+    import zmq
+    from jupyter_client.manager import KernelManager
+    from traitlets.config import Config
+
+    can = hasattr(KernelManager, "transport_encryption") and zmq.has("curve")
+    return Config({"KernelManager": {"transport_encryption": "auto"}} if can else {})
 
 
 def _one_line(text: str) -> str:

@@ -59,6 +59,7 @@ def test_a_killed_notebook_a_second_one_beside_it_and_a_dead_kernel(tmp_path):
     (tmp_path / "die").unlink()
     code, said = finish(lesson())
     assert code == 0 and printed(out) == "42\n", said
+    assert "without encryption" not in said
     assert sorted(path.name for path in out.parent.iterdir()) == ["lesson.ipynb", "lesson.json"]
 
 

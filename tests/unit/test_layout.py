@@ -193,6 +193,7 @@ def test_every_library_that_the_package_imports_is_required():
     distribution = {"PIL": "pillow", "sklearn": "scikit-learn", "segmentation_models_pytorch": "segmentation-models-pytorch"}
     distribution |= {"surface_distance": "surface-distance", "yaml": "pyyaml"}
     implied = {"google", "spider_utils", "IPython", "traitlets"}  # Colab's own; this package; parts of ipykernel and ipywidgets
+    implied |= {"jupyter_client", "zmq"}  # parts of ipykernel
     for name, module in third_party_imports().items():
         known = canonicalize_name(distribution.get(name, name))
         if name not in sys.stdlib_module_names and name not in implied:
