@@ -270,6 +270,8 @@ def read_volume(path: str | Path, orientation: str | None = None) -> Volume:
             f"holds {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values a voxel",
             "Give a three-dimensional image with one value a voxel.",
         )
+    if "complex" in image.GetPixelIDTypeAsString() or not np.isfinite([*image.GetOrigin(), *image.GetSpacing()]).all():
+        raise DataError(path, "holds complex values, or lies nowhere", "Export the file again with a valid header.")
     cosines = np.array(image.GetDirection()).reshape(3, 3)
     if not np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-2):
         raise DataError(

@@ -22,7 +22,7 @@ from typing import Any
 
 from spider_utils.errors import DataError, KitError
 
-_PROGRESS = re.compile(rb"[\w ,]+: \d+/\d+ \(\d+ s\)\r?\n")  # what long work tells where nobody watches a bar
+_PROGRESS = re.compile(rb"[\w ,]+: \d+(/\d+ \(\d+ s\)| done in [\d.]+ s)\r?\n")  # what long work tells where nobody watches a bar
 LONGEST_MESSAGE = 900  # characters without the path
 Call = Callable[[Path], Any]  # given the folder in which it may write
 
@@ -33,7 +33,7 @@ class Outcome:
 
     Attributes:
         format, seed: which case.
-        verdict: "taken" (every call gave a valid result), "refused" (at least one said why not) or "failed".
+        verdict: "taken" (at least one call gave a valid result), "refused" (each said why not) or "failed".
         text: the messages; of a failed case what is wrong with it.
         seconds: of processor time that it took.
     """
@@ -134,7 +134,7 @@ def judge(name: str, seed: int, module: Any, good: Any, sandbox: Sandbox) -> Out
     told = sandbox.printed.read_bytes()[printed:] if _size(sandbox.printed) > printed else b""
     if told := _PROGRESS.sub(b"", told):
         problems.append(f"printed: {told[:500]!r}")
-    verdict = "failed" if problems else "refused" if messages else "taken"
+    verdict = "failed" if problems else "refused" if len(messages) == len(calls) else "taken"
     return Outcome(name, seed, verdict, "\n".join(problems or messages), time.process_time() - began)
 
 
