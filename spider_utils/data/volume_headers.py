@@ -30,6 +30,7 @@ _LONGEST_NAME, _LONGEST_FIELD = 200, 500
 _FIX = "Fetch or export it again."
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_NO_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f]")
 _VECTOR = re.compile(r"\(([^()]*)\)|none")
 
 _META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG_LONG": 8, "ULONG_LONG": 8}
@@ -118,7 +119,7 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
         text = line.decode("latin-1").removesuffix("\n").removesuffix("\r")
         if len(line) == _LONGEST_LINE or file.tell() > _MOST_HEADER_BYTES:
             raise _damaged(path, f"line {number} is too long")
-        if any(sign < " " and sign != "\t" for sign in text):
+        if _NO_TEXT.search(text):
             raise _damaged(path, f"line {number} holds characters that are no text")
         yield text
     raise _damaged(path, "it ends before the voxels begin")
@@ -213,7 +214,8 @@ def _file_beside(path: Path, where: str) -> Path:
     if where.upper().startswith("LIST") or "%" in where:
         raise DataError(path, "spreads its voxels over several files", "Save the image again as one .mha file.")
     if not (where and (path.parent / where).is_file()):
-        raise DataError(path, f"names '{where[:60]}' for its voxels, which is no file", "Put it beside, or fetch both again.")
+        named = f"cannot be read: it names '{where[:60]}' for its voxels, which is no file"
+        raise DataError(path, named, "Put that file beside it, or fetch both again.")
     return path.parent / where
 
 

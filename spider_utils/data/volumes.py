@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from spider_utils.data.dicom import is_dicom_name, quiet_itk, read_series_image
+from spider_utils.data.dicom import FARTHEST_MM, is_dicom_name, possible_edges, quiet_itk, read_series_image
 from spider_utils.data.dicom_header import MOST_PIXELS
 from spider_utils.data.integrity import check_whole
 from spider_utils.errors import DataError
@@ -270,8 +270,15 @@ def read_volume(path: str | Path, orientation: str | None = None) -> Volume:
             f"holds {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values a voxel",
             "Give a three-dimensional image with one value a voxel.",
         )
-    if "complex" in image.GetPixelIDTypeAsString() or not np.isfinite([*image.GetOrigin(), *image.GetSpacing()]).all():
-        raise DataError(path, "holds complex values, or lies nowhere", "Export the file again with a valid header.")
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise DataError(path, "holds complex values", "Give an image of magnitudes.")
+    edges, origin = image.GetSpacing(), image.GetOrigin()
+    if not possible_edges(edges) or not np.abs(origin).max() <= FARTHEST_MM:  # NaN is neither
+        raise DataError(
+            path,
+            f"has voxels of {' x '.join(f'{e:g}' for e in edges)} mm at {', '.join(f'{o:g}' for o in origin)} mm",
+            "Export the file again with a valid header.",
+        )
     cosines = np.array(image.GetDirection()).reshape(3, 3)
     if not np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-2):
         raise DataError(
