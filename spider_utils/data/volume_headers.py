@@ -103,7 +103,7 @@ def find_voxels(path: Path) -> VoxelPlace | None:
 
 
 def _damaged(path: Path, how: str) -> DataError:
-    return DataError(path, f"its header is damaged or of another format: {how}", _FIX)
+    return DataError(path, f"cannot be read: its header is damaged or of another format ({how})", _FIX)
 
 
 def _odd(path: Path, name: str, value: str, wanted: str) -> DataError:
@@ -234,7 +234,7 @@ def _nifti(path: Path) -> VoxelPlace:
         raise _damaged(path, f"the file is cut, {_NIFTI_START} bytes would be a header")
     order = next((order for order in "<>" if struct.unpack_from(f"{order}i", head) == (348,)), None)
     if order is None or head[344:348] != b"n+1\0":
-        raise DataError(path, "is no NIfTI-1 file with its voxels within", "Save the image again as NIfTI-1 (.nii or .nii.gz).")
+        raise _damaged(path, "it is not that of a NIfTI-1 file with its voxels within")
     dimensions, *sizes = struct.unpack_from(f"{order}8h", head, 40)
     kind, bits = struct.unpack_from(f"{order}2h", head, 70)
     start = struct.unpack_from(f"{order}f", head, 108)[0]

@@ -200,14 +200,15 @@ def read_picture(path: str | Path) -> np.ndarray:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:  # it warns of sizes that are refused here
-            if picture.width * picture.height > MOST_PIXELS:
-                raise ValueError(f"it claims {picture.width} x {picture.height} pixels, more than any slice has")
-            picture.verify()  # the checksums of a PNG, which decoding passes over; closes the file
-        with Image.open(path) as picture:
-            if picture.mode in ("L", "I", "I;16"):
-                return np.asarray(picture)
-            channels = np.asarray(picture.convert("RGB"))
+        with warnings.catch_warnings(action="ignore"):  # it warns of sizes that are refused here, and of animations
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise ValueError(f"it claims {picture.width} x {picture.height} pixels, more than any slice has")
+                picture.verify()  # the checksums of a PNG, which decoding passes over; closes the file
+            with Image.open(path) as picture:
+                if picture.mode in ("L", "I", "I;16"):
+                    return np.asarray(picture)
+                channels = np.asarray(picture.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError, IndexError, ...
         reason = str(error).replace(str(path), "").strip() or type(error).__name__
         raise DataError(path, f"cannot be read as a picture ({reason[:80]})", "Fetch or export the file again.") from error
