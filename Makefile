@@ -45,8 +45,10 @@ setup-browser: setup
 course: setup
 	$(BIN)/spider-kit course --profile $(PROFILE) --data $(DATA) $(if $(ROOT),--root "$(ROOT)") --cores $(CORES)
 
+# Tests in one process each first, side by side; then those that start servers, kernels and processes of their own.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile tests/unit tests/data
+	$(BIN)/python -m pytest tests/faults tests/fuzz tests/browser tests/notebooks
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
