@@ -62,7 +62,7 @@ def _voxel_bytes(place: VoxelPlace, wanted: int) -> int:
 
 
 def _inflated_size(place: VoxelPlace, wanted: int) -> int:
-    """Number of bytes that a stream of zlib or gzip holds; its checksum is verified on the way.
+    """Number of bytes that a packed stream holds; its checksum is verified on the way.
 
     Of a stream with more than ``wanted`` bytes only as many are counted as show that: little can stand for a thousand times more.
     """
