@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from spider_utils.data.dicom import FARTHEST_MM
 from spider_utils.errors import DataError
 
 MOST_DIMENSIONS = 4
@@ -247,6 +248,10 @@ def _nifti(path: Path) -> VoxelPlace:
         raise _damaged(path, f"its voxels begin at byte {start:g}")
     if not all(math.isfinite(step) and step != 0 for step in steps):
         raise _damaged(path, f"its voxels have edges of {', '.join(f'{step:g}' for step in steps)} mm")
+    for name, at, count in (("qform", 252, 6), ("sform", 254, 12)):
+        numbers = struct.unpack_from(f"{order}{count}f", head, 256 if name == "qform" else 280)
+        if struct.unpack_from(f"{order}h", head, at)[0] > 0 and not all(abs(one) <= FARTHEST_MM for one in numbers):
+            raise _damaged(path, f"{name} holds {', '.join(f'{one:g}' for one in numbers)}")  # ITK never ends on infinite ones
     packing = "file" if is_packed else ""
     return VoxelPlace(path, int(start), None, packing, math.prod(sizes[:dimensions]), _NIFTI_BYTES[kind])
 

@@ -147,6 +147,8 @@ def test_a_field_that_is_there_twice(tmp_path):
         ({"kind": (70, "<2h", 32, 64)}, "type 32"),
         ({"kind": (70, "<2h", 4, 32)}, "type 4 with 32 bits"),
         ({"steps": (76, "<8f", *[0.0] * 8)}, "edges of 0, 0, 0 mm"),
+        ({"code": (254, "<h", 1), "row": (280, "<f", -np.inf)}, "sform holds -inf, 0"),  # ITK never ends
+        ({"code": (252, "<h", 1), "shift": (268, "<f", np.nan)}, "qform holds 0, 0, 0, nan"),
         ({"start": (108, "<f", 348.0)}, "begin at byte 348"),
         ({"start": (108, "<f", np.nan)}, "begin at byte nan"),
     ],
