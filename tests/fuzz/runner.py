@@ -124,6 +124,7 @@ class _Process:
         self._root = Path(tempfile.mkdtemp(prefix="spider-kit-fuzz-"))
         self._log: IO[bytes] = open(self._root / "log", "wb")
         environment = os.environ | {"OMP_NUM_THREADS": "1", "SPIDER_KIT_HEADLESS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # threads that wait for each other are slow on small images
         environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # its own reserves address space by the gigabyte
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz", "--serve", str(self._root / "work")],
