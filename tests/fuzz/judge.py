@@ -162,8 +162,9 @@ def _faults(error: KitError, sandbox: Sandbox) -> list[str]:
     if len(text.replace(str(sandbox.root), "")) > LONGEST_MESSAGE:
         faults.append(f"the message has {len(text)} characters")
     names = {path.name for path in sandbox.given.rglob("*")} | {"in", "out", *(path.name for path in sandbox.out.rglob("*"))}
-    said = error.path.name if isinstance(error, DataError) else text
-    if not any(name and name in said for name in names) and not isinstance(error, DataError):
+    # A file that is missing has no entry in the list: its path must lie within the case.
+    within = isinstance(error, DataError) and Path(error.path).is_relative_to(sandbox.root)
+    if not within and not any(name and name in text for name in names):
         faults.append("the message names no file")
     if isinstance(error, DataError) and not (error.problem.strip() and error.fix.strip()):
         faults.append("the message does not say what is wrong and what to do")

@@ -61,9 +61,14 @@ def test_a_case_follows_from_format_and_seed(tmp_path):
 
 def judged(tmp_path: Path, call) -> tuple[str, str]:
     sandbox = Sandbox(tmp_path / "case")
+
+    def spoil(random, folder, whole):
+        (folder / "x.mha").touch()
+        return {"call": call}
+
     before, temporary = Path.cwd(), os.environ.get("TMPDIR")
     try:
-        one = judge("made", 0, SimpleNamespace(spoil=lambda random, folder, whole: {"call": call}), None, sandbox)
+        one = judge("made", 0, SimpleNamespace(spoil=spoil), None, sandbox)
     finally:
         os.chdir(before)
         os.environ.pop("TMPDIR")
@@ -94,6 +99,7 @@ def warner(out: Path) -> None:
         (raiser(DataError("x.mha", "is cut", "Fetch it again.")), "refused", "is cut"),
         (raiser(DataError("x.mha", "is cut" * 300, "Fetch it again.")), "failed", "characters"),
         (raiser(DataError("x.mha", "is cut", "")), "failed", "what to do"),
+        (raiser(DataError("elsewhere/other.bin", "is cut", "Fetch it again.")), "failed", "names no file"),
         (raiser(KeyError("x")), "failed", "KeyError"),
         (raiser(MemoryError()), "failed", "MemoryError"),
         (raiser(SystemExit(1)), "failed", "SystemExit"),
