@@ -162,9 +162,11 @@ def _faults(error: KitError, sandbox: Sandbox) -> list[str]:
     if len(text.replace(str(sandbox.root), "")) > LONGEST_MESSAGE:
         faults.append(f"the message has {len(text)} characters")
     names = {path.name for path in sandbox.given.rglob("*")} | {"in", "out", *(path.name for path in sandbox.out.rglob("*"))}
-    # A file that is missing has no entry in the list: its path must lie within the case.
-    within = isinstance(error, DataError) and Path(error.path).is_relative_to(sandbox.root)
-    if not within and not any(name and name in text for name in names):
+    if isinstance(error, DataError):  # a file of the case, which may be missing, or an upload by its bare name
+        named = Path(error.path).is_relative_to(sandbox.root) or len(Path(error.path).parts) == 1
+    else:
+        named = any(name and name in text for name in names)
+    if not named:
         faults.append("the message names no file")
     if isinstance(error, DataError) and not (error.problem.strip() and error.fix.strip()):
         faults.append("the message does not say what is wrong and what to do")
