@@ -60,11 +60,13 @@ def page() -> None:
             help="A PNG slice, a .mha or .nii.gz volume, a .dcm slice, or a zip that holds one patient's DICOM files.",
         )
         st.caption(PRIVACY)
-    if sent is None:
-        st.info("Choose an image at the left: a sagittal MRI series or slice of the lumbar spine.", icon=":material/upload_file:")
-        _choose_model(runs)
-        return
     try:
+        if sent is None:
+            st.info(
+                "Choose an image at the left: a sagittal MRI series or slice of the lumbar spine.", icon=":material/upload_file:"
+            )
+            _choose_model(runs)
+            return
         uploaded = _uploaded(sent)
         with st.sidebar:
             image, has_pixel_size = _choose_image(uploaded)
