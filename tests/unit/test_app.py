@@ -91,8 +91,8 @@ def test_while_it_works_it_says_how_many_slices_are_done(home, mha, monkeypatch)
     real = DeltaGenerator.progress
     monkeypatch.setattr(DeltaGenerator, "progress", lambda bar, share, text: said.append((share, text)) or real(bar, share, text))
     page = opened(("a.mha", mha))
-    steps = [(done / 5, f"Segmenting: {done} of 5 slices") for done in range(6)]
-    assert said == [*steps, (1.0, "Naming levels and measuring")]
+    steps = [(done / 5, f"Segmenting: {done} of 5 slices") for done in range(1, 6)]
+    assert said == [(0.0, "Segmenting ..."), *steps, (1.0, "Naming levels and measuring")]
     assert not page.get("progress"), "the bar goes when the result is there"
     opened()
     assert len(said) == 7
