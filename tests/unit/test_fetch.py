@@ -32,6 +32,7 @@ class Served:
         cut_after: bytes of the body after which the connection is closed (None: send all).
         status: answer this code instead.
         stall_after: send this many bytes, then nothing for a while.
+        pieces: send the body in so many, with short breaks, or, where there is ``go_on``, all but the first once that is set.
     """
 
     data: bytes
@@ -43,6 +44,7 @@ class Served:
     status: list = field(default_factory=list)
     stall_after: list = field(default_factory=list)
     pieces: int = 1
+    go_on: threading.Event | None = None
     obeys_if_range: bool = True
     most_a_range: int | None = None
     after_request: object = None
@@ -95,7 +97,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for at in range(0, len(body), step):
                 self.wfile.write(body[at : at + step])
                 self.wfile.flush()
-                if served.pieces > 1:
+                if served.go_on:
+                    served.go_on.wait()
+                elif served.pieces > 1:
                     time.sleep(0.02)
             if stall is not None:
                 time.sleep(1.0)
