@@ -298,6 +298,8 @@ def fetch(
         except OSError as error:
             raise explain_write_error(root, error) from error
         with file_lock(root / ".fetch.lock", "is fetching data into this folder"):
+            receipt = _read_receipt(root)  # another process may have brought them since
+            missing = [file for file in missing if not _is_present(file, root, receipt)]
             fetched = [file.name for file in missing if _bring(file, root, manifest, base_url, progress)]
     for target, source in manifest.copies.items() if files is None else ():
         if not (root / target).exists():
