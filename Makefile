@@ -48,7 +48,7 @@ course: setup
 # Tests in one process each first, side by side; then those that start servers, kernels and processes of their own.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile tests/unit tests/data
-	$(BIN)/python -m pytest tests/faults tests/fuzz tests/browser tests/notebooks
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/data
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

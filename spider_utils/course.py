@@ -170,7 +170,7 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
         if data == "phantom":  # what every job needs, with all cores; real data may hold what only a notebook can explain
             workspace.store()
         write_json(config_file, config)
-        _date_back([*_sources(home), *workspace.build.glob("notebooks/*.ipynb"), *workspace.build.glob("training/*.txt")])
+        date_back([*_sources(home), *workspace.build.glob("notebooks/*.ipynb"), *workspace.build.glob("training/*.txt")])
         process = subprocess.Popen(
             command,
             env=environment,
@@ -208,7 +208,7 @@ def _sources(home: Path) -> list[Path]:
     return [*(home / "notebooks").glob("*.ipynb"), *(home / "spider_utils").rglob("*.py")]
 
 
-def _date_back(paths: list[Path]) -> None:
+def date_back(paths: list[Path]) -> None:
     """Give files that are dated after now dates just before it, in their order.
 
     They are there when the clock was put back. What is written from now on would look older than they are, and Snakemake

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,12 +19,12 @@ from spider_utils.files import fingerprint, read_json
 from spider_utils.findings import PROTOCOLS, FindingStudy
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.training.config import TrainConfig
-from spider_utils.training.runs import RUN_FILE, RunResult
+from spider_utils.training.runs import RUN_FILE, TRAINING_VERSION, RunResult
 from spider_utils.triplanar.axial import AxialStudy
 from spider_utils.triplanar.study import TriplanarStudy
 from spider_utils.workflow import Workspace
 
-MACHINE = ("versions", "git_commit", "platform", "device", "device_name", "threads", "amp")  # may change the numbers
+MACHINE = ("versions", "git_commit", "platform", "device", "device_name", "threads", "processes", "amp")  # may change the numbers
 _TIMES = ("seconds",)
 
 
@@ -57,10 +59,10 @@ def repeat(run_file: str | Path, root: str | None = None, keep: str | Path | Non
     Args:
         run_file: ``run.json`` of a finished run, or its folder.
         root: folder of the real data, where it is not the one of then.
-        keep: folder for the new run; it is thrown away when None.
+        keep: a new or empty folder for the new run; it is thrown away when None.
 
     Raises:
-        DataError: there is no such run, or its ``run.json`` does not say where its data come from.
+        DataError: there is no such run, its ``run.json`` does not say where its data come from, or ``keep`` holds something.
         KitError: data or settings are others today: the new run would not be the same training.
     """
     folder = Path(run_file).parent if Path(run_file).name == RUN_FILE else Path(run_file)
@@ -68,21 +70,32 @@ def repeat(run_file: str | Path, root: str | None = None, keep: str | Path | Non
     record = read_json(folder / RUN_FILE)
     made_in = record.get("made_in")
     if not made_in:
-        raise DataError(folder / RUN_FILE, "does not say which profile and data it was made with", "Give a newer run.")
+        raise DataError(
+            folder / RUN_FILE, "does not say which profile and data it was made with", "Only runs of a workspace are repeated."
+        )
+    if record["identity"]["code"] != TRAINING_VERSION:
+        raise KitError(_another(folder, ["code"]))
+    # What lies there could be overwritten, or be taken for the new run and compared with itself.
+    if keep is not None and Path(keep).exists() and (not Path(keep).is_dir() or any(Path(keep).iterdir())):
+        raise DataError(keep, "is not empty", "Give a new folder.")
     # Everything but the runs stays where it is: data and slices are looked at, not made again.
     workspace = Workspace.open(made_in["profile"], made_in["data"], root or made_in["root"])
     threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory(prefix="rerun-", dir=folder.parent) as apart:
+    with contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory(prefix="spider-kit-rerun-") as apart:
         try:
             torch.set_num_threads(record["threads"])
-            now = _trainer(then)(replace(workspace, runs=Path(keep or apart)), then, made_in)
+            now = _trainer(then)(replace(workspace, runs=Path(apart)), then, made_in)
         finally:
             torch.set_num_threads(threads)
         today = read_json(now.folder / RUN_FILE)
         if today["identity"] != record["identity"]:
             changed = [name for name, value in record["identity"].items() if today["identity"].get(name) != value]
-            raise KitError(f"{folder}: cannot be made again, as this is another training today: {', '.join(changed)} differ")
+            raise KitError(_another(folder, changed))
         return _compare(then, now, record, today)
+
+
+def _another(folder: Path, changed: list[str]) -> str:
+    return f"{folder}: cannot be made again, as this is another training today: {', '.join(changed)} differ"
 
 
 def _compare(then: RunResult, now: RunResult, record: dict[str, Any], today: dict[str, Any]) -> Comparison:
@@ -97,7 +110,9 @@ def _compare(then: RunResult, now: RunResult, record: dict[str, Any], today: dic
         for column in then.history.columns.difference(_TIMES):
             a, b = then.history[column].to_numpy(), now.history[column].to_numpy()
             if not np.array_equal(a, b, equal_nan=True):
-                history[column] = float(np.nanmax(np.abs(a - b)))
+                apart = np.isnan(a) != np.isnan(b)  # a number on one side alone
+                history[column] = math.inf if apart.any() else float(np.nanmax(np.abs(a - b)))
+    record = {"processes": 1} | record  # not in those of before several could train together
     machine = {name: (record.get(name), today.get(name)) for name in MACHINE if record.get(name) != today.get(name)}
     return Comparison(len(old), unequal, max(steps, default=0.0), history, machine)
 
@@ -124,7 +139,10 @@ def _given(run: RunResult, *names: str) -> dict[str, Any]:
 def _slices(workspace: Workspace, run: RunResult, _: dict[str, str]) -> RunResult:
     card, settings = run.card, _given(run, "augment", "slice_gap_mm", "neighbours", "enlarged_to")
     if "starts_from" in card:
-        start = RunResult.open(run.folder.parent / card["starts_from"]["run"])
+        beside = run.folder.parent / card["starts_from"]["run"]
+        if not beside.is_dir():
+            raise DataError(beside, "is not there, and the run started from it", "Put it beside the run that is repeated.")
+        start = RunResult.open(beside)
         if fingerprint(start.card) != card["starts_from"]["card"]:
             raise KitError(f"{run.folder} started from a run that is another one today: make {start.folder.name} again first")
         settings["start_from"] = start

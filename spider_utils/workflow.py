@@ -49,6 +49,9 @@ from spider_utils.training.runs import RUN_FILE
 PHANTOM_SEED = 2024
 DEFAULT_SPLIT = "kfold5"
 SCORES_VERSION = 2  # raised whenever prediction or metrics come out differently, so that kept scores are measured again
+# What only networks of slices, or only those of volumes, can be told of their training.
+SLICE_SETTINGS = ("slice_gap_mm", "crop_columns", "neighbours", "samples_per_epoch", "start_from")
+VOLUME_SETTINGS = ("slices", "steps_per_epoch", "preparation")
 TOLERANCE_MM = 1.0  # of NSD: about the in-plane voxel of a clinical series
 
 

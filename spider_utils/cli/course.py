@@ -13,16 +13,37 @@ from spider_utils.models import available_models
 
 
 def course(
+    context: typer.Context,
     profile: Profile = ProfileName.quick,
     data: Data = DataKind.phantom,
     root: Root = None,
     cores: Annotated[int, typer.Option(min=1, help="CPU cores to use.")] = 2,
     publish: Annotated[bool, typer.Option(help="Renew the committed notebooks and figures (quick, phantom).")] = False,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of a sweep to run instead: many trainings, one table and report (docs/sweeps.md)."),
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(help="Snakemake profile that runs a sweep's jobs elsewhere, such as profiles/slurm.")
+    ] = None,
 ) -> None:
     """Run every notebook that is not up to date, and tell where the results are.
 
-    Example: spider-kit course --profile smoke
+    Example: spider-kit course --profile smoke; of a sweep: spider-kit course --sweep sweeps/example.yml --cores 4
     """
+    if sweep:
+        named_there = ("profile", "data", "root", "publish")
+        if odd := [name for name in named_there if context.get_parameter_source(name).name != "DEFAULT"]:
+            raise typer.BadParameter(f"--{odd[0]} does not go with --sweep: the sweep's file names profiles and data")
+        from spider_utils.sweeps.run import run_sweep
+
+        found = run_sweep(sweep, cores, cluster)
+        print(found)
+        if not found.complete:
+            raise typer.Exit(1)
+        return
+    if cluster:
+        raise typer.BadParameter("--cluster runs sweeps: give --sweep too")
     from spider_utils.course import publish as publish_outputs
     from spider_utils.course import run_course
 
@@ -116,6 +137,9 @@ def train(
         typer.Option(help="Finished run to start from: of the same split, or of the phantom; not for volumes."),
     ] = None,
     score: Annotated[bool, typer.Option(help="Score the test patients' series afterwards.")] = True,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Train in so many processes, each with a GPU of its own and its share of every batch.")
+    ] = 1,
 ) -> None:
     """Train a network and score it on its test patients; a killed training goes on where it stopped.
 
@@ -125,8 +149,10 @@ def train(
     from spider_utils.evaluation.statistics import format_summary, summarise
     from spider_utils.files import fingerprint
     from spider_utils.models import VOLUME_ARCHITECTURES
+    from spider_utils.training.distributed import is_main_process
+    from spider_utils.training.launch import train_on_all_gpus
     from spider_utils.training.runs import RunResult
-    from spider_utils.workflow import Workspace, describe_settings, find_run
+    from spider_utils.workflow import SLICE_SETTINGS, VOLUME_SETTINGS, Workspace, describe_settings, find_run
 
     if (rows is None) != (columns is None):
         raise typer.BadParameter("give --rows and --columns together")
@@ -145,30 +171,33 @@ def train(
         "options": _json_object("--options", options),
         "start_from": RunResult.open(find_run(start_from)) if start_from else None,
     }
-    of_volumes, of_slices = {"steps_per_epoch": steps_per_epoch, "preparation": preparation}, {"slice_gap_mm", "crop_columns"}
-    of_slices |= {"neighbours", "samples_per_epoch", "start_from"}
+    of_volumes = {"steps_per_epoch": steps_per_epoch, "preparation": preparation}
     sees_volumes = model in VOLUME_ARCHITECTURES
-    unfit = [name for name, value in (given if sees_volumes else of_volumes | {"slices": slices}).items() if value is not None]
-    if odd := [name for name in unfit if not sees_volumes or name in of_slices]:
+    told = {name for name, value in (given | of_volumes | {"slices": slices}).items() if value is not None}
+    if odd := [name for name in (SLICE_SETTINGS if sees_volumes else VOLUME_SETTINGS) if name in told]:
         kind = "volumes" if sees_volumes else "slices"
         raise typer.BadParameter(f"'{model}' sees {kind}: it has no --{odd[0].replace('_', '-')}")
     if sees_volumes and (rows is None) != (slices is None):
         raise typer.BadParameter("give --slices, --rows and --columns together")
     changes = {name: value for name, value in (given | of_volumes).items() if value is not None}
     size = None if not rows else (slices, rows, columns) if sees_volumes else (rows, columns)
-    chosen = Split.load(split) if split.endswith(".csv") else workspace.split(split, fold=fold)
     # Named after what differs from the defaults, so that the course's own run is found, not trained again.
     named = {name: value for name, value in changes.items() if name not in ("preparation", "start_from")}
     if "start_from" in changes:
         named["start"] = fingerprint(changes["start_from"].card)[:8]
-    tag = describe_settings(chosen, seed, size=size, **named)
-    settings = {"split": chosen, "size": size, "tag": tag, "seed": seed, **changes}
-    if sees_volumes:
-        run = workspace.train_volumes(model, scheme=scheme, **settings)
-    elif scheme == "levels20":
-        run = workspace.train_levels(model, **settings)
-    else:
-        run = workspace.train(model, scheme or "structures4", **settings)
+
+    def trained() -> tuple[Split, RunResult]:
+        chosen = Split.load(split) if split.endswith(".csv") else workspace.split(split, fold=fold)
+        settings = {"split": chosen, "size": size, "tag": describe_settings(chosen, seed, size=size, **named), "seed": seed}
+        if sees_volumes:
+            return chosen, workspace.train_volumes(model, scheme=scheme, **settings, **changes)
+        if scheme == "levels20":
+            return chosen, workspace.train_levels(model, **settings, **changes)
+        return chosen, workspace.train(model, scheme or "structures4", **settings, **changes)
+
+    chosen, run = train_on_all_gpus(trained, processes=processes)
+    if not is_main_process():  # of `accelerate launch` or torchrun
+        return
     if score:
         scores = workspace.evaluate(run, chosen)
         workspace.add_result(run, scores)

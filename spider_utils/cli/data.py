@@ -115,6 +115,17 @@ def data_verify(
         raise typer.Exit(1)
 
 
+@app.command("prepare")
+def data_prepare(profile: Profile = ProfileName.quick, data: Data = DataKind.phantom, root: Root = None) -> None:
+    """Make what every training of a profile needs, the phantom and its slices, before several begin side by side.
+
+    Example: spider-kit data prepare --profile smoke
+    """
+    from spider_utils.workflow import Workspace
+
+    print(Workspace.open(profile.value, data.value, root).store())
+
+
 @app.command("export-slices")
 def data_export_slices(
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],

@@ -12,7 +12,7 @@ import typer
 def rerun(
     run_file: Annotated[Path, typer.Argument(metavar="RUN", help="run.json of a finished run, or its folder.")],
     root: Annotated[str | None, typer.Option(help="Folder of the real data, where it is not the one of then.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Folder that keeps the new run; thrown away when left out.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="New folder that keeps the new run; thrown away when left out.")] = None,
 ) -> None:
     """Train again as a run.json says and compare weights and history; exit status 1 when a number is another one.
 

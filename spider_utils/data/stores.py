@@ -15,6 +15,7 @@ from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, read_csv, read_json_object, require_free_space, write_csv, write_json
 from spider_utils.labels import SCHEMES, ConversionReport, convert
 
+_PIECE_BYTES = 1 << 20
 _FIX = "Delete the folder; it is rebuilt."
 
 
@@ -110,8 +111,7 @@ class ArrayStore:
             write_csv(partial / "table.csv", table)
             digest = hashlib.sha256(table[list(served)].to_numpy(np.float64).tobytes())
             for name in ("images", "masks"):
-                for array in np.load(partial / f"{name}.npy", mmap_mode="r"):
-                    digest.update(array.tobytes())
+                _add_voxels(digest, partial / f"{name}.npy")
             facts = {
                 "version": cls.version,
                 "size": list(images.shape[1:]),
@@ -164,6 +164,15 @@ class _Growing:
             self._write_header()
             if self.file.tell() != self.start:
                 raise RuntimeError("numpy's header has another length now: it no longer pads the first axis")
+
+
+def _add_voxels(digest: hashlib._Hash, path: Path) -> None:
+    """Add what an .npy file holds to a digest, piece by piece: the pages of a mapped file would stay in memory."""
+    with open(path, "rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
 
 
 def is_store(folder: Path, key: str) -> bool:

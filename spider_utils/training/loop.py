@@ -32,6 +32,7 @@ from spider_utils.training.checkpoints import (
     write_training_state,
 )
 from spider_utils.training.config import TrainConfig, scheduled_share
+from spider_utils.training.distributed import ProcessGroup
 from spider_utils.training.precision import autocast, choose_amp
 from spider_utils.training.provenance import peak_memory_bytes, provenance
 from spider_utils.training.runs import (
@@ -71,6 +72,10 @@ def fit(
     interrupt goes on after the last epoch that was saved; on a CPU (same machine, same number of threads) it ends with the
     same numbers as an unbroken run. A finished run of the same config, card and set sizes is returned without training.
 
+    Called in each of several processes (see training.launch) it trains one network in all of them together: each batch is shared
+    equally, and losses, gradients and scores are those of the whole batch and set. Only the main process writes. It is the same
+    run as in one process, and either goes on where the other was stopped.
+
     Args:
         model: a network of ``build_model`` or ``build_classifier``, where training starts; it is changed. Take the trained one
             from the result. The starting weights do not count when deciding whether a run is the same: name in the card what
@@ -97,7 +102,7 @@ def fit(
     Raises:
         KitError: the loss is no longer a number (with epoch and step); the truth holds classes that the model lacks; the
             validation set has nothing to score; ``folder`` holds another run and ``overwrite`` is False (with what differs); a
-            process that loads data died.
+            process that loads data died; a batch cannot be shared equally by the processes.
         DataError: another process trains in ``folder``; files cannot be written or read; the disk is too full.
         ValueError: the card contradicts the model, or a data set is empty.
     """
@@ -106,26 +111,40 @@ def fit(
         raise ValueError(f"{'validation' if len(train_set) else 'training'} set is empty")
     card = complete_card(model, {**card, "task": task.facts} if task and task.facts else card)
     identity = run_identity(config, card, len(train_set), len(val_set))
-    lock = folder.with_name(folder.name + ".lock")
+    group = ProcessGroup(device)
+    group.share_size(_batch_size(config, len(train_set)))
+    partial, lock = (folder.with_name(folder.name + end) for end in (".partial", ".lock"))
     # Without a lock there is nothing to write: a finished run can be used from a place that cannot be written.
-    if not lock.exists() and folder.exists() and not is_other_run(folder, identity, overwrite):
+    if group.from_main(lambda: not lock.exists() and folder.exists() and not is_other_run(folder, identity, overwrite)):
         return RunResult.open(folder)
-    with file_lock(lock, "is training in this run folder"):
-        if folder.exists() and not is_other_run(folder, identity, overwrite):
-            remove_training_files(folder)  # a kill right after the renaming may have left them, and the lock
-            return RunResult.open(folder)
-        partial = folder.with_name(folder.name + ".partial")
-        if partial.exists():
-            remove_unfinished_writes(partial)
-            if is_other_run(partial, identity, overwrite):
-                shutil.rmtree(partial)
-        task = task or SegmentationTask(config.loss, card["n_classes"])
-        run = _Run(model, train_set, val_set, partial, config, card, identity, task, pick_device(device), save_every_s)
-        with _dead_loaders_explained(partial):
-            run.train()
-        run.finish(made_in)
-        move_into_place(partial, folder)
+    with file_lock(lock, "is training in this run folder") if group.is_main else contextlib.nullcontext():
+        if not group.from_main(lambda: _is_finished(folder, partial, identity, overwrite)):
+            task = task or SegmentationTask(config.loss, card["n_classes"])
+            run = _Run(model, train_set, val_set, partial, config, card, identity, task, pick_device(device), group, save_every_s)
+            with _dead_loaders_explained(partial):
+                run.train()
+            if group.is_main:
+                run.finish(made_in)
+                move_into_place(partial, folder)
+    group.wait()  # for the files of the main process
     return RunResult.open(folder)
+
+
+def _batch_size(config: TrainConfig, n_train: int) -> int:
+    """Items of a step: the config's, or all of an epoch where these are fewer."""
+    return min(config.batch_size, config.samples_per_epoch or n_train, n_train)
+
+
+def _is_finished(folder: Path, partial: Path, identity: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the run lies in ``folder``, finished; else ``partial`` is left as this run's own, or cleared away."""
+    if folder.exists() and not is_other_run(folder, identity, overwrite):
+        remove_training_files(folder)  # a kill right after the renaming may have left them, and the lock
+        return True
+    if partial.exists():
+        remove_unfinished_writes(partial)
+        if is_other_run(partial, identity, overwrite):
+            shutil.rmtree(partial)
+    return False
 
 
 @contextlib.contextmanager
@@ -196,13 +215,14 @@ class _Run:
         identity: dict[str, Any],
         task: Task,
         device: str,
+        group: ProcessGroup,
         save_every_s: float,
     ):
         self.train_set, self.val_set = train_set, val_set
         self.partial, self.config, self.card, self.identity, self.device = partial, config, card, identity, device
-        self.task, self.save_every_s = task, save_every_s
+        self.task, self.group, self.save_every_s = task, group, save_every_s
         memory_format = model.channels_last if config.channels_last else torch.contiguous_format
-        self.model = model.to(device=device, memory_format=memory_format)
+        self.model = group.with_joint_batch_norms(model.to(device=device, memory_format=memory_format))
         self.memory_format = memory_format
         self.optimizer = OPTIMIZER_CLASSES[config.optimizer](
             parameter_groups(model, config),
@@ -213,14 +233,18 @@ class _Run:
             self.optimizer, mode="max", factor=config.plateau_factor, patience=config.plateau_patience
         )
         self.n_samples = min(config.samples_per_epoch or len(train_set), len(train_set))
-        self.steps_per_epoch = max(1, self.n_samples // config.batch_size)
+        self.batch_size = _batch_size(config, len(train_set))
+        self.steps_per_epoch = self.n_samples // self.batch_size
         self.progress = _Progress(amp=choose_amp(config.amp, device, self.model))
         self._start_or_resume()
+        self.learner = group.learner(self.model)
 
     # -- state on disk
 
     def _start_or_resume(self) -> None:
         state = self.partial / STATE_FILE
+        if not self.group.is_main:
+            self.group.wait()  # for the main process, which begins the run where there is none: then all read its state
         if state.exists():
             fix = f"Delete the folder {self.partial} to train from the start."
             notes = read_training_state(state, self.model, self.optimizer, fix)
@@ -231,7 +255,7 @@ class _Run:
             if self.progress.amp == "bf16":
                 choose_amp("bf16", self.device, self.model)  # raises where it would give wrong gradients
             self.plateau.load_state_dict(self.progress.plateau)
-            print(f"going on after epoch {self.progress.epoch} of {self.config.epochs} in {self.partial}", flush=True)
+            self._say(f"going on after epoch {self.progress.epoch} of {self.config.epochs} in {self.partial}")
         else:
             weights = sum(tensor.numel() * tensor.element_size() for tensor in self.model.state_dict().values())
             # Weights and Adam's two averages, twice while one state replaces the other, and two files of best weights.
@@ -244,11 +268,23 @@ class _Run:
         self.progress.parts += 1
         self.best: dict[str, torch.Tensor] | None = None  # the best weights while they are not on disk
         self._save()
+        if self.group.is_main:
+            self.group.wait()
+
+    def _say(self, line: str) -> None:
+        if self.group.is_main:
+            print(line, flush=True)
 
     def _best_file(self, epoch: int) -> Path:
         return self.partial / f"best-{epoch:05d}.safetensors"
 
     def _save(self) -> None:
+        """Write the state, in the main process."""
+        if self.group.is_main:
+            self._write_state()
+        self.saved_epoch, self.saved_at = self.progress.epoch, time.monotonic()
+
+    def _write_state(self) -> None:
         """Best weights first, under a new name; then the state that points to them; then the old best can go."""
         best_file = self._best_file(self.progress.best_epoch)
         if self.best is not None:
@@ -262,7 +298,6 @@ class _Run:
         for path in self.partial.glob("best-*.safetensors"):
             if path != best_file:
                 path.unlink()
-        self.saved_epoch, self.saved_at = self.progress.epoch, time.monotonic()
 
     # -- training
 
@@ -291,7 +326,8 @@ class _Run:
         is_best = score > self.progress.best_score
         if is_best:
             self.progress.best_epoch, self.progress.best_score = epoch, score
-            self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            if self.group.is_main:
+                self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         seconds = time.perf_counter() - started
         self.progress.epoch = epoch
         self.progress.seconds += seconds
@@ -301,41 +337,43 @@ class _Run:
             | validation.columns()
             | {"learning_rate": learning_rate, "seconds": seconds}
         )
-        print(
+        self._say(
             f"epoch {epoch:>{len(str(self.config.epochs))}}/{self.config.epochs}  train loss {train_loss:.4f}  "
             f"val loss {val_loss:.4f}  {validation.text()}  "
-            f"lr {learning_rate:.1e}  {seconds:.1f} s{'  best' if is_best else ''}",
-            flush=True,
+            f"lr {learning_rate:.1e}  {seconds:.1f} s{'  best' if is_best else ''}"
         )
 
     def _train_steps(self, epoch: int) -> tuple[float, Meter | None]:
         """Train for one epoch and return the mean loss of its steps, and their counts where the task chooses by them."""
         # All randomness of an epoch follows from (seed, epoch), so an epoch that is repeated after a kill is the same.
-        order_seed, epoch_seed = np.random.SeedSequence([self.config.seed, epoch]).generate_state(2)
+        # The order is that of all processes; each has a seed of its own, lest dropout be the same in every share of a batch.
+        seeds = np.random.SeedSequence([self.config.seed, epoch]).generate_state(1 + self.group.size)
+        order_seed, epoch_seed = seeds[0], int(seeds[1 + self.group.rank])
         order = np.random.default_rng(order_seed).permutation(len(self.train_set))[: self.n_samples]
         if hasattr(self.train_set, "set_epoch"):
             self.train_set.set_epoch(epoch)
-        seed_everything(int(epoch_seed))
+        seed_everything(epoch_seed)
         self.model.train()
         losses: list[torch.Tensor] = []
         seen = self.task.meter() if self.task.chooses_by_training else None
-        kept = order[: self.steps_per_epoch * self.config.batch_size]
-        batches = self._batches(self.train_set, kept, f"epoch {epoch}", int(epoch_seed))
+        kept = self.group.own_share(order[: self.steps_per_epoch * self.batch_size], self.batch_size)
+        share = self.group.share_size(self.batch_size)
+        batches = self._batches(self.train_set, kept, share, f"epoch {epoch}", epoch_seed)
         for step, (inputs, truth) in enumerate(batches, start=1):
             self._set_learning_rate((epoch - 1) * self.steps_per_epoch + step - 1)
             with autocast(self.progress.amp, self.device):
-                outputs = self.model(*inputs)
-            loss = self.task.loss(outputs, truth)
+                outputs = self.learner(*inputs)
+            loss = self.task.loss(outputs, truth, self.group.total)
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            losses.append(loss.detach())
+            losses.append(self.group.mean(loss.detach()))
             if seen is not None:
                 seen.update(truth, outputs)
             if step % STEPS_BETWEEN_CHECKS == 0 or step == self.steps_per_epoch:
                 self._check_losses(losses, epoch)
-        return float(torch.stack(losses).double().mean()), seen
+        return float(torch.stack(losses).double().mean()), None if seen is None else self.group.merged(seen)
 
     def _check_losses(self, losses: list[torch.Tensor], epoch: int) -> None:
         finite = torch.stack(losses).isfinite().cpu().numpy()
@@ -357,29 +395,31 @@ class _Run:
     @torch.inference_mode()
     def _validate(self, epoch: int) -> tuple[float, Meter]:
         """Mean loss over the validation items, and their pooled counts."""
+        self.group.share_buffers(self.model)
         self.model.eval()
         meter = self.task.meter()
         total = 0.0
-        everything = np.arange(len(self.val_set))
-        for inputs, truth in self._batches(self.val_set, everything, f"epoch {epoch} validation", seed=0):
+        # Whole batches in turn, not shares: none need be divisible, and the loss of each is what one process finds.
+        own = self.group.own_batches(len(self.val_set), self.config.batch_size)
+        for inputs, truth in self._batches(self.val_set, own, self.config.batch_size, f"epoch {epoch} validation", seed=0):
             with autocast(self.progress.amp, self.device):
                 outputs = self.model(*inputs)
             total += float(self.task.loss(outputs, truth)) * len(truth)
             meter.update(truth, outputs)
-        return total / len(self.val_set), meter
+        return self.group.sum(total) / len(self.val_set), self.group.merged(meter)
 
     def _batches(
-        self, dataset: Dataset, order: np.ndarray, desc: str, seed: int
+        self, dataset: Dataset, order: np.ndarray, batch_size: int, desc: str, seed: int
     ) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
         """Batches of ``dataset`` in ``order``, checked and on the device."""
         loader = DataLoader(
             Subset(dataset, order.tolist()),
-            batch_size=self.config.batch_size,
+            batch_size=batch_size,
             num_workers=self.config.num_workers,
             pin_memory=self.device == "cuda",
             generator=torch.Generator().manual_seed(seed),  # of the workers
         )
-        if is_interactive():
+        if is_interactive() and self.group.is_main:
             from tqdm.auto import tqdm
 
             loader = tqdm(loader, desc=desc, leave=False)
@@ -413,6 +453,7 @@ class _Run:
             "stopped_early": self.progress.epoch < self.config.epochs,
             "wall_seconds": self.progress.seconds,
             "parts": self.progress.parts,
+            "processes": self.group.size,
             "peak_memory_bytes": peak_memory_bytes(self.device),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }

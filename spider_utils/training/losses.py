@@ -1,12 +1,26 @@
-"""Losses that compare logits with label masks."""
+"""Losses that compare logits with label masks.
+
+Several processes can share a batch, each with as many items as the others (see training.distributed). Every loss then takes
+``total``, which adds up a tensor over the processes, and the mean of the processes' losses is the loss of the whole batch, in
+value and gradient. A mean over items or pixels is such a loss as it stands; a ratio of sums over the batch must add up the sums
+first, or it would be a mean of ratios.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+Total = Callable[[torch.Tensor], torch.Tensor]
+
+
+def alone(sums: torch.Tensor) -> torch.Tensor:
+    """The ``total`` of a process that has the whole batch: what it was given."""
+    return sums
 
 
 class DiceLoss(nn.Module):
@@ -38,26 +52,31 @@ class DiceLoss(nn.Module):
         super().__init__()
         self.n_classes = n_classes
 
-    def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        return self.from_log_probability(*log_probability(logits, truth, self.n_classes), truth)
+    def forward(self, logits: torch.Tensor, truth: torch.Tensor, total: Total = alone) -> torch.Tensor:
+        return self.from_log_probability(*log_probability(logits, truth, self.n_classes), truth, total)
 
-    def from_log_probability(self, of_all: torch.Tensor, of_truth: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    def from_log_probability(
+        self, of_all: torch.Tensor, of_truth: torch.Tensor, truth: torch.Tensor, total: Total
+    ) -> torch.Tensor:
         """The loss from what ``log_probability`` returns."""
         # Summed image row by image row, then over the rows: one float32 sum over millions of voxels would lose the small ones.
         rows = truth.reshape(-1, truth.shape[-1])
         empty = torch.zeros(len(rows), self.n_classes, device=of_all.device)
         overlap = empty.scatter_add(1, rows, of_truth.exp().reshape(rows.shape)).sum(0)
         n_true = empty.scatter_add(1, rows, torch.ones_like(rows, dtype=empty.dtype)).sum(0)
+        probability = of_all.exp().sum([axis for axis in range(of_all.ndim) if axis != 1])
+        overlap, n_true, probability = total(torch.stack([overlap, n_true, probability]))
         present = n_true > 0
-        total = of_all.exp().sum([axis for axis in range(of_all.ndim) if axis != 1]) + n_true
-        dice = 2 * overlap / torch.where(present, total, 1)  # an absent class may have no probability at all: 0 / 0
+        dice = (
+            2 * overlap / torch.where(present, probability + n_true, 1)
+        )  # an absent class may have no probability at all: 0 / 0
         return ((1 - dice) * present).sum() / present.sum()
 
 
 class CrossEntropyLoss(nn.Module):
     """Cross-entropy, mean over all pixels of the batch; float logits ``(batch, classes, ...)``, int64 truth ``(batch, ...)``."""
 
-    def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    def forward(self, logits: torch.Tensor, truth: torch.Tensor, total: Total = alone) -> torch.Tensor:
         return F.cross_entropy(logits.float(), truth)  # float32 also where the network ran in half precision
 
 
@@ -68,9 +87,9 @@ class DiceCrossEntropyLoss(nn.Module):
         super().__init__()
         self.dice = DiceLoss(n_classes)
 
-    def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    def forward(self, logits: torch.Tensor, truth: torch.Tensor, total: Total = alone) -> torch.Tensor:
         of_all, of_truth = log_probability(logits, truth, self.dice.n_classes)  # once for both
-        return self.dice.from_log_probability(of_all, of_truth, truth) - of_truth.mean()
+        return self.dice.from_log_probability(of_all, of_truth, truth, total) - of_truth.mean()
 
 
 class FocalLoss(nn.Module):
@@ -99,7 +118,7 @@ class FocalLoss(nn.Module):
             raise ValueError(f"gamma must be 0 or more, not {gamma}")
         self.gamma = gamma
 
-    def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    def forward(self, logits: torch.Tensor, truth: torch.Tensor, total: Total = alone) -> torch.Tensor:
         return self.from_log_probability(log_probability(logits, truth, logits.shape[1])[1])
 
     def from_log_probability(self, of_truth: torch.Tensor) -> torch.Tensor:
@@ -136,9 +155,10 @@ class FocalDiceLoss(nn.Module):
             raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
         self.alpha, self.focal, self.dice = alpha, FocalLoss(gamma), DiceLoss(n_classes)
 
-    def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    def forward(self, logits: torch.Tensor, truth: torch.Tensor, total: Total = alone) -> torch.Tensor:
         of_all, of_truth = log_probability(logits, truth, self.dice.n_classes)  # once for both
-        focal, dice = self.focal.from_log_probability(of_truth), self.dice.from_log_probability(of_all, of_truth, truth)
+        focal = self.focal.from_log_probability(of_truth)
+        dice = self.dice.from_log_probability(of_all, of_truth, truth, total)
         return self.alpha * focal + (1 - self.alpha) * dice
 
 
@@ -165,7 +185,7 @@ class MonaiDiceCrossEntropyLoss(nn.Module):
 
         self.n_classes, self.loss = n_classes, DiceCELoss(to_onehot_y=True, softmax=True)
 
-    def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    def forward(self, logits: torch.Tensor, truth: torch.Tensor, total: Total = alone) -> torch.Tensor:
         if logits.shape[1] != self.n_classes:
             raise ValueError(f"logits have {logits.shape[1]} channels, the loss was made for {self.n_classes} classes")
         return self.loss(logits.float(), truth.unsqueeze(1))
@@ -204,7 +224,8 @@ def make_loss(name: str, n_classes: int) -> nn.Module:
         n_classes: classes including background.
 
     Returns:
-        A module: logits float ``(batch, n_classes, ...)`` and truth int64 ``(batch, ...)`` -> scalar float32.
+        A module: logits float ``(batch, n_classes, ...)``, truth int64 ``(batch, ...)`` and, where processes share a batch,
+        ``total`` (see above) -> scalar float32.
 
     Raises:
         ValueError: unknown name.

@@ -15,7 +15,7 @@ from spider_utils.errors import KitError
 from spider_utils.evaluation.classification import balanced_accuracy, confusion_counts
 from spider_utils.evaluation.metrics import ConfusionMatrix
 from spider_utils.evaluation.weighted_log_loss import log_loss
-from spider_utils.training.losses import make_loss
+from spider_utils.training.losses import Total, alone, make_loss
 
 Parts = tuple[tuple[torch.Tensor, ...], torch.Tensor]
 
@@ -25,6 +25,9 @@ class Meter(Protocol):
 
     def update(self, truth: torch.Tensor, outputs: Any) -> None:
         """Count a batch."""
+
+    def merge(self, other: Any) -> None:
+        """Add what another meter of its kind counted."""
 
     def score(self) -> float:
         """Higher is better. Raises KitError where it is not defined."""
@@ -55,8 +58,8 @@ class Task(Protocol):
     def parts(self, batch: Any) -> Parts:
         """What the network is called with, images first, and the truth, its first axis the items. Checks the truth."""
 
-    def loss(self, outputs: Any, truth: torch.Tensor) -> torch.Tensor:
-        """A scalar."""
+    def loss(self, outputs: Any, truth: torch.Tensor, total: Total = alone) -> torch.Tensor:
+        """A scalar; with ``total`` where processes share a batch, see training.losses."""
 
     def meter(self) -> Meter:
         """One that has counted nothing."""
@@ -103,6 +106,9 @@ class _SegmentationMeter:
 
     def update(self, truth: torch.Tensor, outputs: torch.Tensor) -> None:
         self.confusion.update(truth.cpu().numpy(), outputs.argmax(dim=1).cpu().numpy())
+
+    def merge(self, other: _SegmentationMeter) -> None:
+        self.confusion.counts += other.confusion.counts
 
     def score(self) -> float:
         score = self.confusion.mean_iou()
@@ -178,12 +184,17 @@ class ClassificationTask:
             )
         return tuple(inputs), truth
 
-    def loss(self, outputs: Mapping[str, torch.Tensor], truth: torch.Tensor) -> torch.Tensor:
+    def loss(self, outputs: Mapping[str, torch.Tensor], truth: torch.Tensor, total: Total = alone) -> torch.Tensor:
         parts = []
         for column, name in enumerate(self.heads):
             logits, weights = outputs[name].float(), self.class_weights.get(name)
             weight = None if weights is None else torch.tensor(weights, device=logits.device)
-            parts.append(functional.cross_entropy(logits, truth[:, column], weight))
+            part = functional.cross_entropy(logits, truth[:, column], weight)
+            if weight is not None:  # divided by the sum of weights of this process's items: make it that of an equal share
+                own = weight[truth[:, column]].sum()
+                of_all, processes = total(torch.stack([own, torch.ones_like(own)]))
+                part = part * (own * processes / of_all)
+            parts.append(part)
         return torch.stack(parts).sum()
 
     def meter(self) -> _ClassificationMeter:
@@ -202,6 +213,11 @@ class _ClassificationMeter:
         self.truth.append(truth.cpu().numpy())
         for name, logits in outputs.items():
             self.probabilities[name].append(logits.detach().float().softmax(dim=1).cpu().numpy())
+
+    def merge(self, other: _ClassificationMeter) -> None:
+        self.truth += other.truth
+        for name, probabilities in other.probabilities.items():
+            self.probabilities[name] += probabilities
 
     def _of(self, head: str) -> tuple[np.ndarray, np.ndarray]:
         truth = np.concatenate(self.truth)[:, list(self.task.heads).index(head)]

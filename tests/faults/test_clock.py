@@ -67,7 +67,7 @@ def test_dates_after_now_become_dates_just_before_it_in_their_order(tmp_path):
     for name, hour in hours.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, ns=(now + hour * 3_600_000_000_000,) * 2)
-    course._date_back([tmp_path / name for name in hours])
+    course.date_back([tmp_path / name for name in hours])
     dates = {name: (tmp_path / name).stat().st_mtime_ns for name in hours}
     assert dates["yesterday"] == now - DAY_S * 10**9
     assert now - 10**9 < dates["later"] == dates["later-too"] < dates["last"] <= time.time_ns()

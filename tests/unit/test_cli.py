@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -320,6 +321,25 @@ def test_options_of_slices_and_volumes_are_told_apart(
     monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
     said = CliRunner().invoke(cli.app, ["train", "--profile", "smoke", *arguments])
     assert said.exit_code == 2 and message in " ".join(said.output.split()) and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("rank", "said"), [(None, "runs/x\n"), ("0", "runs/x\n"), ("1", "")])
+def test_train_in_several_processes_is_told_once(
+    rank: str | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`--processes` is passed on; of processes that torchrun started, the first alone scores and speaks."""
+    asked = []
+
+    def launched(trained: object, processes: int) -> tuple[None, SimpleNamespace]:
+        asked.append(processes)
+        return None, SimpleNamespace(folder="runs/x")
+
+    monkeypatch.setattr("spider_utils.training.launch.train_on_all_gpus", launched)
+    monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
+    for name, value in {} if rank is None else {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    found = CliRunner().invoke(cli.app, ["train", "--profile", "smoke", "--processes", "2", "--no-score"])
+    assert (found.exit_code, found.output, asked) == (0, said, [2])
 
 
 def test_a_split_file_must_exist(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ FLOORS = {  # room (module or folder) -> floor; upper floors import lower ones, 
     "choices": 6,
     "course": 6,
     "rerun": 6,
+    "sweeps": 6,
     "editions": 6,
     "exercises": 6,
     "medfusion": 6,
@@ -149,7 +150,8 @@ def locked_versions() -> dict[str, list[tuple[str, str]]]:
 
 
 def test_the_extras_are_those_of_the_readme():
-    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "batch", "app", "book", "export", "test"}
+    extras = {"notebooks", "batch", "cluster", "app", "book", "export", "gpus", "test"}
+    assert set(PROJECT["optional-dependencies"]) == extras
     assert PROJECT["name"] == "spider-utils" and PROJECT["scripts"] == {"spider-kit": "spider_utils.cli:main"}
 
 
@@ -189,7 +191,7 @@ def third_party_imports() -> dict[str, str]:
 
 def test_every_library_that_the_package_imports_is_required():
     distribution = {"PIL": "pillow", "sklearn": "scikit-learn", "segmentation_models_pytorch": "segmentation-models-pytorch"}
-    distribution |= {"surface_distance": "surface-distance"}
+    distribution |= {"surface_distance": "surface-distance", "yaml": "pyyaml"}
     implied = {"google", "spider_utils", "IPython", "traitlets"}  # Colab's own; this package; parts of ipykernel and ipywidgets
     for name, module in third_party_imports().items():
         known = canonicalize_name(distribution.get(name, name))

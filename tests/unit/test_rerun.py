@@ -113,6 +113,19 @@ def test_the_command_says_that_all_is_the_same(workspace: Workspace) -> None:
     assert said.exit_code == 0 and "the same: all 182 tensors of weights" in said.stdout
 
 
+def test_the_new_run_lies_where_nothing_lay(workspace: Workspace) -> None:
+    """A run of the same name would be replaced, and one of the same settings taken for the new one."""
+    plain = workspace.train()
+    own = workspace.train(tag="tagged", seed=7)
+    weights = (plain.folder / "model.safetensors").read_bytes()
+    with pytest.raises(DataError, match="is not empty"):
+        repeat(own.folder, keep=own.folder.parent)
+    assert (plain.folder / "model.safetensors").read_bytes() == weights
+    (workspace.home / "a-file").touch()
+    with pytest.raises(DataError, match="is not empty"):
+        repeat(own.folder, keep=workspace.home / "a-file")
+
+
 def test_what_cannot_be_made_again_is_said(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="is no finished run"):
         repeat(tmp_path / "run.json")
@@ -122,5 +135,6 @@ def test_what_cannot_be_made_again_is_said(workspace: Workspace, tmp_path: Path,
     with pytest.raises(DataError, match="does not say which profile and data"):
         repeat(older)
     write_json(older / "run.json", record | {"identity": record["identity"] | {"code": 1}})
+    monkeypatch.setattr("spider_utils.rerun._trainer", lambda _: pytest.fail("nothing is trained for this"))
     with pytest.raises(KitError, match="another training today: code differ"):
         repeat(older)
