@@ -184,11 +184,8 @@ def test_store_writes_one_series_at_a_time(tmp_path: Path) -> None:
         for number in range(12):  # ten more than one make the first axis a digit longer
             alive.append(weakref.ref(images := np.full((1, *SIZE), number, np.float32)))
             assert sum(ref() is not None for ref in alive) <= 2, "the last part may still be held while the next is made"
-            yield (
-                images,
-                np.full((1, *SIZE), number, np.uint8),
-                pd.DataFrame({"case": [f"{number}_t1"], "patient": [number], "low": [number / 2]}),
-            )
+            table = pd.DataFrame({"case": [f"{number}_t1"], "patient": [number], "low": [number / 2]})
+            yield images, np.full((1, *SIZE), number, np.uint8), table
 
     card = {"kind": "phantom", "scheme": "spider", "key": "k", "voxel_mm": None}
     VolumeStore.write(tmp_path / "store", parts(), card, served=["low"], n_items=12)

@@ -142,7 +142,7 @@ def spoil(random: Random, folder: Path, whole: list[Files]) -> dict[str, Call]:
     run.mkdir()
     files = dict(random.choice(whole))
     names = ("model.json", "model.json", "model.json", "model.safetensors", "model.safetensors", "run.json", "history.csv")
-    for name in {random.choice(names) for _ in range(random.choice((1, 1, 2)))}:
+    for name in sorted({random.choice(names) for _ in range(random.choice((1, 1, 2)))}):
         way = random.random()
         if way < 0.03:
             del files[name]
