@@ -193,7 +193,8 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
             code = process.wait()
         finally:
             process.terminate()  # without effect on one that has ended
-            process.wait()  # it first ends what it is running, and holds the lock that long
+            # It first ends what it is running, and holds the lock that long. A pipe that nobody reads would fill and keep it.
+            process.communicate()
     result = _gather(workspace, started)
     if code and not explained:
         last = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-1:]
