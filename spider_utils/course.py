@@ -242,6 +242,18 @@ def _gather(workspace: Workspace, started: float) -> CourseResult:
     return CourseResult(workspace, seconds, failed, not_run)
 
 
+def _with_joined_streams(outputs: list[Any]) -> list[Any]:
+    """Outputs with pieces of one stream put together that chance and timing parted."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and last.output_type == output.output_type == "stream" and last.name == output.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
 def publish(workspace: Workspace) -> None:
     """Copy executed notebooks and figures into the places that are committed: notebooks/ and figures/.
 
@@ -262,6 +274,8 @@ def publish(workspace: Workspace) -> None:
         for cell in notebook.cells:
             for stamp in ("papermill", "execution"):
                 cell.metadata.pop(stamp, None)
+            if cell.cell_type == "code":
+                cell.outputs = _with_joined_streams(cell.outputs)
         target = workspace.home / "notebooks" / executed.name
         changed = target.stat().st_mtime_ns
         with atomic_path(target) as partial:
