@@ -1,7 +1,7 @@
 """Solutions to the exercises of notebook 16_interactive_viewer; `spider-kit edition solution` lays each behind its exercise."""
 
 # %% 16.1
-answer = 250 + 200 / 2
+answer = 320 + 140 / 2
 check("16.1", answer)
 
 

@@ -206,7 +206,8 @@ def run_course(profile: str, data: str, root: str | None, cores: int) -> CourseR
             code = process.wait()
         finally:
             process.terminate()  # without effect on one that has ended
-            process.wait()  # it first ends what it is running, and holds the lock that long
+            # It first ends what it is running, and holds the lock that long. A pipe that nobody reads would fill and keep it.
+            process.communicate()
     result = _gather(workspace, started)
     if code and not explained:
         last = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-1:]
@@ -254,6 +255,18 @@ def _gather(workspace: Workspace, started: float) -> CourseResult:
     return CourseResult(workspace, seconds, failed, not_run)
 
 
+def _with_joined_streams(outputs: list[Any]) -> list[Any]:
+    """Outputs with pieces of one stream put together that chance and timing parted."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and last.output_type == output.output_type == "stream" and last.name == output.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
 def publish(workspace: Workspace) -> None:
     """Copy executed notebooks and figures into the places that are committed: notebooks/ and figures/.
 
@@ -274,6 +287,8 @@ def publish(workspace: Workspace) -> None:
         for cell in notebook.cells:
             for stamp in ("papermill", "execution"):
                 cell.metadata.pop(stamp, None)
+            if cell.cell_type == "code":
+                cell.outputs = _with_joined_streams(cell.outputs)
         target = workspace.home / "notebooks" / executed.name
         changed = target.stat().st_mtime_ns
         with atomic_path(target) as partial:

@@ -77,7 +77,7 @@ def remove_halves(path: str | Path) -> None:
 
 
 def _sweep_files(folder: Path) -> None:
-    """Delete abandoned halves of files in ``folder``: once in a process, as a folder may hold very many files."""
+    """Delete abandoned halves of files in ``folder``, unless this process has done so before."""
     if folder in _swept:
         return
     _swept.add(folder)
@@ -102,7 +102,8 @@ def _clean_up_after_the_killed(path: Path) -> None:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary file name beside ``path``; on success it becomes ``path``, on failure it is removed.
 
-    Halves that killed processes left in the folder, and that nobody changed for a day, are deleted.
+    Halves that killed processes left in the folder, and that nobody changed for a day, are deleted: once in a process and
+    folder, as a folder may hold very many files.
 
     Raises:
         DataError: the folder cannot be written (full disk, read-only, no permission).

@@ -81,6 +81,12 @@ def name_holder(handle: int, process: int) -> None:
         os.write(handle, b"%d\n" % process)
 
 
+def maker_lock(path: Path) -> contextlib.AbstractContextManager[int]:
+    """``file_lock`` of who makes ``path``, beside it: ``make_once`` takes it; so must whoever makes the same without asking."""
+    path = path.absolute()  # "." has no name
+    return file_lock(path.with_name(path.name + ".lock"))
+
+
 def make_once(path: Path, is_there: Callable[[], bool], make: Callable[[], object]) -> None:
     """Call ``make`` unless ``is_there()``; of several processes at once one makes, the others wait and then find it.
 
@@ -93,7 +99,7 @@ def make_once(path: Path, is_there: Callable[[], bool], make: Callable[[], objec
         make: makes it.
     """
     if not is_there():
-        with file_lock(path.with_name(path.name + ".lock")):
+        with maker_lock(path):
             if not is_there():
                 remove_halves(path)
                 make()

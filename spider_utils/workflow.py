@@ -6,6 +6,7 @@ Everything lies under the project's folder: ``data/`` (phantoms, slice stores), 
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,7 +43,7 @@ from spider_utils.models import VOLUME_ARCHITECTURES, build_model
 from spider_utils.models.network import top_class
 from spider_utils.predict import SLICES_AT_ONCE, Predictor, VolumePredictor, load_predictor
 from spider_utils.runtime import Profile, data_folder, get_profile, progress, project_root, seed_everything
-from spider_utils.training.checkpoints import copy_matching_weights
+from spider_utils.training.checkpoints import copy_matching_weights, read_card
 from spider_utils.training.loop import RunResult, TrainConfig, fit
 from spider_utils.training.runs import RUN_FILE
 
@@ -765,7 +766,8 @@ def finished_runs() -> list[Path]:
 
 def is_by_patient(card: dict) -> bool:
     """Whether the run with this card (model.json) knows no slice of its test patients; so are runs that name no split."""
-    return not card.get("split", {}).get("name", "").startswith(LEAKY)
+    split = card.get("split")
+    return not str(split.get("name") if isinstance(split, dict) else None).startswith(LEAKY)
 
 
 def caution(folder: Path) -> str:
@@ -784,13 +786,17 @@ def find_run(name: str | None) -> Path:
         name: a folder, or a name under runs/; None takes the newest finished run that was split by patient or, where others
             learned the same scheme from the same slices and split, the best of these on validation patients. Networks of volumes
             are taken only where there are no others: their grids are coarse, and one of them learns labels that are wrong.
+            Folders whose model.json describes no network are passed over.
 
     Raises:
         KitError: there is none; the message lists those there are.
     """
     runs, finished = project_root() / "runs", finished_runs()
     if name is None:
-        cards = {path: read_json(path / "model.json") for path in finished}
+        cards = {}
+        for path in finished:
+            with contextlib.suppress(DataError):
+                cards[path] = read_card(path)
         by_patient = [path for path, card in cards.items() if is_by_patient(card)]
         if not by_patient:
             raise KitError(f"no trained model in {runs}: run `make course` or `spider-kit train` first, or give --model FOLDER")

@@ -59,24 +59,29 @@ def data_phantom(
 
     Example: spider-kit data phantom --out data/mine --patients 4 --seed 7
     """
+    from spider_utils.locks import maker_lock
+
+    with maker_lock(out):  # the course may be making a phantom of this name
+        print(_generate(kind, out, patients, seed, jobs, size.value))
+
+
+def _generate(kind: PhantomKind, out: Path, patients: int | None, seed: int, jobs: int | None, size: str) -> Path:
+    """The folder of a new phantom of this kind."""
     if kind == PhantomKind.ivd:
         from spider_utils.data.phantom.isotropic import IVDM3SEG_PATIENTS, VOXEL_MM, generate_disc_set
 
-        print(generate_disc_set(out, patients or IVDM3SEG_PATIENTS, seed, jobs, VOXEL_MM[size.value], show_progress=True))
-        return
+        return generate_disc_set(out, patients or IVDM3SEG_PATIENTS, seed, jobs, VOXEL_MM[size], show_progress=True)
     if kind == PhantomKind.axial:
         from spider_utils.data.phantom.axial_set import AXIAL_PATIENTS, generate_axial_set
 
-        print(generate_axial_set(out, patients or AXIAL_PATIENTS, seed, jobs, size.value, show_progress=True))
-        return
+        return generate_axial_set(out, patients or AXIAL_PATIENTS, seed, jobs, size, show_progress=True)
     if kind == PhantomKind.rsna:
         from spider_utils.data.phantom.rsna import RSNA_STUDIES, generate_rsna_set
 
-        print(generate_rsna_set(out, patients or RSNA_STUDIES, seed, jobs, size.value, show_progress=True))
-        return
+        return generate_rsna_set(out, patients or RSNA_STUDIES, seed, jobs, size, show_progress=True)
     from spider_utils.data.phantom import generate_dataset
 
-    print(generate_dataset(out, patients or 24, seed, jobs, size.value, show_progress=True))
+    return generate_dataset(out, patients or 24, seed, jobs, size, show_progress=True)
 
 
 @app.command("fetch")

@@ -66,6 +66,8 @@ class AxialSet:
             raise DataError(self.root / SLICE_TABLE, f"cannot be read as a table ({str(error)[:80]})", _MAKE) from error
         if missing := [name for name in _COLUMNS if name not in self.slices]:
             raise DataError(self.root / SLICE_TABLE, f"lacks the column(s) {', '.join(missing)}", _MAKE)
+        if self.cases.empty:
+            raise DataError(self.root / SLICE_TABLE, "names no case", _MAKE)
 
     @cached_property
     def cases(self) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ EVEN_STEPS = 0.1  # share of the usual distance by which slices of one block may
 SEXES = ("F", "M", "O")  # PS3.3, table C.7-1
 PERPENDICULAR = 1e-2  # by which products of direction cosines may miss 0 and 1
 DOUBLED_MM = 0.01  # slices nearer than this lie in one place
+FARTHEST_MM = 1e6  # no position and no edge of a voxel is as large, no edge as small as its inverse: such a header is damaged
 
 _quiet_lock = threading.Lock()
 _quiet_state = {"depth": 0, "stderr": -1}
@@ -100,6 +101,11 @@ class DicomSlice:
         return np.asarray(self.position) + x * self.spacing[1] * along_row + y * self.spacing[0] * along_column
 
 
+def possible_edges(edges_mm: Sequence[float]) -> bool:
+    """Whether all could be edges of voxels: positive, and neither absurdly small nor large."""
+    return all(1 / FARTHEST_MM <= edge <= FARTHEST_MM for edge in edges_mm)
+
+
 def is_dicom_name(path: Path) -> bool:
     """DICOM files are called ``*.dcm`` or ``*.IMA``, have no suffix, or end in a number of their UID."""
     suffix = path.suffix.lower()
@@ -141,8 +147,12 @@ def read_header(path: Path) -> DicomSlice:
         raise DataError(
             path, "lacks its position, orientation or pixel spacing", "Export the series again with these DICOM tags."
         )
+    if np.abs(position).max() > FARTHEST_MM:
+        raise DataError(
+            path, f"lies at {', '.join(f'{p:g}' for p in position)} mm, far from any patient", "Export the series again."
+        )
     axes = np.reshape(cosines, (2, 3))
-    if min(spacing) <= 0 or not np.allclose(axes @ axes.T, np.eye(2), atol=PERPENDICULAR):
+    if not possible_edges(spacing) or not np.allclose(axes @ axes.T, np.eye(2), atol=PERPENDICULAR):
         raise DataError(
             path,
             f"has pixels of {spacing[0]:g} x {spacing[1]:g} mm and direction cosines {', '.join(f'{c:g}' for c in cosines)}",
@@ -158,7 +168,7 @@ def read_header(path: Path) -> DicomSlice:
         cosines=cosines,
         spacing=spacing,
         shape=header.shape,
-        gap_mm=next((gap[0] for gap in gaps if gap is not None and gap[0] > 0), None),
+        gap_mm=next((gap[0] for gap in gaps if gap is not None and possible_edges(gap)), None),
         syntax=header.syntax_name,
         age=_age(header.text(0x00101010)),
         sex=sex if sex in SEXES else None,
@@ -217,7 +227,7 @@ def read_pixels(one: DicomSlice) -> np.ndarray:
     """Pixel values (rows, columns): the stored integers, or what they mean where the header gives a slope and an intercept.
 
     Raises:
-        DataError: the pixels cannot be decoded; the line names the transfer syntax.
+        DataError: the pixels cannot be decoded (the line names the transfer syntax), or are no finite numbers.
     """
     try:
         with quiet_itk():
@@ -234,6 +244,10 @@ def read_pixels(one: DicomSlice) -> np.ndarray:
             one.path,
             f"holds pixels of shape {array.shape}, not one gray picture of {one.shape[0]} x {one.shape[1]}",
             "Export the series again, one gray slice a file.",
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError(
+            one.path, "its pixels are NaN or infinite with the slope and intercept of its header", "Export the series again."
         )
     return array[0]
 

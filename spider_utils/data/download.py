@@ -15,7 +15,7 @@ import pooch
 import requests
 
 from spider_utils.errors import DataError
-from spider_utils.files import explain_write_error, read_json, require_free_space, write_json
+from spider_utils.files import explain_write_error, read_json, read_json_object, require_free_space, write_json
 from spider_utils.runtime import is_interactive
 
 TIMEOUT_S = (15.0, 60.0)  # connecting; waiting for the next bytes
@@ -98,12 +98,14 @@ class _Origin:
         url: the address.
         etag, last_modified: the server's validators, "" when it sent none.
         length: bytes of the whole file, None when the server did not say.
+        done: whether the file has come whole and right, and only has to be moved into place.
     """
 
     url: str
     etag: str
     last_modified: str
     length: int | None
+    done: bool = False
 
     @property
     def validator(self) -> str:
@@ -143,12 +145,18 @@ class ResumingDownloader:
             if received != expected.lower():
                 self.discard()
                 raise WrongBytesError(f"wrong bytes ({algorithm} {received}, expected {expected})", doubtful)
+        write_json(self.note, read_json(self.note) | {"done": True})  # only now: see has_brought
         with _explained(Path(output_file)):
             os.replace(self.partial, output_file)
 
     def has_brought(self, output_file: str | Path) -> bool:
         """Whether ``output_file`` was downloaded by this process, or by one before it that could not ``forget``."""
-        return Path(output_file).is_file() and self.note.exists() and not self.partial.exists()
+        if self.partial.exists() or not Path(output_file).is_file():
+            return False
+        try:
+            return read_json_object(self.note).get("done") is True
+        except DataError:
+            return False  # a note that was begun proves nothing: the file may have been put there by hand
 
     def forget(self) -> None:
         """Delete the note on a file that was downloaded; the one on a partial file stays."""
@@ -157,7 +165,7 @@ class ResumingDownloader:
 
     def discard(self) -> None:
         """Delete the partial file and its note."""
-        self.note.unlink(missing_ok=True)  # first: one that is left alone would say that the file was downloaded
+        self.note.unlink(missing_ok=True)  # first: one that is left alone could say that the file was downloaded
         self.partial.unlink(missing_ok=True)
 
     def have(self) -> int:

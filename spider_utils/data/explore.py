@@ -5,11 +5,14 @@ Nothing here changes data. ``verify.py`` says whether a root is complete and sou
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
+from spider_utils.data.integrity import check_whole
 from spider_utils.data.sources import Case, Source, parse_case
 from spider_utils.data.volumes import Volume, orientation_code
 from spider_utils.errors import KitError
@@ -72,11 +75,13 @@ def header_table(source: Source) -> pd.DataFrame:
 
     Raises:
         KitError: the source holds pictures, which store no geometry.
+        DataError: a header is damaged.
     """
     if source.kind == "spider-2d":
         raise KitError("PNG pictures store neither spacing nor orientation: there is no header to read")
     rows = []
     for row in source.cases.itertuples(index=False):
+        check_whole(Path(row.image), inflate=False)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(row.image))
         reader.ReadImageInformation()

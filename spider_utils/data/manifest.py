@@ -150,7 +150,7 @@ def read_manifest(path: str | Path) -> Manifest:
     try:
         return _parse(raw, path)
     except (KeyError, TypeError, ValueError) as error:
-        problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        problem = f"lacks {error}" if isinstance(error, KeyError) else str(error)[:200]
         raise DataError(path, f"is not a valid manifest: {problem}", "Take the file from the kit again.") from error
 
 
@@ -162,8 +162,8 @@ def _demand(holds: bool, problem: str) -> None:
 def _parse(raw: Any, path: Path) -> Manifest:
     """Build a Manifest; KeyError, TypeError or ValueError says what is wrong."""
     _demand(isinstance(raw, dict), "it must be a JSON object")
-    _demand(raw["format"] == 1, f"format {raw['format']!r} is not known to this version of the kit")
-    _demand(raw["key"] == path.stem, f"key '{raw['key']}' is not the file's name")
+    _demand(raw["format"] == 1, f"format {str(raw['format'])[:40]} is not known to this version of the kit")
+    _demand(raw["key"] == path.stem, f"key '{str(raw['key'])[:40]}' is not the file's name")
     _demand(raw["kind"] in MANIFEST_KINDS, f"kind must be one of {MANIFEST_KINDS}")
     _demand(raw["layout"] in LAYOUTS, f"layout must be one of {LAYOUTS}")
     texts = {name: raw[name] for name in ("title", "licence", "licence_url", "homepage", "citation", "checksum_source", "notes")}
@@ -207,6 +207,7 @@ def _parse_file(entry: dict[str, Any]) -> RemoteFile:
         _demand(fits, f"{name}: {kind} must be {digits} hex digits")
     rule = UnpackRule(**entry["unpack"]) if entry.get("unpack") else None
     _demand(rule is None or name.endswith(".zip"), f"{name}: only zip archives can be unpacked")
+    _demand(rule is None or isinstance(rule.members, dict), f"{name}: members must be patterns and their folders")
     for folder in rule.members.values() if rule else ():
         _demand(bool(_PLAIN_NAME.fullmatch(folder)), f"{name}: '{folder}' must be a plain folder name")
     return RemoteFile(name, urls, size, entry.get("md5"), entry.get("sha256"), rule)
@@ -297,6 +298,8 @@ def fetch(
         except OSError as error:
             raise explain_write_error(root, error) from error
         with file_lock(root / ".fetch.lock", "is fetching data into this folder"):
+            receipt = _read_receipt(root)  # another process may have brought them since
+            missing = [file for file in missing if not _is_present(file, root, receipt)]
             fetched = [file.name for file in missing if _bring(file, root, manifest, base_url, progress)]
     for target, source in manifest.copies.items() if files is None else ():
         if not (root / target).exists():

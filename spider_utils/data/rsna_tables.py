@@ -247,7 +247,8 @@ def _clean_points(table: pd.DataFrame, file: str, report: Report) -> pd.DataFram
     for axis in ("x", "y"):
         table[axis] = pd.to_numeric(table[axis], errors="coerce")
     outside = ~(np.isfinite(table["x"]) & np.isfinite(table["y"]) & (table["x"] >= 0) & (table["y"] >= 0))
-    text = "x " + table.loc[outside, "x"].astype(str) + ", y " + table.loc[outside, "y"].astype(str)
+    x, y = (table.loc[outside, axis].map(str).astype(str) for axis in ("x", "y"))  # a missing number is a word too: "nan"
+    text = "x " + x + ", y " + y
     report.add("error", "no place in an image", file, table.loc[outside, "row"], text, "Coordinates are pixels from 0 on.")
     table = table[~outside].copy()
     fix = pd.to_numeric(table["fix"], errors="coerce") if "fix" in table else pd.Series(0, index=table.index)

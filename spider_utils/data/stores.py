@@ -13,7 +13,7 @@ import pandas as pd
 
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, read_csv, read_json_object, require_free_space, write_csv, write_json
-from spider_utils.labels import ConversionReport, convert
+from spider_utils.labels import SCHEMES, ConversionReport, convert
 
 _PIECE_BYTES = 1 << 20
 _FIX = "Delete the folder; it is rebuilt."
@@ -48,7 +48,7 @@ class ArrayStore:
         folder = Path(folder)
         card = read_json_object(folder / "store.json")
         if card.get("version") != cls.version:
-            raise DataError(folder, f"the {cls.what} has version {card.get('version')}, not {cls.version}", _FIX)
+            raise DataError(folder, f"the {cls.what} has version {str(card.get('version'))[:40]}, not {cls.version}", _FIX)
         try:
             images = np.load(folder / "images.npy", mmap_mode="r")
             masks = np.load(folder / "masks.npy", mmap_mode="r")
@@ -61,9 +61,12 @@ class ArrayStore:
             and all(value.isdecimal() and int(value) < 256 and type(count) is int for value, count in counts.items())
         ):
             raise DataError(folder / "store.json", f"the {cls.what} is damaged: its card lacks something", _FIX)
+        if card["scheme"] not in SCHEMES:
+            raise DataError(folder / "store.json", f"the {cls.what} is damaged: '{card['scheme'][:40]}' is no label scheme", _FIX)
         if lacking := [name for name in ("case", "patient") if name not in table]:
             raise DataError(folder / "table.csv", f"the {cls.what} is damaged: its table lacks {lacking[0]}", _FIX)
-        if images.shape != masks.shape or masks.dtype != np.uint8 or len(images) != len(table):
+        numbers = images.dtype.kind in "uif" and masks.dtype == np.uint8
+        if images.shape != masks.shape or not numbers or len(images) != len(table):
             raise DataError(folder, f"the {cls.what} is damaged: its parts differ in length, size or type", _FIX)
         return cls(folder, card, images, masks, table)
 

@@ -17,18 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-import SimpleITK as sitk  # noqa: N813
-
 from spider_utils.data.archives import CHUNK_BYTES, UnpackRule, plan_unpacking, unpack_zip
 from spider_utils.data.dicom import (
     DicomSlice,
     block_image,
     has_dicom_mark,
-    quiet_itk,
     read_header,
     sort_into_blocks,
 )
 from spider_utils.data.dicom_header import read_dicom_header
+from spider_utils.data.volume_headers import find_voxels
 from spider_utils.data.volumes import Volume, from_image, read_volume, stem_of, suffix_of
 from spider_utils.errors import DataError
 
@@ -173,7 +171,7 @@ def _read_single(path: Path, suffix: str, limits: UploadLimits) -> Volume:
         rows, columns = read_dicom_header(path).shape
         voxels = rows * columns
     else:
-        voxels = _png_pixels(head) if suffix == ".png" else _announced_voxels(path)
+        voxels = _png_pixels(head) if suffix == ".png" else find_voxels(path).voxels
     _check_voxels(path, voxels, limits)
     volume = read_volume(path)
     if volume.array.size == 0:
@@ -184,21 +182,6 @@ def _read_single(path: Path, suffix: str, limits: UploadLimits) -> Volume:
 def _png_pixels(head: bytes) -> int:
     """Width times height in the first chunk (PNG specification, section 11.2.2)."""
     return int.from_bytes(head[16:20], "big") * int.from_bytes(head[20:24], "big")
-
-
-def _announced_voxels(path: Path) -> int:
-    """Values in the image as ITK understands its header; no voxel is read."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with quiet_itk():
-            reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise DataError(path, "cannot be read: its header is damaged or of another format", _EXPORT) from error
-    voxels = reader.GetNumberOfComponents()
-    for n in reader.GetSize():
-        voxels *= n
-    return voxels
 
 
 def _check_voxels(path: Path, voxels: int, limits: UploadLimits) -> None:

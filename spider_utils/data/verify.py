@@ -402,14 +402,14 @@ def _rename(stem: str, known: set[str]) -> str | None:
 
 
 def _header(path: Path) -> sitk.ImageFileReader:
-    """The header of a volume. Raises DataError when it cannot be read, or when uncompressed voxels do not fill the file."""
+    """The header of a volume. Raises DataError when it is damaged, or when uncompressed voxels do not fill the file."""
+    check_whole(path, inflate=False)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise DataError(path, "its header cannot be read", FETCH_AGAIN) from error
-    check_whole(path, inflate=False)
     return reader
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from spider_utils.data.dicom import is_dicom_name, quiet_itk, read_series_image
+from spider_utils.data.dicom import FARTHEST_MM, is_dicom_name, possible_edges, quiet_itk, read_series_image
 from spider_utils.data.dicom_header import MOST_PIXELS
 from spider_utils.data.integrity import check_whole
 from spider_utils.errors import DataError
@@ -200,14 +200,15 @@ def read_picture(path: str | Path) -> np.ndarray:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:  # it warns of sizes that are refused here
-            if picture.width * picture.height > MOST_PIXELS:
-                raise ValueError(f"it claims {picture.width} x {picture.height} pixels, more than any slice has")
-            picture.verify()  # the checksums of a PNG, which decoding passes over; closes the file
-        with Image.open(path) as picture:
-            if picture.mode in ("L", "I", "I;16"):
-                return np.asarray(picture)
-            channels = np.asarray(picture.convert("RGB"))
+        with warnings.catch_warnings(action="ignore"):  # it warns of sizes that are refused here, and of animations
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise ValueError(f"it claims {picture.width} x {picture.height} pixels, more than any slice has")
+                picture.verify()  # the checksums of a PNG, which decoding passes over; closes the file
+            with Image.open(path) as picture:
+                if picture.mode in ("L", "I", "I;16"):
+                    return np.asarray(picture)
+                channels = np.asarray(picture.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError, IndexError, ...
         reason = str(error).replace(str(path), "").strip() or type(error).__name__
         raise DataError(path, f"cannot be read as a picture ({reason[:80]})", "Fetch or export the file again.") from error
@@ -271,6 +272,15 @@ def read_volume(path: str | Path, orientation: str | None = None) -> Volume:
             path,
             f"holds {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values a voxel",
             "Give a three-dimensional image with one value a voxel.",
+        )
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise DataError(path, "holds complex values", "Give an image of magnitudes.")
+    edges, origin = image.GetSpacing(), image.GetOrigin()
+    if not possible_edges(edges) or not np.abs(origin).max() <= FARTHEST_MM:  # NaN is neither
+        raise DataError(
+            path,
+            f"has voxels of {' x '.join(f'{e:g}' for e in edges)} mm at {', '.join(f'{o:g}' for o in origin)} mm",
+            "Export the file again with a valid header.",
         )
     cosines = np.array(image.GetDirection()).reshape(3, 3)
     if not np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-2):

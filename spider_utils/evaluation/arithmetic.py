@@ -157,8 +157,11 @@ def mean_f1_bounds(mean_precision: Interval, mean_recall: Interval) -> Interval:
     return Interval(low, harmonic_mean(mean_precision.high, mean_recall.high))
 
 
-def largest_sd(mean: Interval) -> Fraction:
-    """The largest standard deviation of values between 0 and 1 with this mean, squared: m (1 - m) (Bhatia, Davis 2000)."""
+def largest_variance(mean: Interval) -> Fraction:
+    """The largest variance of a population of values between 0 and 1 with this mean: m (1 - m) (Bhatia, Davis 2000).
+
+    With n - 1 in place of n it is n / (n - 1) times as large.
+    """
     nearest = min(max(Fraction(1, 2), mean.low), mean.high)
     return nearest * (1 - nearest)
 

@@ -18,6 +18,7 @@ import pandas as pd
 from spider_utils.data.manifest import manifest_folder
 from spider_utils.errors import DataError, KitError
 from spider_utils.evaluation.arithmetic import Printed
+from spider_utils.files import read_csv
 
 PROTOCOL = ("data", "split", "classes", "averaging", "resolution")
 """What is told of how a number was measured, as far as its source says."""
@@ -77,10 +78,17 @@ class PrintedTable:
 
 
 def table_names() -> list[str]:
-    """Names of all printed tables, source after source in the order of SOURCES."""
-    names = sorted(path.stem for path in (manifest_folder() / "published").glob("*.csv"))
+    """Names of all printed tables, source after source in the order of SOURCES.
+
+    Raises:
+        DataError: a file's name does not begin with a source.
+    """
     order = list(SOURCES)
-    return sorted(names, key=lambda name: order.index(name.split("_")[0]))
+    paths = sorted((manifest_folder() / "published").glob("*.csv"))
+    for path in paths:
+        if path.stem.split("_")[0] not in order:
+            raise DataError(path, "its name begins with no source", f"Call it SOURCE_table.csv; sources are {', '.join(order)}.")
+    return sorted((path.stem for path in paths), key=lambda name: order.index(name.split("_")[0]))
 
 
 @cache
@@ -100,21 +108,25 @@ def read_printed(path: str | Path) -> PrintedTable:
     """Read one file of printed numbers.
 
     Raises:
-        DataError: a key is missing or unknown, a template names no column, a cell is no number, or two rows have one name.
+        DataError: the file is missing or no CSV, a key is missing or unknown, a template names no column, a cell is no number,
+            or two rows have one name.
     """
     path = Path(path)
     head: dict[str, str] = {}
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if not line.startswith("#"):
-                break
-            key, _, text = line[1:].partition(":")
-            head[key.strip()] = text.strip()
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if not line.startswith("#"):
+                    break
+                key, _, text = line[1:].partition(":")
+                head[key.strip()] = text.strip()
+        table = read_csv(path, comment="#", dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise DataError(path, f"cannot be read as CSV ({str(error)[:120]})", "Check the path, and its rows.") from error
     _demand(path, set(head) >= set(_NEEDED), f"lacks '# {next((k for k in _NEEDED if k not in head), '')}: ...'")
     odd = [key for key in head if key not in (*_NEEDED, *_OPTIONAL)]
     _demand(path, not odd, f"has an unknown key '{next(iter(odd), '')}'")
     _demand(path, head["source"] in SOURCES, f"is of no known source: '{head['source']}'")
-    table = pd.read_csv(path, comment="#", dtype=str, keep_default_na=False)
     templates = [head["table"], head["row"], *(head[key] for key in PROTOCOL)]
     naming = {field for text in templates for _, field, _, _ in Formatter().parse(text) if field}
     exact = set(re.split(r",\s*", head["exact"])) if "exact" in head else set()

@@ -12,7 +12,8 @@ import pandas as pd
 
 from spider_utils.data.manifest import manifest_folder
 from spider_utils.errors import DataError
-from spider_utils.evaluation.published import chosen_tables
+from spider_utils.evaluation.published import PrintedTable, chosen_tables
+from spider_utils.files import read_csv
 
 PROTOCOLS = ("printed", "honest")
 """As the source measured, as far as it says and data allow; and by patient, every slice, a mean over patients."""
@@ -29,6 +30,9 @@ _PLACE = ["source", "table", "row", "quantity"]
 def measured_results() -> pd.DataFrame:
     """What the kit measured.
 
+    Raises:
+        DataError: the file is missing, no CSV, or lacks a column.
+
     Returns:
         source, table, row and quantity of the printed number (``row`` is a pattern: ours is a mean over all printed rows that
         fit), protocol (PROTOCOLS, or "both"), data, settings, value, low and high (95 % over patients), n, unit, patients,
@@ -38,13 +42,20 @@ def measured_results() -> pd.DataFrame:
 
 
 def reasons() -> pd.DataFrame:
-    """Why a printed number has none of ours beside it: source, table, row, quantity and protocol as patterns, reason."""
+    """Why a printed number has none of ours beside it: source, table, row, quantity and protocol as patterns, reason.
+
+    Raises:
+        DataError: as measured_results.
+    """
     return _read("not_measured.csv", [*_PLACE, "protocol", "reason"])
 
 
 def _read(name: str, columns: list[str]) -> pd.DataFrame:
     path = manifest_folder() / "measured" / name
-    table = pd.read_csv(path, comment="#", dtype=str, keep_default_na=False)
+    try:
+        table = read_csv(path, comment="#", dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise DataError(path, f"cannot be read as CSV ({str(error)[:120]})", "Restore the committed file.") from error
     if lost := [column for column in columns if column not in table]:
         raise DataError(path, f"lacks the column '{lost[0]}'", "See the head of the committed file.")
     return table
@@ -63,12 +74,12 @@ def side_by_side(source: str | None = None) -> pd.DataFrame:
 
     Raises:
         KitError: another source.
-        DataError: a printed result has neither a measurement nor a reason.
+        DataError: a printed result has neither a measurement nor a reason, or a measurement is of no printed result.
     """
     ours, why, rows = measured_results(), reasons(), []
-    for table in chosen_tables(source):
-        if table.name not in SYSTEMS:
-            continue
+    tables = [table for table in chosen_tables(source) if table.name in SYSTEMS]
+    _demand_printed(ours if source is None else ours[ours["source"] == source], tables)
+    for table in tables:
         mine = ours[ours["source"] == table.source]
         for name in dict.fromkeys(row.table for row in table.rows):
             printed = {(row.row, q): cell for row in table.rows if row.table == name for q, cell in row.cells.items()}
@@ -85,6 +96,23 @@ def side_by_side(source: str | None = None) -> pd.DataFrame:
                     lines = [_line(one, cell.text, protocol) for one in found if protocol in _protocols(one)]
                     rows += lines or [_blank(place, cell.text, protocol, why)]
     return pd.DataFrame(rows)
+
+
+def _demand_printed(ours: pd.DataFrame, tables: list[PrintedTable]) -> None:
+    """Refuse a measurement that would stand beside nothing."""
+    printed = [(row.source, row.table, row.row, quantity) for table in tables for row in table.rows for quantity in row.cells]
+    for one in ours.to_dict("records"):
+        known = one["protocol"] in (*PROTOCOLS, BOTH)
+        fits = any(
+            (source, table, quantity) == (one["source"], one["table"], one["quantity"])
+            and (row == one["row"] or fnmatchcase(row, one["row"]))
+            for source, table, row, quantity in printed
+        )
+        if not (known and fits):
+            line = ", ".join(one[key] for key in (*_PLACE, "protocol"))
+            problem = "fits no printed result" if known else f"has a protocol that is none of {', '.join((*PROTOCOLS, BOTH))}"
+            fix = "See data_manifest/published for how it is written."
+            raise DataError(manifest_folder() / "measured" / "results.csv", f"the line '{line}' {problem}", fix)
 
 
 def _protocols(one: dict[str, str]) -> tuple[str, ...]:

@@ -154,6 +154,9 @@ EXERCISES = (
             "That is the direction on the way to mm; the way back needs its transpose.": lambda volume, place: np.rint(
                 volume.direction @ (np.asarray(place) - volume.origin) / volume.spacing
             ),
+            "Origin and spacing are there, the direction is not: x, y and z are the room's axes, not the array's.": (
+                lambda volume, place: np.rint((np.asarray(place) - volume.origin) / volume.spacing)
+            ),
             "The origin is missing: subtract it first.": lambda volume, place: np.rint(
                 volume.direction.T @ np.asarray(place) / volume.spacing
             ),

@@ -415,11 +415,12 @@ EXERCISES = (
     Exercise(
         key="16.1",
         expected="one number",
-        right=lambda: 250 + 200 / 2,
+        right=lambda: 320 + 140 / 2,
+        tolerance=0,  # just below it is the last shade of gray
         slips={
-            "The window reaches half its width to each side of the level.": lambda: 250 + 200,
-            "There every pixel is *black*.": lambda: 250 - 200 / 2,
-            "At the level a pixel is gray: it is the middle of the window.": lambda: 250,
+            "The window reaches half its width to each side of the level.": lambda: 320 + 140,
+            "There every pixel is *black*.": lambda: 320 - 140 / 2,
+            "At the level a pixel is gray: it is the middle of the window.": lambda: 320,
         },
         why="level plus half the window; whatever is brighter looks the same.",
     ),

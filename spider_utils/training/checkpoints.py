@@ -21,6 +21,7 @@ from spider_utils.models.network import Network
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x1f\x8b")  # torch.save, pickle, gzip
+MOST_CHANNELS = 512  # of a network's input
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _HDF5_START = b"\x89HDF"
 
@@ -156,6 +157,9 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     wrong = [key for key, kind in needed.items() if not isinstance(card.get(key), kind)]
     if wrong:
         raise DataError(path, f"lacks a proper {', '.join(wrong)}", fix)
+    # A library makes the first convolution before it could be planned without memory: a bound, far above any network's.
+    if not 1 <= card["in_channels"] <= MOST_CHANNELS:
+        raise DataError(path, f"asks for {card['in_channels']} channels of input, not 1 to {MOST_CHANNELS}", fix)
     known = [*available_models(), *CLASSIFIERS]
     if card["architecture"] not in known:
         raise DataError(

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -22,7 +23,8 @@ TOO_LATE = (
     "this process has used a GPU already, and processes that branch off it cannot use one. Restart the notebook's kernel and "
     "call train_on_all_gpus first, or train by `spider-kit train --processes N`, which starts afresh"
 )
-_CUT_OFF = ("closed by peer", "reset by peer")  # what a process says of another that was killed
+_CUT_OFF = ("closed by peer", "reset by peer")  # what a process says when another is gone
+ECHO_S = 10.0  # that much longer than the launcher needs to look
 
 
 def train_on_all_gpus(function: Callable[..., Result], *args: Any, processes: int | None = None, **kwargs: Any) -> Result:
@@ -91,7 +93,12 @@ def _work(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[s
         if not is_main_process():
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
             warnings.simplefilter("ignore")
-        function(*args, **kwargs)
+        try:
+            function(*args, **kwargs)
+        except RuntimeError as error:
+            if any(words in str(error) for words in _CUT_OFF):
+                time.sleep(ECHO_S)  # the launcher ends this process as soon as it sees the one that failed, and reports that one
+            raise
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

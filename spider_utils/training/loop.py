@@ -102,8 +102,9 @@ def fit(
     Raises:
         KitError: the loss is no longer a number (with epoch and step); the truth holds classes that the model lacks; the
             validation set has nothing to score; ``folder`` holds another run and ``overwrite`` is False (with what differs); a
-            process that loads data died; a batch cannot be shared equally by the processes.
-        DataError: another process trains in ``folder``; files cannot be written or read; the disk is too full.
+            batch cannot be shared equally by the processes.
+        DataError: another process trains in ``folder``; a process that loads data died; files cannot be written or read; the
+            disk is too full.
         ValueError: the card contradicts the model, or a data set is empty.
     """
     folder = Path(folder)

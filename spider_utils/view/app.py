@@ -61,11 +61,13 @@ def page() -> None:
             help="A PNG slice, a .mha or .nii.gz volume, a .dcm slice, or a zip that holds one patient's DICOM files.",
         )
         st.caption(PRIVACY)
-    if sent is None:
-        st.info("Choose an image at the left: a sagittal MRI series or slice of the lumbar spine.", icon=":material/upload_file:")
-        _choose_model(runs)
-        return
     try:
+        if sent is None:
+            st.info(
+                "Choose an image at the left: a sagittal MRI series or slice of the lumbar spine.", icon=":material/upload_file:"
+            )
+            _choose_model(runs)
+            return
         uploaded = _uploaded(sent)
         with st.sidebar:
             image, has_pixel_size = _choose_image(uploaded)
@@ -158,16 +160,19 @@ def _read(key: tuple, image: Volume, folder: Path, has_pixel_size: bool) -> scan
         predictor = _predictor(str(folder), (folder / "model.safetensors").stat().st_mtime)
         place = st.empty()
         try:
-            kept = (key, scan.read_scan(image, predictor, has_pixel_size, _bar(place, len(image.array))))
+            kept = (key, scan.read_scan(image, predictor, has_pixel_size, _bar(place)))
         finally:
             place.empty()
         st.session_state["reading"] = kept
     return kept[1]
 
 
-def _bar(place: st.delta_generator.DeltaGenerator, total: int) -> Track:
-    """A bar in ``place`` that moves on with every slice; when all are done it says what comes after them."""
-    bar = place.progress(0.0, f"Segmenting: 0 of {total} slices")
+def _bar(place: st.delta_generator.DeltaGenerator) -> Track:
+    """A bar in ``place`` that moves on with every slice; when all are done it says what comes after them.
+
+    It counts from the first slice on: a network of whole volumes has done nearly all of its work by then.
+    """
+    bar = place.progress(0.0, "Segmenting ...")
 
     def track(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
         for done, one in enumerate(slices, start=1):

@@ -17,7 +17,8 @@ from spider_utils.view.plots import PALETTE, CourseFigure, new_figure, styled
 
 VERDICT_COLORS = {CONSISTENT: PALETTE[0], IMPOSSIBLE: PALETTE[5], UNDECIDED: "#bbbbbb"}
 _VERDICT_MARKERS = {CONSISTENT: "o", IMPOSSIBLE: "X", UNDECIDED: "s"}
-_DATA_COLORS = (PALETTE[1], PALETTE[0], PALETTE[2])
+_DATA_COLORS = tuple(PALETTE[k] for k in (1, 0, 2, 3, 4, 5))
+"""Of each kind of data that is drawn; the printed numbers' black is not among them."""
 _QUANTITIES = {"iou": "IoU", "dice": "Dice", "auc": "AUC", "accuracy": "accuracy"}
 
 
@@ -43,7 +44,7 @@ def dice_and_iou(rows: Sequence[PrintedRow], verdicts: Sequence[str], names: Seq
         arrow = {"arrowstyle": "-", "color": "#aaaaaa", "shrinkB": 5, "relpos": (0, 0.5)}
         ax.annotate(names[k], (x, y), (1.03, places[k]), fontsize=9, va="center", arrowprops=arrow)
     lowest = max(0.0, points.min() - 0.05)
-    ax.set(xlabel="printed IoU", ylabel="printed Dice", xlim=(lowest, 1.0), ylim=(max(lowest, 0.55), 1.03), title=title)
+    ax.set(xlabel="printed IoU", ylabel="printed Dice", xlim=(lowest, 1.0), ylim=(lowest, 1.03), title=title)
     marks = [
         Line2D([], [], color=VERDICT_COLORS[one], marker=_VERDICT_MARKERS[one], linestyle="", markersize=9, label=one)
         for one in VERDICTS
@@ -166,12 +167,14 @@ def printed_beside_ours(table: pd.DataFrame, title: str = "") -> CourseFigure:
         title: above the figure.
 
     Raises:
-        ValueError: a line holds no measurement, or one that is no share.
+        ValueError: a line holds no measurement, or one that is no share, or there are more than six kinds of data.
     """
     if not table["measured"].between(0, 1).all():
         raise ValueError("printed_beside_ours draws measured shares between 0 and 1")
     keys = ["source", "table", "row", "quantity"]
     lines, data = table[keys].drop_duplicates().reset_index(drop=True), list(dict.fromkeys(table["data"]))
+    if len(data) > len(_DATA_COLORS):
+        raise ValueError(f"printed_beside_ours has colours for {len(_DATA_COLORS)} kinds of data, not for {len(data)}")
     figure = new_figure(0.27 * len(lines) + 1.6, title)
     ax = figure.subplots()
     for place, line in lines.iterrows():

@@ -11,7 +11,6 @@ import pandas as pd
 
 from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, stem_of, suffix_of, write_volume
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import read_json
 from spider_utils.measure import report
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
@@ -68,15 +67,15 @@ def usable_runs() -> list[Path]:
     if not usable:
         raise KitError("there is no trained model yet: run `make course`, or `spider-kit train`, and load this page again")
     first = find_run(None)
-    of_volumes = {folder for folder in usable if read_json(folder / "model.json").get("architecture") in VOLUME_ARCHITECTURES}
+    of_volumes = {folder for folder in usable if read_card(folder)["architecture"] in VOLUME_ARCHITECTURES}
     return sorted(reversed(usable), key=lambda folder: (folder != first, folder in of_volumes))
 
 
 def _is_usable(folder: Path) -> bool:
     try:
-        card = read_json(folder / "model.json")
+        card = read_card(folder)
         return is_by_patient(card) and "plane" not in card and card.get("scheme") in (*CLASS_SCHEMES, *SCHEMES_WITH_LEVELS)
-    except (DataError, AttributeError):
+    except DataError:
         return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import re
 import socket
@@ -80,6 +81,22 @@ def comes(page: Page, awaited: Locator, log: Path) -> None:
         pytest.fail(f"the page shows an error: {error.first.inner_text()}\n{log.read_text(errors='replace')[-2000:]}")
 
 
+def last_ascending_run(numbers: list[int]) -> list[int]:
+    """The numbers from the last fall on: Streamlit may run a page anew, which then counts anew."""
+    falls = [place for place in range(1, len(numbers)) if numbers[place] <= numbers[place - 1]]
+    return numbers[falls[-1] if falls else 0 :]
+
+
+def other_addresses() -> set[str]:
+    """Addresses of this machine where a server that is bound to 127.0.0.1 must not answer, and one bound to all of them does."""
+    found = {"127.0.0.2"} if sys.platform == "linux" else set()  # there every address that begins with 127 is this machine
+    with contextlib.suppress(OSError):  # a name that nobody resolves
+        found |= {address[4][0] for address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    if not found - {"127.0.0.1"}:
+        pytest.skip("the name of this machine leads to 127.0.0.1 alone, or nowhere: no other address can be tried")
+    return found - {"127.0.0.1"}
+
+
 def download(page: Page, label: str, folder: Path) -> Path:
     with page.expect_download() as started:
         page.get_by_role("button", name=label).click()
@@ -108,7 +125,7 @@ def test_from_upload_to_download_on_a_phantom(page, phantom, served, artefacts, 
     comes(page, page.get_by_role("heading", name="Downloads"), log)
     there, true = read_volume(image), read_mask(truth)
     told = re.findall(rf"Segmenting: (\d+) of {len(there.array)} slices", " ".join(page.evaluate("told")))
-    assert len(told) > 3 and told == sorted(set(told), key=int), "slice by slice"
+    assert len(last_ascending_run([int(done) for done in told])) > 3, "slice by slice"
     assert page.locator("[data-testid=stProgress]").count() == 0, "the bar goes when all is done"
     middle = shown(page)
     assert len(np.unique(middle.reshape(-1, 3), axis=0)) > 1000 and (middle[..., 0] != middle[..., 2]).any()  # colours
@@ -165,11 +182,10 @@ def test_without_a_model_the_command_serves_what_to_do_and_this_machine_alone(pa
         page.set_default_timeout(LIMIT_S * 1000)
         page.goto(url)
         expect(page.get_by_text("there is no trained model yet: run `make course`")).to_be_visible()
-        others = {address[4][0] for address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
-        for address in others:
+        assert f"the page is at http://127.0.0.1:{port}" in (tmp_path / "log").read_text()
+        for address in other_addresses():
             with pytest.raises(OSError), socket.create_connection((address, port), timeout=5):
                 pass
-    assert f"the page is at http://127.0.0.1:{port}" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.real_data("spider_t2space_2d")

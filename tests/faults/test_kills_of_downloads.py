@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from spider_utils.data.manifest import RECEIPT, fetch
@@ -31,7 +33,7 @@ manifest.fetch(manifest.read_manifest(Path(sys.argv[1])), sys.argv[2], progress=
 
 def test_a_second_fetch_is_refused_and_after_a_kill_it_goes_on(tmp_path, server):
     manifest, root = one_file(tmp_path, server), tmp_path / "root"
-    server.files["big.bin"].pieces = 400  # a slow connection: some eight seconds for all of it
+    server.files["big.bin"].pieces, server.files["big.bin"].go_on = 2, threading.Event()
     partial = root / "big.bin.partial"
     process = start(FETCH, manifest.path, root)
     wait_for(lambda: partial.exists() and partial.stat().st_size > 60_000, process)
@@ -40,7 +42,7 @@ def test_a_second_fetch_is_refused_and_after_a_kill_it_goes_on(tmp_path, server)
     kill(process)
     have = partial.stat().st_size
     assert 0 < have < len(BIG) and not (root / "big.bin").exists()
-    server.files["big.bin"].pieces = 1
+    server.files["big.bin"].go_on.set()
     fetch(manifest, root, progress=False)
     assert (root / "big.bin").read_bytes() == BIG and server.requests[-1][1] == f"bytes={have}-"
     assert names_in(root) == ["big.bin"]

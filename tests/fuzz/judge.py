@@ -22,7 +22,7 @@ from typing import Any
 
 from spider_utils.errors import DataError, KitError
 
-_PROGRESS = re.compile(rb"[\w ,]+: \d+/\d+ \(\d+ s\)\r?\n")  # what long work tells where nobody watches a bar
+_PROGRESS = re.compile(rb"[\w ,]+: \d+(/\d+ \(\d+ s\)| done in [\d.]+ s)\r?\n")  # what long work tells where nobody watches a bar
 LONGEST_MESSAGE = 900  # characters without the path
 Call = Callable[[Path], Any]  # given the folder in which it may write
 
@@ -33,7 +33,7 @@ class Outcome:
 
     Attributes:
         format, seed: which case.
-        verdict: "taken" (every call gave a valid result), "refused" (at least one said why not) or "failed".
+        verdict: "taken" (at least one call gave a valid result), "refused" (each said why not) or "failed".
         text: the messages; of a failed case what is wrong with it.
         seconds: of processor time that it took.
     """
@@ -71,11 +71,14 @@ class Sandbox:
 
     def clear(self) -> None:
         """Empty, as before any case."""
-        for folder in (self.given, self.out, self.temporary, self.here):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        for stray in self.root.iterdir():
-            if stray not in (self.given, self.out, self.temporary, self.here, self.printed):
+        own = (self.given, self.out, self.temporary, self.here)
+        for folder in own:
+            if folder.is_symlink() or not folder.is_dir():
+                folder.unlink(missing_ok=True)
+                folder.mkdir(parents=True)
+        # Emptied, not made anew: each folder that is removed costs more than most cases.
+        for stray in [path for folder in (self.root, *own) for path in folder.iterdir()]:
+            if stray not in (*own, self.printed):
                 shutil.rmtree(stray) if stray.is_dir() and not stray.is_symlink() else stray.unlink()
         os.environ["TMPDIR"] = str(self.temporary)
         sys.modules["tempfile"].tempdir = str(self.temporary)
@@ -134,7 +137,7 @@ def judge(name: str, seed: int, module: Any, good: Any, sandbox: Sandbox) -> Out
     told = sandbox.printed.read_bytes()[printed:] if _size(sandbox.printed) > printed else b""
     if told := _PROGRESS.sub(b"", told):
         problems.append(f"printed: {told[:500]!r}")
-    verdict = "failed" if problems else "refused" if messages else "taken"
+    verdict = "failed" if problems else "refused" if len(messages) == len(calls) else "taken"
     return Outcome(name, seed, verdict, "\n".join(problems or messages), time.process_time() - began)
 
 
@@ -159,8 +162,11 @@ def _faults(error: KitError, sandbox: Sandbox) -> list[str]:
     if len(text.replace(str(sandbox.root), "")) > LONGEST_MESSAGE:
         faults.append(f"the message has {len(text)} characters")
     names = {path.name for path in sandbox.given.rglob("*")} | {"in", "out", *(path.name for path in sandbox.out.rglob("*"))}
-    said = error.path.name if isinstance(error, DataError) else text
-    if not any(name and name in said for name in names) and not isinstance(error, DataError):
+    if isinstance(error, DataError):  # a file of the case, which may be missing, or an upload by its bare name
+        named = Path(error.path).is_relative_to(sandbox.root) or len(Path(error.path).parts) == 1
+    else:
+        named = any(name and name in text for name in names)
+    if not named:
         faults.append("the message names no file")
     if isinstance(error, DataError) and not (error.problem.strip() and error.fix.strip()):
         faults.append("the message does not say what is wrong and what to do")

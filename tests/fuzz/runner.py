@@ -124,6 +124,7 @@ class _Process:
         self._root = Path(tempfile.mkdtemp(prefix="spider-kit-fuzz-"))
         self._log: IO[bytes] = open(self._root / "log", "wb")
         environment = os.environ | {"OMP_NUM_THREADS": "1", "SPIDER_KIT_HEADLESS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # threads that wait for each other are slow on small images
         environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # its own reserves address space by the gigabyte
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz", "--serve", str(self._root / "work")],
@@ -233,10 +234,15 @@ def all_cases(share: float = 1.0) -> list[tuple[str, int]]:
 def repeat(name: str, seed: int, keep: Path | None) -> Outcome:
     """One case in this process, without limits; its files lie in ``keep``/case afterwards, also when the process dies."""
     with tempfile.TemporaryDirectory() as temporary:
-        here = Path.cwd()
-        outcome = Worker((keep or Path(temporary)).resolve()).run(name, seed)
-        os.chdir(here)
-        return outcome
+        here, places = Path.cwd(), (os.environ.get("TMPDIR"), tempfile.tempdir)
+        try:
+            return Worker((keep or Path(temporary)).resolve()).run(name, seed)
+        finally:  # a case works, and has its temporary files, in a place of its own
+            os.chdir(here)
+            os.environ.pop("TMPDIR", None)
+            if places[0] is not None:
+                os.environ["TMPDIR"] = places[0]
+            tempfile.tempdir = places[1]
 
 
 def by_format(outcomes: Iterable[Outcome]) -> str:

@@ -65,6 +65,16 @@ def test_without_a_model_it_says_what_to_do(tmp_path, monkeypatch):
     assert "not a medical device" in texts(page.warning) and not page.file_uploader
 
 
+def test_an_odd_folder_under_runs_does_not_end_the_page(home, monkeypatch):
+    for name, text in {"list": "[]", "bare": '{"scheme": "structures4"}', "null": '{"split": null}'}.items():
+        (make_run(home, name, "structures4") / "model.json").write_text(text)
+    assert len(opened().selectbox[0].options) == 2
+    kept = app.scan.usable_runs()
+    (kept[0] / "model.json").unlink()  # deleted while the page looked
+    monkeypatch.setattr(app.scan, "usable_runs", lambda: kept)
+    assert "holds no model.json" in texts(opened().error)
+
+
 def test_from_a_volume_to_a_table_and_downloads(home, mha):
     page = opened(("My spine.mha", mha))
     assert not page.error and "5 slices of 200 x 90 pixels, 0.90 x 1.30 mm a pixel, slices 4.00 mm apart" in texts(page.caption)
@@ -95,8 +105,8 @@ def test_while_it_works_it_says_how_many_slices_are_done(home, mha, monkeypatch)
     real = DeltaGenerator.progress
     monkeypatch.setattr(DeltaGenerator, "progress", lambda bar, share, text: said.append((share, text)) or real(bar, share, text))
     page = opened(("a.mha", mha))
-    steps = [(done / 5, f"Segmenting: {done} of 5 slices") for done in range(6)]
-    assert said == [*steps, (1.0, "Naming levels and measuring")]
+    steps = [(done / 5, f"Segmenting: {done} of 5 slices") for done in range(1, 6)]
+    assert said == [(0.0, "Segmenting ..."), *steps, (1.0, "Naming levels and measuring")]
     assert not page.get("progress"), "the bar goes when the result is there"
     opened()
     assert len(said) == 7

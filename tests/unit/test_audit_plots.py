@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spider_utils.evaluation.arithmetic import Printed
 from spider_utils.evaluation.audit import CONSISTENT, IMPOSSIBLE, UNDECIDED
-from spider_utils.evaluation.published import printed_rows
+from spider_utils.evaluation.published import PrintedRow, printed_rows
 from spider_utils.view import audit_plots
 
 BESIDE = pd.DataFrame(
@@ -36,6 +37,12 @@ def test_rows_are_marked_by_their_verdict():
     assert {text.get_text() for text in ax.texts} == {"a", "b", "c"} and figure.caption.startswith("Table 2: printed Dice")
     heights = sorted(text.get_position()[1] for text in ax.texts)
     assert np.diff(heights).min() > 0.03, "names lie over each other"
+
+
+def test_a_low_dice_is_drawn():
+    low = PrintedRow("ahmed", "t", "low", {"iou": Printed("0.30"), "dice": Printed("0.41")}, {})
+    ax = audit_plots.dice_and_iou([low, *printed_rows("medfusion_table2").rows[:1]], [CONSISTENT, IMPOSSIBLE], ["a", "b"]).axes[0]
+    assert ax.get_ylim()[0] < 0.41 and ax.get_xlim()[0] < 0.30
 
 
 def test_averages_lie_between_their_ends():
@@ -74,5 +81,10 @@ def test_printed_and_ours_stand_on_one_line():
     crosses = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "x"]
     assert set(crosses) == {(0.97, 0), (0.66, 1)}
     assert len(ax.containers) == 3 and sum(box.has_xerr for box in ax.containers) == 2
+    kinds = pd.concat([BESIDE.iloc[:1].assign(data=f"kind {k}") for k in range(6)])
+    colors = {handle.get_color() for handle in audit_plots.printed_beside_ours(kinds).legends[0].get_lines()}
+    assert len(colors) == 7, "six kinds of data and the printed number"
+    with pytest.raises(ValueError, match="colours for 6 kinds of data, not for 7"):
+        audit_plots.printed_beside_ours(pd.concat([kinds, kinds.iloc[:1].assign(data="one more")]))
     with pytest.raises(ValueError, match="shares between 0 and 1"):
         audit_plots.printed_beside_ours(BESIDE.assign(measured=13.0))

@@ -18,7 +18,10 @@ from typer.testing import CliRunner
 
 from spider_utils import cli
 from spider_utils.cli.common import write_table
+from spider_utils.cli.data import PhantomKind, data_phantom
 from spider_utils.data.augment import AUGMENTS
+from spider_utils.errors import DataError
+from spider_utils.locks import file_lock
 from spider_utils.models import available_models
 from spider_utils.training.losses import LOSSES
 
@@ -73,6 +76,30 @@ def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
     said = kit(*arguments)
     assert said.returncode == 2
     assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "maker"),
+    [
+        ("spider", "spider_utils.data.phantom.generate_dataset"),
+        ("ivd", "spider_utils.data.phantom.isotropic.generate_disc_set"),
+        ("axial", "spider_utils.data.phantom.axial_set.generate_axial_set"),
+        ("rsna", "spider_utils.data.phantom.rsna.generate_rsna_set"),
+    ],
+)
+def test_a_phantom_is_made_under_the_lock_that_the_course_asks_for(tmp_path, monkeypatch, kind: str, maker: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def course_starts(out: Path, *_: object, **__: object) -> Path:
+        with pytest.raises(DataError, match="is making it right now"), file_lock(tmp_path / "set.lock", "is making it"):
+            pass
+        asked.append(out)
+        return out
+
+    monkeypatch.setattr(maker, course_starts)
+    data_phantom(Path("set"), kind=PhantomKind(kind))
+    assert asked == [Path("set")] and not list(tmp_path.iterdir())
 
 
 def test_a_phantom_of_discs(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from spider_utils.data import download
+from spider_utils.data import manifest as manifest_module
 from spider_utils.data.manifest import RECEIPT, fetch, read_manifest
 from spider_utils.errors import DataError, KitError
 
@@ -31,6 +32,7 @@ class Served:
         cut_after: bytes of the body after which the connection is closed (None: send all).
         status: answer this code instead.
         stall_after: send this many bytes, then nothing for a while.
+        pieces: send the body in so many, with short breaks, or, where there is ``go_on``, all but the first once that is set.
     """
 
     data: bytes
@@ -42,6 +44,7 @@ class Served:
     status: list = field(default_factory=list)
     stall_after: list = field(default_factory=list)
     pieces: int = 1
+    go_on: threading.Event | None = None
     obeys_if_range: bool = True
     most_a_range: int | None = None
     after_request: object = None
@@ -94,7 +97,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for at in range(0, len(body), step):
                 self.wfile.write(body[at : at + step])
                 self.wfile.flush()
-                if served.pieces > 1:
+                if served.go_on:
+                    served.go_on.wait()
+                elif served.pieces > 1:
                     time.sleep(0.02)
             if stall is not None:
                 time.sleep(1.0)
@@ -483,6 +488,33 @@ def test_archive_placed_by_hand_is_unpacked_and_kept(tmp_path, server):
     assert (root / "images/1_t1.mha").read_bytes() == b"image one"
     (root / "masks.zip").write_bytes(b"")
     assert fetch(manifest, root, progress=False).fetched == () and (root / "masks.zip").exists()
+
+
+@pytest.mark.parametrize("note", ['{"url": "u", "etag": "", "last_modified": "", "length": 9}', "{", "[]", '{"done": 1}'])
+def test_archive_placed_by_hand_after_a_download_that_never_began_is_kept(tmp_path, server, note):
+    """A process that is killed between writing the note and opening the partial file leaves the note alone."""
+    manifest, root = spider_like(tmp_path, server), tmp_path / "root"
+    root.mkdir()
+    (root / "images.zip.partial.json").write_text(note)
+    (root / "images.zip").write_bytes(server.files["images.zip"].data)
+    fetch(manifest, root, progress=False)
+    assert (root / "images.zip").exists() and (root / "images/1_t1.mha").read_bytes() == b"image one"
+    assert not (root / "images.zip.partial.json").exists()
+
+
+def test_what_another_process_brought_meanwhile_is_not_fetched_again(tmp_path, server, monkeypatch):
+    manifest, root = spider_like(tmp_path, server), tmp_path / "root"
+    real_lock = manifest_module.file_lock
+
+    def late_lock(*arguments):
+        monkeypatch.setattr(manifest_module, "file_lock", real_lock)
+        fetch(manifest, root, progress=False)  # as another process does, after this one has looked what is missing
+        return real_lock(*arguments)
+
+    monkeypatch.setattr(manifest_module, "file_lock", late_lock)
+    report = fetch(manifest, root, progress=False)
+    assert (report.fetched, report.present) == ((), ("images.zip", "masks.zip", "overview.csv"))
+    assert len(server.requests) == 3
 
 
 def test_data_unpacked_by_hand_is_left_alone(tmp_path, server):

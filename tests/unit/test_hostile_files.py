@@ -141,6 +141,15 @@ def test_cards_that_ask_for_what_cannot_be(model_folder, entry, value, words):
         load_predictor(model_folder, "cpu")
 
 
+def test_a_first_convolution_of_gigabytes(model_folder):
+    """Its library makes it even where nothing should take memory."""
+    card = json.loads((model_folder / "model.json").read_text())
+    card |= {"architecture": "unet", "options": {"encoder": "resnet18"}, "in_channels": 400_000}
+    (model_folder / "model.json").write_text(json.dumps(card))
+    with pytest.raises(DataError, match="asks for 400000 channels of input, not 1 to 512"):
+        load_model(model_folder)
+
+
 def test_an_encoder_that_is_an_address(model_folder):
     """timm would fetch it, or read a folder of this machine."""
     card = json.loads((model_folder / "model.json").read_text())

@@ -10,6 +10,7 @@ import pytest
 
 from spider_utils.data.manifest import manifest_folder, published_table
 from spider_utils.errors import DataError, KitError
+from spider_utils.evaluation import published as room
 from spider_utils.evaluation.published import PROTOCOL, SOURCES, printed_numbers, printed_rows, read_printed, table_names
 
 HEAD = {key: "x" for key in ("table", "about", *PROTOCOL)} | {"source": "ahmed", "row": "{name}"}
@@ -48,6 +49,23 @@ def test_a_file_that_says_too_little_is_refused(tmp_path: Path, body: str, chang
     path = write(tmp_path / "ahmed_t.csv", body, **changes)
     with pytest.raises(DataError, match=problem) as caught:
         read_printed(path)
+    assert caught.value.path == path
+
+
+def test_a_file_that_is_missing_or_no_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read as CSV") as caught:
+        read_printed(tmp_path / "ahmed_t.csv")
+    assert caught.value.path == tmp_path / "ahmed_t.csv"
+    with pytest.raises(DataError, match="more cells than its header"):
+        read_printed(write(tmp_path / "ahmed_t.csv", "name,dice\na,0.90,0.91\n"))
+
+
+def test_a_file_of_no_source_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "published").mkdir()
+    path = write(tmp_path / "published" / "nobody_t.csv")
+    monkeypatch.setattr(room, "manifest_folder", lambda: tmp_path)
+    with pytest.raises(DataError, match="begins with no source.*SOURCE_table.csv") as caught:
+        table_names()
     assert caught.value.path == path
 
 

@@ -16,6 +16,7 @@ from spider_utils.measure.marks import Mark
 from spider_utils.view import scan
 from spider_utils.view.frame_marks import level_names, write_on_frame
 from spider_utils.view.frames import render_frame
+from spider_utils.workflow import find_run
 from tests.known_labels import BACK, BODY_ROWS, DISC_ROWS, FIRST_ROW, FRONT, KnownLabels, box_spine, by_gray, make_run
 
 
@@ -118,6 +119,22 @@ def test_runs_that_can_be_measured_are_offered_the_best_first(tmp_path, monkeypa
     assert [folder.name for folder in scan.usable_runs()] == ["levels", "classes", "volumes"]
     called, learned = scan.describe_run(tmp_path / "runs" / "levels")
     assert called == "unet, levels (phantom)" and "phantoms only" in learned
+
+
+def test_odd_cards_are_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
+    odd = ["[]", "{", '{"split": null}', '{"scheme": "structures4"}', '{"split": ["kfold5"]}']
+    for number, text in enumerate(odd):
+        folder = make_run(tmp_path, f"odd{number}", "structures4")
+        (folder / "model.json").write_text(text)
+    for search in (scan.usable_runs, lambda: find_run(None)):
+        with pytest.raises(KitError, match="no trained model"):
+            search()
+    splits = {"none": None, "list": ["leaky-slices"], "nameless": {"name": None}}
+    for age, (name, split) in enumerate(splits.items()):
+        os.utime(make_run(tmp_path, name, "structures4", split=split) / "model.safetensors", (1e9 + age,) * 2)
+    assert [folder.name for folder in scan.usable_runs()] == ["nameless", "list", "none"]
+    assert find_run(None).name == "nameless"
 
 
 # ---------------------------------------------------------------------------------------------------------------------- files

@@ -94,6 +94,35 @@ def test_a_printed_number_without_measurement_or_reason_is_said(monkeypatch: pyt
         side_by_side("misan")
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"row": "t9 *"}, r"the line 'ahmed, Table 2, t9 \*, dice, honest' fits no printed result"),
+        ({"quantity": "dise"}, "the line 'ahmed, Table 2, t1 disc, dise, honest' fits no printed result"),
+        ({"table": "Table 9"}, "fits no printed result"),
+        ({"protocol": "honnest"}, "has a protocol that is none of printed, honest, both"),
+    ],
+)
+def test_a_measurement_that_stands_beside_nothing_is_named(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], problem: str
+) -> None:
+    fits = OURS[0] | {"source": "ahmed", "table": "Table 2", "row": "t1 disc", "quantity": "dice", "protocol": "honest"}
+    monkeypatch.setattr(room, "measured_results", lambda: pd.DataFrame([*OURS, fits | changes]))
+    with pytest.raises(DataError, match=problem) as caught:
+        side_by_side("ahmed")
+    assert caught.value.path.name == "results.csv"
+
+
+def test_a_file_that_is_missing_or_no_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "manifest_folder", lambda: tmp_path)
+    with pytest.raises(DataError, match=r"results\.csv: cannot be read as CSV"):
+        measured_results()
+    (tmp_path / "measured").mkdir()
+    (tmp_path / "measured" / "not_measured.csv").write_text("source,table\nahmed,Table 2,t1\n")
+    with pytest.raises(DataError, match="more cells than its header"):
+        reasons()
+
+
 def test_the_command(tmp_path: Path) -> None:
     said = CliRunner().invoke(cli.app, ["audit", "--measured", "--source", "unetr", "--out", str(tmp_path / "beside.csv")])
     assert said.exit_code == 0, said.output

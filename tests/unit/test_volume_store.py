@@ -184,7 +184,8 @@ def test_store_writes_one_series_at_a_time(tmp_path: Path) -> None:
         for number in range(12):  # ten more than one make the first axis a digit longer
             alive.append(weakref.ref(images := np.full((1, *SIZE), number, np.float32)))
             assert sum(ref() is not None for ref in alive) <= 2, "the last part may still be held while the next is made"
-            yield images, np.full((1, *SIZE), number, np.uint8), pd.DataFrame({"case": [f"{number}_t1"], "low": [number / 2]})
+            table = pd.DataFrame({"case": [f"{number}_t1"], "patient": [number], "low": [number / 2]})
+            yield images, np.full((1, *SIZE), number, np.uint8), table
 
     card = {"kind": "phantom", "scheme": "spider", "key": "k", "voxel_mm": None}
     VolumeStore.write(tmp_path / "store", parts(), card, served=["low"], n_items=12)
@@ -268,7 +269,7 @@ def test_fingerprint_knows_what_intensities_are_scaled_by(tmp_path: Path) -> Non
     card = {"kind": "phantom", "scheme": "spider", "key": "k", "voxel_mm": None}
     made = []
     for number, high in enumerate((10.0, 20.0, 10.0)):
-        table = pd.DataFrame({"case": ["1_t1"], "low": [0.0], "high": [high]})
+        table = pd.DataFrame({"case": ["1_t1"], "patient": [1], "low": [0.0], "high": [high]})
         VolumeStore.write(tmp_path / str(number), [(images, masks, table)], card, served=["low", "high"])
         made.append(VolumeStore.open(tmp_path / str(number)).fingerprint)
     assert made[0] == made[2] != made[1]

@@ -43,16 +43,40 @@ Ends = Callable[[Printed], Interval]
 
 
 def tested(
-    row: PrintedRow, test: str, holds: Callable[[Ends], bool], numbers: str, yes: str, no: str, reading: str = ""
+    row: PrintedRow,
+    test: str,
+    holds: Callable[[Ends], bool],
+    numbers: str,
+    yes: str,
+    no: str,
+    reading: str = "",
+    otherwise: str = IMPOSSIBLE,
 ) -> Finding:
-    """A finding that arithmetic decides: rounded numbers first, and where these cannot be, numbers whose digits were cut off."""
+    """A finding that arithmetic decides: rounded numbers first, and where these cannot be, numbers whose digits were cut off.
+
+    Args:
+        row: the numbers' row.
+        test: what is compared.
+        holds: whether the numbers can be right together.
+        numbers: those that decide.
+        yes, no: one sentence for each answer.
+        reading: as of Finding.
+        otherwise: the verdict where it does not hold: UNDECIDED where some data could still give the numbers.
+    """
     if holds(lambda number: number.interval(ROUNDED)):
         verdict, why = CONSISTENT, yes
     elif holds(lambda number: number.interval(CUT)):
         verdict, why = CONSISTENT, yes + _CUT_OFF
     else:
-        verdict, why = IMPOSSIBLE, no
+        verdict, why = otherwise, no
     return Finding(row.source, row.table, row.row, test, reading, verdict, numbers, why)
+
+
+def in_two_places(
+    row: PrintedRow, holds: Callable[[Ends], bool], numbers: str, yes: str, no: str, test: str = "one number, two places"
+) -> Finding:
+    """A finding of what a source says twice. A contradiction is undecided: data can give either, and which holds is not told."""
+    return tested(row, test, holds, numbers, yes, no, otherwise=UNDECIDED)
 
 
 def undecided(row: PrintedRow, test: str, numbers: str, why: str) -> Finding:

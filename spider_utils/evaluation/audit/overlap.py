@@ -65,18 +65,20 @@ def f1_and_rates(row: PrintedRow) -> Iterator[Finding]:
     )
 
 
-def dice_and_f1(row: PrintedRow) -> Finding:
+def dice_and_f1(row: PrintedRow) -> Iterator[Finding]:
     """Dice and F1 are one number for each region, so pooled or averaged alike they stay one number."""
     dice, f1 = row.cells["dice"], row.cells["f1"]
-    return tested(
-        row,
-        "F1 against Dice",
-        lambda of: bool(of(dice) & of(f1)),
-        as_printed(row, "dice", "f1"),
-        "Dice and F1 are one number",
-        "Dice and F1 are one number for every region, so two columns of the same masks averaged alike cannot differ; "
-        "a Dice averaged in another way, or of probabilities, could explain it",
-    )
+    for reading in (POOLED, MEANS):
+        yield tested(
+            row,
+            "F1 against Dice",
+            lambda of: bool(of(dice) & of(f1)),
+            as_printed(row, "dice", "f1"),
+            "Dice and F1 are one number",
+            "Dice and F1 are one number for every region, so two columns of the same masks cannot differ if both were averaged "
+            "alike; a Dice averaged in another way, or of probabilities, could explain it",
+            reading,
+        )
 
 
 def overlap(table: PrintedTable) -> Iterator[Finding]:
@@ -90,4 +92,4 @@ def overlap(table: PrintedTable) -> Iterator[Finding]:
         if {"f1", "precision", "recall"} <= names:
             yield from f1_and_rates(row)
         if {"f1", "dice"} <= names:
-            yield dice_and_f1(row)
+            yield from dice_and_f1(row)

@@ -11,11 +11,20 @@ from spider_utils.evaluation.arithmetic import (
     Interval,
     Printed,
     fewest_items,
-    largest_sd,
+    largest_variance,
     lowest_cross_entropy,
     weights_on_line,
 )
-from spider_utils.evaluation.audit.findings import Ends, Finding, as_printed, tested, total_of, undecided
+from spider_utils.evaluation.audit.findings import (
+    UNDECIDED,
+    Ends,
+    Finding,
+    as_printed,
+    in_two_places,
+    tested,
+    total_of,
+    undecided,
+)
 from spider_utils.evaluation.audit.overlap import overlap
 from spider_utils.evaluation.detection import COUNTS, RATES
 from spider_utils.evaluation.published import PrintedRow, PrintedTable, printed_rows
@@ -180,9 +189,8 @@ def _ahmed_table1(table: PrintedTable) -> Iterator[Finding]:
     for row in table.rows[:-1]:
         yield _at_least_one(row, "ratio_percent")
         text = ratios[row.row].cells["after_percent"]
-        yield tested(
+        yield in_two_places(
             row,
-            "one number, two places",
             lambda of, row=row, text=text: bool(of(row.cells["ratio_percent"]) & of(text)),
             f"{row.cells['ratio_percent']} % here, {text} % in the text",
             "the text prints the same",
@@ -196,9 +204,8 @@ def _ahmed_table3(table: PrintedTable) -> Iterator[Finding]:
     for row in table.rows:
         quantity = row.names["quantity"]
         if (there := table2[f"t2_SPACE {row.names['name']}"].cells.get(quantity)) is not None:
-            yield tested(
+            yield in_two_places(
                 row,
-                "one number, two places",
                 lambda of, row=row, there=there: bool(of(row.cells["proposed"]) & of(there)),
                 f"{row.cells['proposed']} here, {there} in Table 2 for T2_SPACE",
                 "Table 2 prints the same",
@@ -224,13 +231,13 @@ def _ahmed_ratios(table: PrintedTable) -> Iterator[Finding]:
 
 def _ahmed_loss(table: PrintedTable) -> Iterator[Finding]:
     first, second = table.rows
-    yield tested(
+    yield in_two_places(
         second,
-        "one setting, two places",
         lambda _: all(second.cells[name].value == cell.value for name, cell in first.cells.items()),
         f"gamma {second.cells['gamma']} here, {first.cells['gamma']} in the {first.row}",
         "both say the same",
-        "one run has one gamma; a shifted point could explain it",
+        "one run has one gamma, and which is meant is not said; a shifted point could explain it",
+        "one setting, two places",
     )
 
 
@@ -239,9 +246,8 @@ def _ahmed_loss(table: PrintedTable) -> Iterator[Finding]:
 
 def _unetr_results(table: PrintedTable) -> Iterator[Finding]:
     best, short = table["best mean Dice"], table["mean Dice in the conclusion"]
-    yield tested(
+    yield in_two_places(
         short,
-        "one number, two places",
         lambda of: bool(of(short.cells["value"]) & of(best.cells["value"])),
         f"{short.cells['value']} in the conclusion, {best.cells['value']} in the results",
         "the one is the other with fewer digits",
@@ -260,9 +266,8 @@ def _unetr_results(table: PrintedTable) -> Iterator[Finding]:
 def _triplanar_table1(table: PrintedTable) -> Iterator[Finding]:
     fused, mean = table["ensemble"], printed_rows("triplanar_tables2to4")
     by_disc = next(row for row in mean.rows if (row.table, row.row) == ("Table 2", "disc mean"))
-    yield tested(
+    yield in_two_places(
         fused,
-        "one number, two places",
         lambda of: bool(of(fused.cells["dice"]) & of(by_disc.cells["dice"])),
         f"{fused.cells['dice']} here, {by_disc.cells['dice']} in Table 2",
         "Table 2 prints the same mean",
@@ -395,17 +400,18 @@ def _misan_splits(table: PrintedTable) -> Iterator[Finding]:
         yield _parts_of_100(row)
     names = [name for name in listing.cells if name.endswith("_percent")]
     here, there = ("/".join(str(row.cells[name]) for name in names) for row in (listing, text))
-    yield tested(
-        listing,
-        "one split, two places",
+    both = PrintedRow(table.source, listing.table, "text against listing", {}, {})
+    yield in_two_places(
+        both,
         lambda _: here == there,
         f"{here} in the listing, {there} in the text",
         "both say the same",
-        "one run has one split; the text or the listing is of another run",
+        "one run has one split; the listing may be of another run than the text",
+        "one split, two places",
     )
     sizes = [row.cells["image_pixels"] for row in (listing, text)]
     yield undecided(
-        listing,
+        both,
         "one size, two places",
         f"{sizes[0]} pixels in the listing, {sizes[1]} in the text",
         "the listing is InceptionV3's; whether the other networks had images of the text's size is not said",
@@ -415,11 +421,12 @@ def _misan_splits(table: PrintedTable) -> Iterator[Finding]:
 def _spider_baseline(table: PrintedTable) -> Iterator[Finding]:
     for row in table.rows:
         mean, sd = row.cells["dice"], row.cells["dice_sd"]
-        most = float(largest_sd(mean.interval())) ** 0.5
+        # Of a population; with n - 1 in place of n a variance may be n / (n - 1) times as large, which is 2 at most.
+        most = float(largest_variance(mean.interval())) ** 0.5
         yield tested(
             row,
             "spread against mean",
-            lambda of, mean=mean, sd=sd: of(sd).low ** 2 <= largest_sd(of(mean)),
+            lambda of, mean=mean, sd=sd: of(sd).low ** 2 <= largest_variance(of(mean)),
             f"Dice {mean} ± {sd}; at most {most:.3f}",
             "values between 0 and 1 can spread so far",
             "values between 0 and 1 with this mean cannot spread so far",
@@ -464,6 +471,7 @@ def _spider_hospitals(table: PrintedTable) -> Iterator[Finding]:
         f"total {total.cells['female_percent']} %; the hospitals give {share(Printed.interval).text(1)} %",
         "it is the share of all studies",
         "it is not the share of the studies beside it; it can be where the sex of some patients is not known",
+        otherwise=UNDECIDED,
     )
 
 
@@ -492,9 +500,8 @@ def _spider_release(table: PrintedTable) -> Iterator[Finding]:
     yield _total(table["collected"], [public, table["hidden test"]], "studies")
     hospitals = printed_rows("spider_hospitals")["total"]
     series = sum(hospitals.cells[name].value for name in ("t1", "t2", "t2_SPACE"))
-    yield tested(
+    yield in_two_places(
         public,
-        "one number, two places",
         lambda _: series == public.cells["series"].value,
         f"{public.cells['series']} series; Table 1 has {series}",
         "Table 1 has as many",

@@ -107,9 +107,12 @@ def spoil(random: Random, folder: Path, whole: None) -> dict[str, Call]:
     path.write_bytes(data)
 
     def unpack(out: Path) -> None:
-        for file in unpack_zip(path, out / "root", _RULE):
-            there = out / "root" / file.path
-            demand(there.is_file() and not there.is_symlink() and there.stat().st_size == file.bytes, f"{file} is not there")
-            demand(there.resolve().is_relative_to((out / "root").resolve()), f"{file} lies outside")
+        try:
+            for file in unpack_zip(path, out / "root", _RULE):
+                there = out / "root" / file.path
+                demand(there.is_file() and not there.is_symlink() and there.stat().st_size == file.bytes, f"{file} is not there")
+                demand(there.resolve().is_relative_to((out / "root").resolve()), f"{file} lies outside")
+        finally:
+            demand({stray.name for stray in out.iterdir()} <= {"root"}, "something lies beside the target")
 
     return {"unpack_zip": unpack, "read_upload": upload_call("case.zip", data)}

@@ -69,7 +69,7 @@ def spoil(random: Random, folder: Path, whole: Files) -> dict[str, Call]:
         return {"read_manifest": manifest}
     store, files = folder / "store", dict(whole)
     store.mkdir()
-    for name in {random.choice(sorted(files)) for _ in range(random.choice((1, 1, 2)))}:
+    for name in sorted({random.choice(sorted(files)) for _ in range(random.choice((1, 1, 2)))}):
         if random.random() < 0.05:
             del files[name]
         elif name == "store.json":
