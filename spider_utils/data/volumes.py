@@ -242,8 +242,6 @@ def _read_image(path: Path) -> sitk.Image:
                 f"Give {', '.join(VOLUME_SUFFIXES)}, DICOM, or one slice as {', '.join(PICTURE_SUFFIXES)}.",
             ) from error
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        if "Unable to determine ImageIO reader" in reason:
-            reason = f"its content is not that of a {suffix_of(path)} file"
         raise DataError(
             path, f"cannot be read ({reason[:160]})", "The file may be truncated or its header wrong: fetch or export it again."
         ) from error

@@ -99,7 +99,7 @@ BAD = {  # what is done to patient 3's T2 -> the file that the error names, what
     "header is nonsense": (lambda r: header_says(r, "twenty"), "images/3_t2.mha", "cannot be read"),
     "not an image": (text_instead, "images/3_t2.mha", "cannot be read"),
     "empty file": (lambda r: image_of(r).write_bytes(b""), "images/3_t2.mha", "cannot be read"),
-    "one byte": (lambda r: image_of(r).write_bytes(b"x"), "images/3_t2.mha", "its content is not that of a .mha file"),
+    "one byte": (lambda r: image_of(r).write_bytes(b"x"), "images/3_t2.mha", "its header is damaged or of another format"),
     "a folder": (a_folder_instead, "images/3_t2.mha", "no DICOM file was found in this folder"),
     "NaN voxels": (nan_voxels, "images/3_t2.mha", "2 voxels are NaN or infinite"),
     "empty mask": (lambda r: change_mask(r, np.zeros_like), "masks/3_t2.mha", "the mask is empty"),
