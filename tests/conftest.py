@@ -44,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"needs real MRI: {', '.join(missing) or 'the folder'} in {place}"))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes in a test's name are told by their length alone: a file made at collection may hold the time of its making, and
+    processes of pytest-xdist refuse to share tests whose names differ."""
+    return f"{len(val)}bytes" if isinstance(val, bytes) else None
+
+
 # ---------------------------------------------------------------------------------------------------------- made-up series
 
 
