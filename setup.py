@@ -5,5 +5,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["spider_utils*"]), "spider_utils.data_manifest"],
     package_dir={"spider_utils.data_manifest": "data_manifest"},
-    package_data={"spider_utils.data_manifest": ["*.json", "*.csv", "published/*.csv", "measured/*.csv"]},
+    package_data={
+        "spider_utils.data_manifest": ["*.json", "*.csv", "published/*.csv", "measured/*.csv"],
+        "spider_utils.models": ["weights/*/model.*"],
+    },
 )

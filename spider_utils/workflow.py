@@ -23,7 +23,7 @@ from spider_utils.data.enlarge import enlarge_store
 from spider_utils.data.phantom import GENERATOR_VERSION, generate_dataset
 from spider_utils.data.phantom.axial_set import generate_axial_set
 from spider_utils.data.phantom.axial_set import set_facts as axial_facts
-from spider_utils.data.phantom.dataset import make_case
+from spider_utils.data.phantom.dataset import make_case, phantom_facts
 from spider_utils.data.phantom.isotropic import SET_FILE, generate_disc_set, set_facts
 from spider_utils.data.phantom.rsna import generate_rsna_set
 from spider_utils.data.phantom.rsna import set_facts as rsna_facts
@@ -63,7 +63,7 @@ class Workspace:
     Attributes:
         profile: how much work is done.
         data: "phantom", "spider" or "spider-2d".
-        root_given: the data's folder as text; "" for the phantom.
+        root_given: the data's folder as text; "" for the profile's own phantom.
         home: the folder that holds data/, runs/ and build/.
         runs: folder of the runs, where they are kept elsewhere; None: runs/ of ``home``.
     """
@@ -81,7 +81,8 @@ class Workspace:
         Args:
             profile: "smoke", "quick" or "paper".
             data: "phantom" needs nothing; "spider" and "spider-2d" need ``root``.
-            root: folder of the real data; may be left out when it is data/<name> in the project's folder.
+            root: folder of the data; of real ones it may be left out when it is data/<name> in the project's folder. Of phantoms
+                one that `spider-kit data phantom` made, instead of the profile's own.
 
         Raises:
             KitError: unknown profile or data, or no root for real data.
@@ -90,7 +91,9 @@ class Workspace:
             raise KitError(f"unknown data '{data}'. Known are: {', '.join(KINDS)}")
         home, chosen = project_root(), get_profile(profile)
         if data == "phantom":
-            return cls(chosen, data, "", home)
+            if root:
+                phantom_facts(root)
+            return cls(chosen, data, str(Path(root).resolve()) if root else "", home)
         folder = Path(root) if root else data_folder(home, data)
         if not folder.is_dir():
             raise KitError(
@@ -101,8 +104,9 @@ class Workspace:
 
     @property
     def name(self) -> str:
-        """ "<profile>-<data>", as in the names of its folders."""
-        return f"{self.profile.name}-{self.data}"
+        """ "<profile>-<data>", as in the names of its folders; a phantom of one's own has its folder's name too."""
+        own = [Path(self.root_given).name] if self.data == "phantom" and self.root_given else []
+        return "-".join([self.profile.name, self.data, *own])
 
     @property
     def runs_folder(self) -> Path:
@@ -149,7 +153,7 @@ class Workspace:
     @cached_property
     def source(self) -> Source:
         """The series; a phantom is generated first when it is not there or was made with other settings."""
-        if self.data != "phantom":
+        if self.data != "phantom" or self.root_given:
             return open_source(self.data, self.root_given)
         folder, is_there = self._phantom_folder()
         if not is_there:
@@ -165,7 +169,7 @@ class Workspace:
 
         Where the phantom is not there yet, its patient 1 alone is made, in memory: the same voxels as the set will hold.
         """
-        if self.data == "phantom" and not self._phantom_folder()[1]:
+        if self.data == "phantom" and not (self.root_given or self._phantom_folder()[1]):
             return make_case(1, PHANTOM_SEED, self.profile.phantom_size)
         names = self.source.cases["case"].tolist()
         return self.source.load(next((name for name in names if "t2" in name), names[0]))

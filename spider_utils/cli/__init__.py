@@ -27,6 +27,7 @@ from spider_utils.cli import (
     page,
     rerun,
     triplanar,
+    weights,
 )
 from spider_utils.errors import KitError
 
@@ -38,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for _room in (data, medfusion, ahmed, triplanar, classify, gradings, export, cloud):
+for _room in (data, medfusion, ahmed, triplanar, classify, gradings, export, cloud, weights):
     app.add_typer(_room.app, name=_room.__name__.rpartition(".")[2])
 for _name, _command in {
     "course": course.course,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from spider_utils.cli.common import Data, DataKind, Profile, ProfileName, Root
+from spider_utils.errors import KitError
 
 app = typer.Typer(help="Make, fetch, check and export data.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -18,6 +19,13 @@ class PhantomSize(StrEnum):
 
     full = "full"
     small = "small"
+
+
+class PhantomLooks(StrEnum):
+    """What a phantom's scans look like."""
+
+    hospital = "hospital"
+    random = "random"
 
 
 class PhantomKind(StrEnum):
@@ -54,6 +62,12 @@ def data_phantom(
             "discs with masks of their tissues) or rsna (DICOM studies with tables of severities, as in the RSNA 2024 challenge)."
         ),
     ] = PhantomKind.spider,
+    looks: Annotated[
+        PhantomLooks,
+        typer.Option(
+            help="Of kind spider: as hospitals scan, or random contrasts, coils, resolution and artefacts to learn from."
+        ),
+    ] = PhantomLooks.hospital,
 ) -> None:
     """Generate phantoms: images, masks and tables of made-up patients.
 
@@ -62,11 +76,13 @@ def data_phantom(
     from spider_utils.locks import maker_lock
 
     with maker_lock(out):  # the course may be making a phantom of this name
-        print(_generate(kind, out, patients, seed, jobs, size.value))
+        print(_generate(kind, out, patients, seed, jobs, size.value, looks.value))
 
 
-def _generate(kind: PhantomKind, out: Path, patients: int | None, seed: int, jobs: int | None, size: str) -> Path:
+def _generate(kind: PhantomKind, out: Path, patients: int | None, seed: int, jobs: int | None, size: str, looks: str) -> Path:
     """The folder of a new phantom of this kind."""
+    if looks != PhantomLooks.hospital and kind != PhantomKind.spider:
+        raise KitError(f"only phantoms of kind spider have {looks} looks, not {kind.value}. Leave --looks out")
     if kind == PhantomKind.ivd:
         from spider_utils.data.phantom.isotropic import IVDM3SEG_PATIENTS, VOXEL_MM, generate_disc_set
 
@@ -81,7 +97,7 @@ def _generate(kind: PhantomKind, out: Path, patients: int | None, seed: int, job
         return generate_rsna_set(out, patients or RSNA_STUDIES, seed, jobs, size, show_progress=True)
     from spider_utils.data.phantom import generate_dataset
 
-    return generate_dataset(out, patients or 24, seed, jobs, size, show_progress=True)
+    return generate_dataset(out, patients or 24, seed, jobs, size, show_progress=True, looks=looks)
 
 
 @app.command("fetch")

@@ -27,23 +27,30 @@ class ResUNet(SegmentationNetwork):
         in_channels: channels of the input image.
         n_classes: output channels, background included.
         widths: channels of the encoding units from finest to deepest, then of the bridge; 2 to 7 numbers. Decoding units are
-            as wide as the encoding units of their size. The stride is 2 to the power of the number of encoding units.
+            as wide as the encoding units of their size. The stride is ``pixel_shuffle`` times 2 to the power of the number of
+            encoding units.
+        pixel_shuffle: 1 is the paper. With r > 1 each r x r pixels of the image go in as r x r channels of one, and the last
+            layer gives the scores of r x r pixels at once (sub-pixel convolution, Shi et al., CVPR 2016, section 3). The units
+            that cost most, those at full size, fall away, and no pixel is thrown away.
 
     Shape:
         float ``(batch, in_channels, height, width)`` -> logits ``(batch, n_classes, height, width)``; height and width
         divisible by ``stride``.
 
     Raises:
-        ValueError: widths are not 2 to 7 positive whole numbers.
+        ValueError: widths are not 2 to 7 positive whole numbers, or pixel_shuffle is none from 1 to 4.
 
     Reference:
         Zhang, Liu, Wang. Road extraction by deep residual U-Net. IEEE Geoscience and Remote Sensing Letters 15(5), 2018.
         doi:10.1109/LGRS.2018.2802944
     """
 
-    def __init__(self, in_channels: int, n_classes: int, widths: Sequence[int] = (64, 128, 256, 512)):
+    def __init__(self, in_channels: int, n_classes: int, widths: Sequence[int] = (64, 128, 256, 512), pixel_shuffle: int = 1):
         widths = whole_numbers("widths", widths, 2, 7)
-        super().__init__(_Body(in_channels, n_classes, widths), in_channels, stride=2 ** (len(widths) - 1))
+        if pixel_shuffle not in (1, 2, 3, 4):
+            raise ValueError(f"pixel_shuffle must be 1, 2, 3 or 4, not {pixel_shuffle!r}")
+        stride = pixel_shuffle * 2 ** (len(widths) - 1)
+        super().__init__(_Body(in_channels, n_classes, widths, pixel_shuffle), in_channels, stride)
 
 
 class ResidualUnit(nn.Module):
@@ -82,8 +89,10 @@ class ResidualUnit(nn.Module):
 class _Body(nn.Module):
     """The units of a ResUNet; its parts have the names that the library gives those of the other architectures."""
 
-    def __init__(self, in_channels: int, n_classes: int, widths: Sequence[int]):
+    def __init__(self, in_channels: int, n_classes: int, widths: Sequence[int], pixel_shuffle: int):
         super().__init__()
+        self.pixel_shuffle = pixel_shuffle
+        in_channels, n_classes = (n * pixel_shuffle**2 for n in (in_channels, n_classes))
         first, *steps = zip([in_channels, *widths[:-1]], widths, strict=True)
         *down, bridge = [ResidualUnit(*step, stride=2) for step in steps]
         self.encoder = nn.ModuleList([ResidualUnit(*first, pre_activation=False), *down])
@@ -93,6 +102,7 @@ class _Body(nn.Module):
         self.segmentation_head = nn.Conv2d(widths[0], n_classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.pixel_unshuffle(x, self.pixel_shuffle)
         skips = []
         for unit in self.encoder:
             x = unit(x)
@@ -100,4 +110,4 @@ class _Body(nn.Module):
         x = self.bridge(x)
         for unit in self.decoder:
             x = unit(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], dim=1))
-        return self.segmentation_head(x)
+        return F.pixel_shuffle(self.segmentation_head(x), self.pixel_shuffle)

@@ -119,8 +119,9 @@ def copy_matching_weights(source: torch.nn.Module, target: torch.nn.Module, clas
 
     Args:
         source, target: networks of one architecture.
-        class_of: for each class of ``target`` the class of ``source`` that it is a part of. The last layer then starts with
-            that class's weights, so that all parts of a class are equally likely at first. None leaves the last layer alone.
+        class_of: for each class of ``target`` the class of ``source`` that it is a part of, every one of these at least once.
+            The last layer then starts with that class's weights, so that all parts of a class are equally likely at first. None
+            leaves the last layer alone.
 
     Returns:
         Names of the target's weights that found no partner and keep their values.
@@ -131,9 +132,11 @@ def copy_matching_weights(source: torch.nn.Module, target: torch.nn.Module, clas
     theirs, mine = source.state_dict(), target.state_dict()
     fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
     if class_of is not None:
+        n_theirs = max(class_of) + 1
         for name, value in theirs.items():
-            if name not in fitting and name in mine and mine[name].shape == (len(class_of), *value.shape[1:]):
-                fitting[name] = value[list(class_of)]
+            each = len(value) // n_theirs if value.ndim else 0  # rows of a class: several where one score is many pixels'
+            if name not in fitting and name in mine and mine[name].shape == (each * len(class_of), *value.shape[1:]):
+                fitting[name] = torch.cat([value[k * each : (k + 1) * each] for k in class_of])
     if not fitting:
         raise ValueError("the two networks share no weight of the same name and shape: are they of one architecture?")
     target.load_state_dict(fitting, strict=False)

@@ -258,5 +258,10 @@ def test_weights_are_copied_by_name_and_class():
     with torch.no_grad():
         old, new = four.eval()(image), five.eval()(image)
     torch.testing.assert_close(new, old[:, [0, 1, 1]])
+    shuffled = {"widths": [4, 8], "pixel_shuffle": 2}
+    four, five = (build_model("resunet", in_channels=1, n_classes=n, **shuffled) for n in (2, 3))
+    assert copy_matching_weights(four, five, class_of=[0, 1, 1]) == []
+    with torch.no_grad():
+        torch.testing.assert_close(five.eval()(image), four.eval()(image)[:, [0, 1, 1]])
     with pytest.raises(ValueError, match="share no weight"):
         copy_matching_weights(torch.nn.Linear(2, 2), five)

@@ -215,6 +215,7 @@ def test_unknown_model_and_options_are_refused():
         ("unetplusplus", {"decoder_channels": (16, 8, 8)}, 8),
         ("resunet", {}, 8),
         ("resunet", {"widths": (8, 16)}, 2),
+        ("resunet", {"widths": (8, 16), "pixel_shuffle": 3}, 6),
         ("modified_unet", {}, 16),
         ("modified_unet", {"widths": (4, 8, 8), "dropout_down": (0, 0, 0), "dropout_up": (0.1,)}, 2),
         ("deeplabv3", {}, 8),
@@ -271,7 +272,8 @@ def test_encoders_that_do_not_fit_are_refused(name, encoder, reason):
         ("resunet", {"widths": 16}, "widths must be 2 to 7 positive whole numbers, not 16"),
         ("resunet", {"widths": "16"}, "widths must be 2 to 7 positive whole numbers, not '16'"),
         ("resunet", {"widths": (16, -1)}, "widths must be 2 to 7 positive whole numbers"),
-        ("resunet", {"encoder": "resnet18"}, "no option encoder. Its options are: widths"),
+        ("resunet", {"pixel_shuffle": 0}, "pixel_shuffle must be 1, 2, 3 or 4, not 0"),
+        ("resunet", {"encoder": "resnet18"}, "no option encoder. Its options are: widths, pixel_shuffle"),
         ("modified_unet", {"widths": (16, 32)}, "widths must be 3 to 8 positive whole numbers"),
         (
             "modified_unet",
@@ -308,6 +310,21 @@ def test_resunet_is_the_published_one():
         *[(256, 1), (256, 1), (128, 1), (128, 1), (64, 1), (64, 1), (2, 1)],
     ]
     assert round(sum(m.weight.numel() for m in convolutions.values()) / 1e6, 1) == 7.8
+
+
+def test_resunet_sees_and_scores_every_pixel_through_a_pixel_shuffle():
+    torch.manual_seed(0)
+    model = build_model("resunet", 1, 2, widths=(4, 8), pixel_shuffle=2).eval()
+    image = torch.rand(1, 1, 8, 12)
+    # Blocks of 2 x 2 pixels as channels, row by row; of the scores the four of class 0 come first.
+    blocks = image[0, 0].reshape(4, 2, 6, 2).permute(1, 3, 0, 2).reshape(1, 4, 4, 6)
+    seen = []
+    model.body.encoder[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.body.segmentation_head.register_forward_hook(lambda *found: seen.append(found[2]))
+    scores = model(image)
+    torch.testing.assert_close(seen[0], blocks)
+    for label, row, column in [(0, 0, 0), (0, 1, 0), (1, 0, 1), (1, 1, 1)]:
+        torch.testing.assert_close(scores[0, label, row::2, column::2], seen[1][0, 4 * label + 2 * row + column])
 
 
 def test_dilated_unet_has_the_published_feature_map():

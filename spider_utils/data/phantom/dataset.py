@@ -11,6 +11,7 @@ import pandas as pd
 
 from spider_utils.data.phantom.anatomy import GENERATOR_VERSION, Anatomy, make_anatomy
 from spider_utils.data.phantom.body import build_body
+from spider_utils.data.phantom.randomize import randomized
 from spider_utils.data.phantom.scanner import SIZES, Protocol, body_box, body_spacing, draw_protocols, render
 from spider_utils.data.sources import Case
 from spider_utils.data.volumes import write_volume
@@ -34,6 +35,7 @@ OVERVIEW_COLUMNS = tuple(
 _HOSPITAL_BLOCK = ("OH",) * 5 + ("UMC",) * 2 + ("RH1",) * 2 + ("RH2",) * 2
 _LARGEST_CASE_BYTES = 12_000_000
 PHANTOM_FILE = "phantom.json"
+LOOKS = ("hospital", "random")
 _OWN = {"images", "masks", "overview.csv", "radiological_gradings.csv", "phantom_truth.csv", PHANTOM_FILE}
 
 
@@ -111,12 +113,15 @@ def patient_seeds(seed: int, patient: int) -> tuple[int, int]:
     return int(anatomy), int(scan)
 
 
-def draw_patient(patient: int, seed: int, size: str) -> tuple[Anatomy, list[Protocol]]:
-    """A patient of a set: anatomy, and how each of its series is made."""
+def draw_patient(patient: int, seed: int, size: str, looks: str = "hospital") -> tuple[Anatomy, list[Protocol]]:
+    """A patient of a set: anatomy, and how each of its series is made; ``looks`` as for generate_dataset."""
     anatomy_seed, scan_seed = patient_seeds(seed, patient)
     hospital, sequences, _ = patient_plan(patient, seed)
     anatomy = make_anatomy(anatomy_seed)
-    return anatomy, draw_protocols(anatomy, hospital, sequences, scan_seed, size=size)
+    protocols = draw_protocols(anatomy, hospital, sequences, scan_seed, size=size)
+    if looks == "random":
+        protocols = [randomized(protocol, scan_seed + k) for k, protocol in enumerate(protocols)]
+    return anatomy, protocols
 
 
 def make_case(patient: int, seed: int, size: str) -> Case:
@@ -149,11 +154,11 @@ def phantom_facts(folder: str | Path) -> dict[str, Any]:
     return facts
 
 
-def _make_patient(task: tuple[str, int, int, str]) -> tuple[list[dict], list[dict], list[dict]]:
+def _make_patient(task: tuple[str, int, int, str, str]) -> tuple[list[dict], list[dict], list[dict]]:
     """Draw, scan and write one patient; returns its rows of overview, gradings and truth. Runs in a worker process."""
-    folder, patient, seed, size = task
+    folder, patient, seed, size, looks = task
     hospital, _, subset = patient_plan(patient, seed)
-    anatomy, protocols = draw_patient(patient, seed, size)
+    anatomy, protocols = draw_patient(patient, seed, size, looks)
     body = build_body(anatomy, *body_box(protocols), body_spacing(protocols, size))
     overview, discs_seen = [], set()
     for protocol in protocols:
@@ -199,6 +204,7 @@ def generate_dataset(
     jobs: int | None = None,
     size: str = "full",
     show_progress: bool = False,
+    looks: str = "hospital",
 ) -> Path:
     """Write a made-up data set in SPIDER's layout.
 
@@ -215,18 +221,22 @@ def generate_dataset(
         jobs: processes to use; None takes one for every core, at most 4.
         size: "full", or "small" for coarse series with few slices.
         show_progress: tell how many patients are done.
+        looks: "hospital", as SPIDER's four hospitals scan; "random", any contrast, coil, resolution and artefacts, for networks
+            that learn from phantoms what is to hold on real series (see phantom.randomize). Times in overview.csv then say
+            nothing about the pictures.
 
     Returns:
         ``out`` as a Path.
 
     Raises:
-        ValueError: n_patients below 1, negative seed, unknown size.
+        ValueError: n_patients below 1, negative seed, unknown size or looks.
         DataError: the folder cannot be written, or its disk is too full.
         KitError: a process was killed.
     """
-    if n_patients < 1 or seed < 0 or size not in SIZES:
+    if n_patients < 1 or seed < 0 or size not in SIZES or looks not in LOOKS:
         raise ValueError(
-            f"n_patients={n_patients}, seed={seed}, size='{size}': at least 1 patient, seed 0 or more, size in {SIZES}"
+            f"n_patients={n_patients}, seed={seed}, size='{size}', looks='{looks}': at least 1 patient, seed 0 or more, size in "
+            f"{SIZES}, looks in {LOOKS}"
         )
     out = Path(out)
     _refuse_foreign_files(out)
@@ -237,7 +247,7 @@ def generate_dataset(
     with atomic_folder(out, marker=PHANTOM_FILE) as folder:
         (folder / "images").mkdir()
         (folder / "masks").mkdir()
-        tasks = [(str(folder), patient, seed, size) for patient in range(1, n_patients + 1)]
+        tasks = [(str(folder), patient, seed, size, looks) for patient in range(1, n_patients + 1)]
         advice = "Making a patient takes up to 0.8 GB: close other programs, or take fewer: spider-kit data phantom --jobs 1"
         results = map_in_processes(_make_patient, tasks, jobs, advice)
         done = list(progress(results, "making patients", n_patients) if show_progress else results)
@@ -245,5 +255,7 @@ def generate_dataset(
         for name, table in zip(("overview.csv", "radiological_gradings.csv", "phantom_truth.csv"), tables, strict=True):
             write_csv(folder / name, table, lineterminator="\n" if name.startswith("phantom") else "\r\n")
         facts = {"generator_version": GENERATOR_VERSION, "seed": seed, "n_patients": n_patients, "size": size}
+        if looks != "hospital":
+            facts["looks"] = looks
         write_json(folder / PHANTOM_FILE, {**facts, "fingerprint": fingerprint(json.loads(json.dumps(facts)))})
     return out

@@ -7,6 +7,7 @@ scanner, field strength, TR, TE, slice distance; voxel sizes stay inside the ran
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,6 +154,19 @@ _ORIENTATIONS = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A look that no scanner gives (see phantom.randomize).
+
+    Attributes:
+        table: signal of every tissue at every blend, in place of signal.signal_table.
+        disturb: what becomes of a slice before the noise: called with float32 (row, column), gives as much back.
+    """
+
+    table: np.ndarray
+    disturb: Callable[[np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Everything that one series is made with.
@@ -189,6 +203,7 @@ class Protocol:
     coil_span_mm: float
     band: tuple[float, float]
     seed: int
+    look: Look | None = None
 
     @property
     def extent_mm(self) -> tuple[float, float, float]:
@@ -388,14 +403,16 @@ def _axis_weights(body: TissueGrid, protocol: Protocol, axis: int) -> tuple[np.n
 
 def _scan(body: TissueGrid, anatomy: Anatomy, protocol: Protocol) -> np.ndarray:
     """Signal of the tissues through slices, blur, coil and noise: int16 (slice, row, column)."""
-    restored = protocol.sequence == "t2_SPACE"
-    table = signal_table(protocol.tr_ms, protocol.te_ms, protocol.machine.tesla, restored)
+    restored, look = protocol.sequence == "t2_SPACE", protocol.look
+    table = look.table if look else signal_table(protocol.tr_ms, protocol.te_ms, protocol.machine.tesla, restored)
     slivers = sliver_signal(table)
     flat = table.reshape(-1)
     parts = np.arange(256, dtype=np.float32) / np.float32(255)
     rows, row_weights = _axis_weights(body, protocol, 1)
     columns, column_weights = _axis_weights(body, protocol, 2)
     marrow = float(table[TISSUE["marrow"], 120])
+    if look:
+        marrow = max(marrow, 0.3 * float(table.max()))  # or all else would drown in the brightness that a dark marrow gets
     rng = np.random.default_rng([protocol.seed, 5])
     gain = coil_field(anatomy, protocol, rng)
     level = np.float32(protocol.machine.level * 0.62 / marrow)
@@ -416,6 +433,8 @@ def _scan(body: TissueGrid, anatomy: Anatomy, protocol: Protocol) -> np.ndarray:
         once = np.ascontiguousarray(once.T)
         twice = sum(once[columns[:, t]] * column_weights[:, t, None] for t in range(columns.shape[1]))
         picture = np.maximum(twice.T, 0) * (gain[number] * level)
+        if look:
+            picture = look.disturb(picture)
         noise = rng.standard_normal((2, *picture.shape), dtype=np.float32) * sigma
         picture = np.sqrt((picture + noise[0]) ** 2 + noise[1] ** 2)
         out[number] = np.minimum(np.rint(picture), 32000).astype(np.int16)

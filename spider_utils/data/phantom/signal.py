@@ -124,10 +124,10 @@ def gradient_echo(matter: Matter, tr_ms: float, te_ms: float, flip_deg: float, t
 def water_fat_tables(tr_ms: float, te_ms: float, flip_deg: float, tesla: float) -> tuple[np.ndarray, np.ndarray]:
     """Water and fat signal of every tissue at every blend in a gradient echo: two of (number of tissues, 256) float32."""
     ends = np.array([[gradient_echo(m, tr_ms, te_ms, flip_deg, tesla) for m in pair] for _, *pair in TISSUES])
-    return _blend(ends[..., 0]), _blend(ends[..., 1])
+    return blend(ends[..., 0]), blend(ends[..., 1])
 
 
-def _blend(ends: np.ndarray) -> np.ndarray:
+def blend(ends: np.ndarray) -> np.ndarray:
     """Signals of the two kinds of matter, (number of tissues, 2), at every blend of them: (number of tissues, 256) float32."""
     blend = np.arange(256) / 255.0
     return (ends[:, :1] * (1 - blend) + ends[:, 1:] * blend).astype(np.float32)
@@ -135,8 +135,8 @@ def _blend(ends: np.ndarray) -> np.ndarray:
 
 def signal_table(tr_ms: float, te_ms: float, tesla: float, restored: bool = False) -> np.ndarray:
     """Signal of every tissue at every blend: (number of tissues, 256) float32."""
-    ends = np.array([[spin_echo(m, tr_ms, te_ms, tesla, restored) for m in (first, second)] for _, first, second in TISSUES])
-    return _blend(ends)
+    pairs = [pair for _, *pair in TISSUES]
+    return blend(np.array([[spin_echo(matter, tr_ms, te_ms, tesla, restored) for matter in pair] for pair in pairs]))
 
 
 def sliver_signal(table: np.ndarray) -> np.ndarray:

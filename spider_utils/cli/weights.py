@@ -1,0 +1,123 @@
+"""``spider-kit weights``: the networks that come with the kit, how they are made and what they are worth."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from spider_utils.evidence.recipe import Kitchen
+
+app = typer.Typer(
+    help="The networks that come with the kit: list, make again, score.", no_args_is_help=True, rich_markup_mode=None
+)
+SlicesRoot = Annotated[Path | None, typer.Option(help="Folder of the released T2_SPACE slices (spider-2d).")]
+
+
+class ProductName(StrEnum):
+    """One network that comes with the kit."""
+
+    structures4 = "structures4"
+    structures4_phantom = "structures4-phantom"
+    levels20 = "levels20"
+
+
+Product = Annotated[ProductName, typer.Argument(help="Name of a network that comes with the kit.")]
+
+
+class StepName(StrEnum):
+    """One training of the recipe."""
+
+    coarse = "coarse"
+    fine = "fine"
+    levels = "levels"
+    fold0 = "fold0"
+    fold1 = "fold1"
+    fold2 = "fold2"
+    fold3 = "fold3"
+    fold4 = "fold4"
+    final = "final"
+
+
+@app.command("list")
+def weights_list() -> None:
+    """What comes with the kit: names for ``spider-kit predict --model``, what each learned from, what was measured.
+
+    Example: spider-kit weights list
+    """
+    from spider_utils.models.shipped import shipped
+    from spider_utils.training.checkpoints import read_card
+
+    for name, folder in shipped().items():
+        card = read_card(folder)
+        print(f"{name}: {card['what']}")
+        for row in card["measured"]:
+            found = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            print(f"    {row['name']} {row['metric']} {found}, {row['on']}")
+
+
+@app.command("make")
+def weights_make(
+    step: Annotated[StepName, typer.Argument(help="Which training; what it starts from is made first.")],
+    root: SlicesRoot = None,
+) -> None:
+    """Train a step of the recipe in the project's runs/; a finished one is found, a killed one goes on.
+
+    Example: spider-kit weights make fold0 --root data/spider-2d
+    """
+    kitchen = _kitchen(root)
+    if step.startswith("fold"):
+        run = kitchen.fold(int(step.removeprefix("fold")))[1]
+    else:
+        run = {"coarse": kitchen.coarse, "fine": kitchen.fine, "levels": kitchen.levels, "final": kitchen.final}[step]()
+    print(run.folder)
+
+
+@app.command("score")
+def weights_score(
+    name: Product,
+    root: SlicesRoot = None,
+    out: Annotated[Path | None, typer.Option(help="Table of all series to write, CSV.")] = None,
+) -> None:
+    """Train the recipe where it is not trained yet, and score it on patients whom its networks have not seen.
+
+    Example: spider-kit weights score structures4 --root data/spider-2d --out build/folds.csv
+    """
+    from spider_utils.evaluation.statistics import format_summary, summarise
+    from spider_utils.evidence.pack import PRODUCTS
+    from spider_utils.files import write_csv
+
+    product = PRODUCTS[name.value]
+    scores = product.scores(_kitchen(root))
+    print(f"on {product.on}")
+    print(format_summary(summarise(scores)))
+    if out:
+        write_csv(out, scores)
+        print(out)
+
+
+@app.command("pack")
+def weights_pack(
+    name: Product,
+    root: SlicesRoot = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; that of the package when left out.")] = None,
+) -> None:
+    """Train the recipe where it is not trained yet, score it, and write one of its networks as it comes with the kit.
+
+    Example: spider-kit weights pack structures4 --root data/spider-2d
+    """
+    from spider_utils.evidence.pack import ship
+    from spider_utils.models.shipped import SHIPPED_FOLDER
+
+    print(ship(name.value, _kitchen(root), out or SHIPPED_FOLDER / name.value))
+
+
+def _kitchen(root: Path | None) -> Kitchen:
+    """Where the recipe is followed: the project's folder."""
+    from spider_utils.evidence.recipe import Kitchen
+    from spider_utils.runtime import project_root
+
+    return Kitchen(project_root(), str(root) if root else None)

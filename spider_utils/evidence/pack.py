@@ -1,0 +1,117 @@
+"""From a finished run to a network that comes with the kit: half the bytes, and a card that says what a user must know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from spider_utils.errors import KitError
+from spider_utils.evaluation.statistics import summarise
+from spider_utils.evidence.recipe import Kitchen
+from spider_utils.evidence.score import cross_validated, on_everyone
+from spider_utils.files import atomic_folder, write_json
+from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_model, write_tensors
+from spider_utils.training.runs import RunResult
+
+MOST_BYTES = 20_000_000  # of all shipped weights together
+SPIDER_CREDIT = {
+    "name": "SPIDER (van der Graaf et al.), T2_SPACE slices as released by Ahmed et al.",
+    "doi": "10.1038/s41597-024-03090-w",
+    "licence": "CC-BY-4.0",
+    "changes": "resampled to 512x416 pixels; network weights learned from images and masks",
+}
+PHANTOM_CREDIT = {"name": "phantoms of this kit, random looks", "licence": "Apache-2.0"}
+
+
+@dataclass(frozen=True)
+class Product:
+    """A network to ship.
+
+    Attributes:
+        what: a sentence on what it is for and what it is not.
+        step: name of its training in the recipe.
+        on: whom it was measured on.
+        scores: makes rows as of Workspace.evaluate that say what it is worth.
+    """
+
+    what: str
+    step: str
+    on: str
+    scores: Callable[[Kitchen], pd.DataFrame]
+
+    def run(self, kitchen: Kitchen) -> RunResult:
+        """Its training."""
+        return getattr(kitchen, self.step)()
+
+
+PRODUCTS = {
+    "structures4": Product(
+        "Vertebrae, spinal canal and discs in sagittal T2-like slices. Learned from phantoms, then from real T2_SPACE slices.",
+        "final",
+        "30 patients, 5-fold: each by a network of the same recipe that had not seen him",
+        cross_validated,
+    ),
+    "structures4-phantom": Product(
+        "Vertebrae, spinal canal and discs in sagittal slices of any contrast. Learned from phantoms of random looks alone.",
+        "fine",
+        "30 real patients (T2_SPACE slices), none of whom it had seen",
+        lambda kitchen: on_everyone(kitchen, kitchen.fine()),
+    ),
+    "levels20": Product(
+        "Vertebrae and discs by level, and the canal, in sagittal series. Learned from phantoms of random looks alone.",
+        "levels",
+        "test phantoms of random looks, none of which it had seen",
+        lambda kitchen: kitchen.made_up.evaluate(kitchen.levels()),
+    ),
+}
+
+
+def ship(name: str, kitchen: Kitchen, out: str | Path) -> Path:
+    """Train (or find) one of PRODUCTS, score it, and write it to the folder ``out``: see ``pack``."""
+    product = PRODUCTS[name]
+    summary = summarise(product.scores(kitchen))
+    rows = summary[(summary["view"] == "mean") & summary["metric"].isin(["dice", "asd_mm"])]
+    columns = ["name", "metric", "mean", "std", "low", "high", "n", "patients"]
+    about = {"on": product.on, "command": f"spider-kit weights score {name}"}
+    measured = [about | row for row in rows[columns].to_dict("records")]
+    return pack(product.run(kitchen), out, product.what, measured, f"spider-kit weights pack {name}")
+
+
+def pack(run: RunResult, out: str | Path, what: str, metrics: list[dict[str, Any]], command: str) -> Path:
+    """Write a run's network for shipping: weights as float16, which changes a probability by less than 0.01, and a card.
+
+    Args:
+        run: a finished training of slices.
+        out: folder to write; replaced when it is there.
+        what: a sentence on what it is for and what it is not.
+        metrics: rows that say what was measured, on whom, with interval and command.
+        command: what makes it again.
+
+    Returns:
+        ``out`` as a Path: ``model.safetensors``, ``model.json``.
+
+    Raises:
+        KitError: the shipped networks together would be larger than MOST_BYTES.
+    """
+    out = Path(out)
+    model, card = load_model(run.folder)
+    tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    others = sum(path.stat().st_size for path in out.parent.glob("*/*") if path.parent != out)
+    if size + others > MOST_BYTES:
+        raise KitError(
+            f"{out.name}: {size} bytes beside {others} of the other networks are more than {MOST_BYTES}: use a smaller one"
+        )
+    if not all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
+        raise KitError(f"{run.folder}: a weight is too large for float16")
+    credits = [PHANTOM_CREDIT] + ([SPIDER_CREDIT] if card["data"]["kind"] == "spider-2d" else [])
+    told = {"what": what, "learned_from": credits, "measured": metrics, "made_by": command, "licence": "CC-BY-4.0"}
+    with atomic_folder(out, marker=CARD_FILE) as folder:
+        write_tensors(folder / WEIGHTS_FILE, tensors)
+        write_json(folder / CARD_FILE, card | told)
+    return out

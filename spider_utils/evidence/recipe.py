@@ -1,0 +1,143 @@
+"""How the kit's own weights are trained: steps that start from one another, on phantoms first and on real slices last.
+
+Each step is a run folder like any other: made when it is not there, gone on with when it was killed. Step by step:
+
+- ``coarse``: phantoms of any look, 320x256, in strips of 160 columns.
+- ``fine``: the same phantoms at 512x416. This network has seen no patient.
+- ``fold``: the released T2_SPACE slices of the training patients of one of five folds: what ``final`` is worth on patients
+  whom it has not seen.
+- ``final``: the same of all patients but the two that a training must leave out.
+- ``levels``: the phantoms again, from ``coarse``, for the twenty classes with levels.
+
+Small first and large later, because a step on a quarter of the pixels takes a quarter of the time (progressive resizing).
+Phantoms first, because they are free: see docs/results/weights.md for what that saves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from spider_utils.data.phantom import generate_dataset
+from spider_utils.data.phantom.dataset import PHANTOM_FILE
+from spider_utils.data.splits import Split
+from spider_utils.locks import make_once
+from spider_utils.training.runs import RunResult
+from spider_utils.workflow import Workspace
+
+ARCHITECTURE = "resunet"
+N_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """Settings of one training, called as in ``spider-kit train``."""
+
+    size: tuple[int, int]
+    crop_columns: int | None
+    epochs: int
+    samples_per_epoch: int
+    batch_size: int
+    learning_rate: float
+    slice_gap_mm: float
+    augment: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the kit's own weights are made with.
+
+    Attributes:
+        phantoms: how many made-up patients; ``phantom_seed`` and ``phantom_size`` as for generate_dataset.
+        options: of the ResUNet.
+        coarse, fine, real, levels: the trainings.
+    """
+
+    phantoms: int
+    phantom_seed: int
+    phantom_size: str
+    options: dict[str, Any]
+    coarse: Step
+    fine: Step
+    real: Step
+    levels: Step
+
+
+_COARSE = Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=3e-3, slice_gap_mm=3.0, augment="standard")
+RECIPE = Recipe(
+    phantoms=110,
+    phantom_seed=1,
+    phantom_size="full",
+    options={"widths": [32, 64, 128, 128, 128], "pixel_shuffle": 2},  # 2.07 million weights
+    coarse=_COARSE,
+    fine=Step((512, 416), 256, 3, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=3.0, augment="standard"),
+    real=Step((512, 416), 256, 10, 1000, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="standard"),
+    levels=replace(_COARSE, learning_rate=2e-3, augment="field_of_view"),
+)
+
+
+@dataclass(frozen=True)
+class Kitchen:
+    """Where the recipe is followed.
+
+    Attributes:
+        home: folder that holds data/ and runs/.
+        root: folder of the released T2_SPACE slices; only ``fold`` and ``final`` need it.
+        recipe: what is made.
+    """
+
+    home: Path
+    root: str | None = None
+    recipe: Recipe = RECIPE
+
+    @property
+    def made_up(self) -> Workspace:
+        """The phantoms of any look, made when they are not there."""
+        folder, recipe = self.home / "data" / "phantom-random", self.recipe
+        size = {"size": recipe.phantom_size, "looks": "random", "show_progress": True}
+        make_once(
+            folder,
+            lambda: (folder / PHANTOM_FILE).is_file(),
+            lambda: generate_dataset(folder, recipe.phantoms, recipe.phantom_seed, **size),  # type: ignore[arg-type]
+        )
+        return replace(Workspace.open("quick", "phantom", str(folder)), home=self.home)
+
+    @property
+    def real(self) -> Workspace:
+        """The released slices of real patients."""
+        return replace(Workspace.open("quick", "spider-2d", self.root), home=self.home)
+
+    def coarse(self) -> RunResult:
+        """The first training, on phantoms."""
+        return self._train(self.made_up, "coarse", self.recipe.coarse)
+
+    def fine(self) -> RunResult:
+        """The second, on finer slices of the same phantoms."""
+        return self._train(self.made_up, "fine", self.recipe.fine, start_from=self.coarse())
+
+    def levels(self) -> RunResult:
+        """The one for twenty classes."""
+        return self._train(self.made_up, "levels", self.recipe.levels, scheme="levels20", start_from=self.coarse())
+
+    def fold(self, number: int) -> tuple[Split, RunResult]:
+        """One of the five trainings on real slices whose test patients together are all patients; with its split."""
+        split = self.real.split("kfold5", fold=number)
+        return split, self._train(self.real, f"fold{number}", self.recipe.real, split=split, start_from=self.fine())
+
+    def final(self) -> RunResult:
+        """The training on real slices of all patients but two."""
+        split = all_but_two(self.real.source.cases)
+        return self._train(self.real, "final", self.recipe.real, split=split, start_from=self.fine())
+
+    def _train(self, workspace: Workspace, tag: str, step: Step, **given: Any) -> RunResult:
+        return workspace.train(ARCHITECTURE, tag=f"weights-{tag}", options=self.recipe.options, **asdict(step), **given)
+
+
+def all_but_two(cases: pd.DataFrame) -> Split:
+    """A split that trains on as many patients as a training can: one validates, and one, whom nothing is reported of, tests."""
+    patients = sorted(cases["patient"].unique())
+    subset = ["train"] * (len(patients) - 2) + ["val", "test"]
+    return Split("all-but-two", 0, 0, pd.DataFrame({"patient": patients, "subset": subset})).check()

@@ -1,0 +1,125 @@
+"""The recipe of the kit's own weights, followed with tiny trainings: what starts from what, who is scored by whom, the pack."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from spider_utils.errors import KitError
+from spider_utils.evidence import pack as packing
+from spider_utils.evidence.recipe import RECIPE, Kitchen, Step, all_but_two
+from spider_utils.evidence.score import cross_validated, on_everyone
+from spider_utils.models import build_model
+from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
+from spider_utils.predict import load_predictor
+from spider_utils.training.checkpoints import load_model, read_card
+
+TINY_STEP = Step((32, 32), None, 1, 16, batch_size=8, learning_rate=1e-3, slice_gap_mm=3.0, augment="none")
+TINY = replace(
+    RECIPE,
+    phantoms=10,
+    phantom_size="small",
+    options={"widths": [4, 8], "pixel_shuffle": 2},
+    coarse=TINY_STEP,
+    fine=replace(TINY_STEP, size=(48, 32)),
+    real=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
+    levels=TINY_STEP,
+)
+
+
+@pytest.fixture(scope="module")
+def kitchen(tmp_path_factory) -> Kitchen:
+    """Ten tiny phantoms, and eight patients with two released slices each."""
+    home = tmp_path_factory.mktemp("home")
+    root, rng, rows = home / "released", np.random.default_rng(0), []
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for patient in range(1, 9):
+        for number in (5, 6):
+            mask = np.zeros((64, 51), np.uint8)
+            mask[10:20, 10:30], mask[22:26, 10:30], mask[:, 35:39] = 76, 29, 150
+            for folder, array in (("images", rng.integers(0, 256, mask.shape, dtype=np.uint8)), ("masks", mask)):
+                Image.fromarray(array).save(root / folder / f"{patient}_t2_SPACE_slice{number}.png")
+        rows.append((patient, 51, 64, 51, 64))
+    columns = ["patient", "width", "height", "native_width", "native_height"]
+    pd.DataFrame(rows, columns=columns).to_csv(root / "cases.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPIDER_KIT_HOME", str(home))
+        yield Kitchen(home, str(root), TINY)
+
+
+def test_real_trainings_start_from_the_phantoms_and_leave_their_test_patients_out(kitchen):
+    fine = kitchen.fine()
+    assert fine.card["starts_from"]["run"] == Path(kitchen.coarse().folder).name
+    tested = []
+    for number in range(5):
+        split, run = kitchen.fold(number)
+        assert run.card["starts_from"]["run"] == Path(fine.folder).name and run.card["size"] == [48, 32]
+        assert run.card["split"]["fingerprint"] == split.fingerprint
+        tested += split.patients("test")
+    assert sorted(tested) == list(range(1, 9)), "each patient is tested once"
+    assert kitchen.levels().card["starts_from"]["run"] == Path(kitchen.coarse().folder).name
+
+
+def test_everyone_is_scored_once_by_a_network_that_has_not_seen_him(kitchen):
+    scores = cross_validated(kitchen)
+    assert scores.groupby("patient")["fold"].nunique().tolist() == [1] * 8
+    for number in range(5):
+        split, run = kitchen.fold(number)
+        own = kitchen.real.evaluate(run, split)
+        there = scores[scores["fold"] == number].drop(columns="fold").reset_index(drop=True)
+        pd.testing.assert_frame_equal(there, own)
+        assert not set(there["patient"]) & set(split.patients("train") + split.patients("val"))
+
+
+def test_only_networks_of_phantoms_are_scored_on_everyone(kitchen):
+    assert sorted(on_everyone(kitchen, kitchen.fine())["patient"].unique()) == list(range(1, 9))
+    with pytest.raises(ValueError, match="has seen real patients"):
+        on_everyone(kitchen, kitchen.final())
+
+
+def test_the_final_training_leaves_out_two_patients():
+    split = all_but_two(pd.DataFrame({"patient": [7, 3, 3, 9, 1]}))
+    assert [split.patients(subset) for subset in ("train", "val", "test")] == [[1, 3], [7], [9]]
+
+
+def test_a_packed_network_predicts_as_its_run_does(kitchen, tmp_path, monkeypatch):
+    run = kitchen.final()
+    out = packing.ship("structures4", kitchen, tmp_path / "weights" / "structures4")
+    model, card = load_model(out)
+    image = torch.rand(2, 1, 48, 32)
+    with torch.no_grad():
+        kept, packed = (torch.softmax(network(image), dim=1) for network in (load_model(run.folder)[0], model))
+    assert (kept - packed).abs().max() < 0.01
+    assert sum(p.stat().st_size for p in out.iterdir()) < 0.8 * (Path(run.folder) / "model.safetensors").stat().st_size + 20_000
+    assert [credit["licence"] for credit in card["learned_from"]] == ["Apache-2.0", "CC-BY-4.0"]
+    assert {row["name"] for row in card["measured"]} >= {"vertebra", "disc"} and card["made_by"].startswith(
+        "spider-kit weights pack"
+    )
+    assert all(row["patients"] == 8 for row in card["measured"])
+    json.dumps(card, allow_nan=False)
+    monkeypatch.setattr(packing, "MOST_BYTES", 1000)
+    with pytest.raises(KitError, match="are more than 1000"):
+        packing.pack(run, out, "", [], "")
+    assert load_model(out)[1] == card, "what was there stays"
+
+
+# --------------------------------------------------------------------------------------------------- what comes with the kit
+
+
+def test_the_networks_that_come_with_the_kit_are_small_told_of_and_open():
+    assert set(shipped()) == set(packing.PRODUCTS)
+    assert sum(path.stat().st_size for path in SHIPPED_FOLDER.rglob("*") if path.is_file()) <= packing.MOST_BYTES
+    for name, folder in shipped().items():
+        card = read_card(folder)
+        assert card["what"] == packing.PRODUCTS[name].what and card["measured"] and card["learned_from"]
+        predictor = load_predictor(folder)
+        assert predictor.scheme == ("levels20" if name == "levels20" else "structures4")
+        assert card["options"] == build_model(card["architecture"], 1, card["n_classes"], **RECIPE.options).spec["options"]
