@@ -3,11 +3,11 @@
 Each step is a run folder like any other: made when it is not there, gone on with when it was killed. Step by step:
 
 - ``coarse``: phantoms of any look, 320x256, in strips of 160 columns.
-- ``fine``: the same phantoms at 512x416. This network has seen no patient.
-- ``fold``: the released T2_SPACE slices of the training patients of one of five folds: what ``final`` is worth on patients
-  whom it has not seen.
+- ``fine``: from ``coarse``, the same phantoms at 512x416. This network has seen no patient.
+- ``fold``: from ``coarse``, the released T2_SPACE slices of the training patients of one of five folds at 512x416: what ``final``
+  is worth on patients whom it has not seen.
 - ``final``: the same of all patients but the two that a training must leave out.
-- ``levels``: the phantoms again, from ``coarse``, for the twenty classes with levels.
+- ``levels``: from ``coarse``, the phantoms again, for the twenty classes with levels.
 
 Small first and large later, because a step on a quarter of the pixels takes a quarter of the time (progressive resizing).
 Phantoms first, because they are free: see docs/results/weights.md for what that saves.
@@ -125,12 +125,12 @@ class Kitchen:
     def fold(self, number: int) -> tuple[Split, RunResult]:
         """One of the five trainings on real slices whose test patients together are all patients; with its split."""
         split = self.real.split("kfold5", fold=number)
-        return split, self._train(self.real, f"fold{number}", self.recipe.real, split=split, start_from=self.fine())
+        return split, self._train(self.real, f"fold{number}", self.recipe.real, split=split, start_from=self.coarse())
 
     def final(self) -> RunResult:
         """The training on real slices of all patients but two."""
         split = all_but_two(self.real.source.cases)
-        return self._train(self.real, "final", self.recipe.real, split=split, start_from=self.fine())
+        return self._train(self.real, "final", self.recipe.real, split=split, start_from=self.coarse())
 
     def _train(self, workspace: Workspace, tag: str, step: Step, **given: Any) -> RunResult:
         return workspace.train(ARCHITECTURE, tag=f"weights-{tag}", options=self.recipe.options, **asdict(step), **given)

@@ -16,6 +16,7 @@ from spider_utils.errors import KitError
 from spider_utils.evidence import pack as packing
 from spider_utils.evidence.recipe import RECIPE, Kitchen, Step, all_but_two
 from spider_utils.evidence.score import cross_validated, on_everyone
+from spider_utils.evidence.sim_to_real import ladder, training_sizes
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
 from spider_utils.predict import load_predictor
@@ -24,7 +25,7 @@ from spider_utils.training.checkpoints import load_model, read_card
 TINY_STEP = Step((32, 32), None, 1, 16, batch_size=8, learning_rate=1e-3, slice_gap_mm=3.0, augment="none")
 TINY = replace(
     RECIPE,
-    phantoms=10,
+    phantoms=7,
     phantom_size="small",
     options={"widths": [4, 8], "pixel_shuffle": 2},
     coarse=TINY_STEP,
@@ -36,7 +37,7 @@ TINY = replace(
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Kitchen:
-    """Ten tiny phantoms, and eight patients with two released slices each."""
+    """Seven tiny phantoms, and eight patients with two released slices each."""
     home = tmp_path_factory.mktemp("home")
     root, rng, rows = home / "released", np.random.default_rng(0), []
     for folder in ("images", "masks"):
@@ -56,16 +57,15 @@ def kitchen(tmp_path_factory) -> Kitchen:
 
 
 def test_real_trainings_start_from_the_phantoms_and_leave_their_test_patients_out(kitchen):
-    fine = kitchen.fine()
-    assert fine.card["starts_from"]["run"] == Path(kitchen.coarse().folder).name
+    coarse = Path(kitchen.coarse().folder).name
+    assert kitchen.fine().card["starts_from"]["run"] == kitchen.levels().card["starts_from"]["run"] == coarse
     tested = []
     for number in range(5):
         split, run = kitchen.fold(number)
-        assert run.card["starts_from"]["run"] == Path(fine.folder).name and run.card["size"] == [48, 32]
+        assert run.card["starts_from"]["run"] == coarse and run.card["size"] == [48, 32]
         assert run.card["split"]["fingerprint"] == split.fingerprint
         tested += split.patients("test")
     assert sorted(tested) == list(range(1, 9)), "each patient is tested once"
-    assert kitchen.levels().card["starts_from"]["run"] == Path(kitchen.coarse().folder).name
 
 
 def test_everyone_is_scored_once_by_a_network_that_has_not_seen_him(kitchen):
@@ -88,6 +88,30 @@ def test_only_networks_of_phantoms_are_scored_on_everyone(kitchen):
 def test_the_final_training_leaves_out_two_patients():
     split = all_but_two(pd.DataFrame({"patient": [7, 3, 3, 9, 1]}))
     assert [split.patients(subset) for subset in ("train", "val", "test")] == [[1, 3], [7], [9]]
+
+
+def test_the_ladder_differs_in_what_is_shown_alone(kitchen):
+    scores = ladder(kitchen, TINY_STEP, few=2)
+    many = len(kitchen.made_up.split().patients("train"))
+    found = scores.groupby(["looks", "phantoms"])["patient"].nunique()
+    assert found.to_dict() == {(looks, n): 8 for looks in ("hospital", "random") for n in (2, many)}
+    cards = [read_card(path) for path in sorted((kitchen.home / "runs").glob("*-ladder*")) if path.is_dir()]
+    assert len(cards) == 4
+    alike = ("size", "options", "augment", "slice_gap_mm", "crop_columns", "scheme")
+    assert all(card[key] == cards[0][key] for card in cards for key in alike)
+    assert (
+        len({card["data"]["fingerprint"] for card in cards}) == 2 and len({card["split"]["fingerprint"] for card in cards}) == 2
+    )
+
+
+def test_training_sizes_share_their_test_patients_and_differ_in_the_start(kitchen):
+    scores = training_sizes(kitchen, TINY_STEP, sizes=(1, 3))
+    assert set(scores["learned"]) == {1, 3} and set(scores["start"]) == {"random", "phantoms"}
+    tested = scores.groupby(["start", "learned"])["patient"].agg(lambda who: tuple(sorted(set(who))))
+    assert set(tested) == {tuple(kitchen.real.split("kfold5", fold=0).patients("test"))}
+    cards = {path.name: read_card(path) for path in (kitchen.home / "runs").glob("*-sizes*") if path.is_dir()}
+    assert {("phantoms" in name) for name, card in cards.items() if "starts_from" in card} == {True}
+    assert len(cards) == 4
 
 
 def test_a_packed_network_predicts_as_its_run_does(kitchen, tmp_path, monkeypatch):
