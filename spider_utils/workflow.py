@@ -41,6 +41,7 @@ from spider_utils.labels import convert, get_scheme
 from spider_utils.locks import file_lock, make_once
 from spider_utils.models import VOLUME_ARCHITECTURES, build_model
 from spider_utils.models.network import top_class
+from spider_utils.models.shipped import shipped
 from spider_utils.predict import SLICES_AT_ONCE, Predictor, VolumePredictor, load_predictor
 from spider_utils.runtime import Profile, data_folder, get_profile, progress, project_root, seed_everything
 from spider_utils.training.checkpoints import copy_matching_weights, read_card
@@ -783,35 +784,48 @@ def caution(folder: Path) -> str:
     return "trained in profile smoke: its masks mean nothing" if made_in == "smoke" else ""
 
 
-def find_run(name: str | None) -> Path:
-    """The folder of a finished run.
+def newest_run() -> Path:
+    """The newest finished run that was split by patient or, where others learned the same scheme from the same slices and split,
+    the best of these on validation patients.
+
+    Networks of volumes are taken only where there are no others: their grids are coarse, and one of them learns labels that are
+    wrong. Folders whose model.json describes no network are passed over.
+
+    Raises:
+        KitError: there is none.
+    """
+    cards = {}
+    for path in finished_runs():
+        with contextlib.suppress(DataError):
+            cards[path] = read_card(path)
+    by_patient = [path for path, card in cards.items() if is_by_patient(card)]
+    if not by_patient:
+        folder = project_root() / "runs"
+        raise KitError(f"no trained model in {folder}: run `make course` or `spider-kit train` first, or give --model FOLDER")
+    of_slices = [p for p in by_patient if cards[p].get("architecture") not in VOLUME_ARCHITECTURES]
+    by_patient = of_slices or by_patient
+    same = ("scheme", "size", "data", "split", "enlarged_to")
+    task = {path: [cards[path].get(key) for key in same] for path in by_patient}
+    rivals = [path for path in by_patient if task[path] == task[by_patient[-1]]]
+    return max(reversed(rivals), key=_validation_score)
+
+
+def find_run(name: str) -> Path:
+    """The folder of a trained network.
 
     Args:
-        name: a folder, or a name under runs/; None takes the newest finished run that was split by patient or, where others
-            learned the same scheme from the same slices and split, the best of these on validation patients. Networks of volumes
-            are taken only where there are no others: their grids are coarse, and one of them learns labels that are wrong.
-            Folders whose model.json describes no network are passed over.
+        name: a folder; a name under runs/; the name of a network that comes with the kit (see models.shipped); or "newest" (see
+            newest_run).
 
     Raises:
         KitError: there is none; the message lists those there are.
     """
-    runs, finished = project_root() / "runs", finished_runs()
-    if name is None:
-        cards = {}
-        for path in finished:
-            with contextlib.suppress(DataError):
-                cards[path] = read_card(path)
-        by_patient = [path for path, card in cards.items() if is_by_patient(card)]
-        if not by_patient:
-            raise KitError(f"no trained model in {runs}: run `make course` or `spider-kit train` first, or give --model FOLDER")
-        of_slices = [p for p in by_patient if cards[p].get("architecture") not in VOLUME_ARCHITECTURES]
-        by_patient = of_slices or by_patient
-        same = ("scheme", "size", "data", "split", "enlarged_to")
-        task = {path: [cards[path].get(key) for key in same] for path in by_patient}
-        rivals = [path for path in by_patient if task[path] == task[by_patient[-1]]]
-        return max(reversed(rivals), key=_validation_score)
-    for folder in (Path(name), runs / name):
+    for folder in (Path(name), project_root() / "runs" / name):
         if (folder / "model.safetensors").is_file():
             return folder
-    there = ", ".join(path.name for path in finished) or "none yet: run `make course` or `spider-kit train` first"
+    if name == "newest":
+        return newest_run()
+    if name in shipped():
+        return shipped()[name]
+    there = ", ".join([*(path.name for path in finished_runs()), *shipped()])
     raise KitError(f"no trained model called '{name}'. There are: {there}")

@@ -17,6 +17,7 @@ from hypothesis import settings
 from PIL import Image
 
 from spider_utils.data.volumes import Volume, kit_direction, write_volume
+from spider_utils.models import shipped as models_shipped
 
 settings.register_profile("kit", max_examples=40, deadline=None, derandomize=True)
 settings.load_profile("kit")
@@ -145,6 +146,12 @@ def released_root(tmp_path: Path) -> Path:
     )
     table.to_csv(root / "cases.csv", index=False)
     return root
+
+
+@pytest.fixture
+def nothing_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no network came with the kit: own runs alone are there."""
+    monkeypatch.setattr(models_shipped, "SHIPPED_FOLDER", tmp_path / "shipped")
 
 
 # ------------------------------------------------------------------------------------------------------------------ DICOM

@@ -24,7 +24,8 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Folder or name of a run; when left out, of those with the newest one's data and split the best in validation."
+            help="Folder or name of a run, newest (the best of your newest trainings), or a network that comes with the kit: "
+            "structures4, which single slices get when this is left out, levels20, which series get, structures4-phantom."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -45,10 +46,12 @@ def predict(
     Example: spider-kit predict scan.mha --out build/masks --model quick-phantom-unet-structures4
     """
     start = time.monotonic()
-    from spider_utils.data.volumes import read_mask, stem_of
+    from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, stem_of, suffix_of
     from spider_utils.export import optional_library
     from spider_utils.export.color_tables import write_color_tables
+    from spider_utils.models.shipped import shipped_for
     from spider_utils.predict import WholeVolumePredictor, find_inputs, load_predictor, predict_path
+    from spider_utils.training.checkpoints import read_card
     from spider_utils.workflow import caution, find_run
 
     inputs = find_inputs(source)  # a wrong path is said before a model is loaded
@@ -56,10 +59,11 @@ def predict(
         if inputs != [source] or not (source.is_dir() or source.suffix.lower() == ".dcm"):
             raise typer.BadParameter("a DICOM SEG can be written of a DICOM series: give its folder, or leave --dicom-seg out")
         optional_library("highdicom")
-    folder = find_run(model)
+    folder = find_run(model or shipped_for(series=any(suffix_of(path) not in PICTURE_SUFFIXES for path in inputs)))
     predictor = load_predictor(folder, device)
     predictor.whole_parts = not as_drawn
-    print(f"model: {folder.name}, masks in scheme {predictor.scheme}", flush=True)
+    about = read_card(folder).get("what", "")
+    print(f"model: {folder.name}, masks in scheme {predictor.scheme}. {about}".rstrip(". "), flush=True)
     if isinstance(predictor, WholeVolumePredictor):
         print(f"it labels {predictor.reach}", flush=True)
     masks = predict_path(source, out, predictor)

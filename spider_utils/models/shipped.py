@@ -5,9 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 SHIPPED_FOLDER = Path(__file__).parent / "weights"
-FOR_SLICES, FOR_VOLUMES = "structures4", "levels20"  # what `spider-kit predict` takes by itself
 
 
 def shipped() -> dict[str, Path]:
     """Name -> folder of every network that comes with the kit, sorted; see each folder's model.json for what it learned from."""
     return {path.parent.name: path.parent for path in sorted(SHIPPED_FOLDER.glob("*/model.safetensors"))}
+
+
+def shipped_for(series: bool) -> str:
+    """Name of the network that comes with the kit for whole series, or else for single slices.
+
+    The one for slices learned from real T2_SPACE slices near the middle of the spine; the one for series from phantoms alone,
+    but of any contrast and from edge to edge.
+    """
+    return "levels20" if series else "structures4"

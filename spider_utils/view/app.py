@@ -71,7 +71,7 @@ def page() -> None:
         uploaded = _uploaded(sent)
         with st.sidebar:
             image, has_pixel_size = _choose_image(uploaded)
-        folder = _choose_model(runs)
+        folder = _choose_model(runs if len(image.array) > 1 else scan.usable_runs(series=False))
         key = (sent.file_id, image.path, image.spacing, id(image.array), has_pixel_size, str(folder))
         reading = _read(key, image, folder, has_pixel_size)
     except KitError as error:
@@ -135,9 +135,12 @@ def _choose_model(runs: list[Path]) -> Path:
     with st.sidebar:
         st.header("2. Model")
         folder = st.selectbox(
-            "Trained network", runs, format_func=label, help="Finished runs of this project, the best guess first."
+            "Trained network",
+            runs,
+            format_func=label,
+            help="What comes with the kit, the best guess first, and finished runs of this project.",
         )
-        st.caption(_plain(f"Run {folder.name}. {described[folder][1]}"))
+        st.caption(_plain(f"{folder.name}. {described[folder][1]}"))
     if said := caution(folder):
         st.warning(_plain(f"Run {folder.name} was {said}."))
     return folder

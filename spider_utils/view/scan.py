@@ -10,14 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, stem_of, suffix_of, write_volume
-from spider_utils.errors import DataError, KitError
+from spider_utils.errors import DataError
 from spider_utils.measure import report
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
 from spider_utils.models import VOLUME_ARCHITECTURES
+from spider_utils.models.shipped import shipped, shipped_for
 from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor
 from spider_utils.training.checkpoints import read_card
-from spider_utils.workflow import find_run, finished_runs, is_by_patient
+from spider_utils.workflow import finished_runs, is_by_patient, newest_run
 
 CLASS_SCHEMES = ("structures4", "released_gray")  # their masks are numbered by name_levels
 DISC_QUANTITIES = {
@@ -54,21 +55,21 @@ class Reading:
     notes: tuple[str, ...]
 
 
-def usable_runs() -> list[Path]:
-    """Finished runs that label single sagittal series: that which ``spider-kit predict`` takes by itself, then newer ones first.
+def usable_runs(series: bool = True) -> list[Path]:
+    """Networks that label sagittal series or slices: what ``spider-kit predict`` takes by itself, the others that come with the
+    kit, then finished runs, the best of the newest first.
 
     Left out are planes of an ensemble, networks that learned labels which nothing can be measured on, and those of the leak
     lesson, which know slices of their test patients.
 
-    Raises:
-        KitError: there is none; the message says how to get one.
+    Args:
+        series: whether it is for a series, or else for a single slice.
     """
-    usable = [folder for folder in finished_runs() if _is_usable(folder)]
-    if not usable:
-        raise KitError("there is no trained model yet: run `make course`, or `spider-kit train`, and load this page again")
-    first = find_run(None)
-    of_volumes = {folder for folder in usable if read_card(folder)["architecture"] in VOLUME_ARCHITECTURES}
-    return sorted(reversed(usable), key=lambda folder: (folder != first, folder in of_volumes))
+    runs = [folder for folder in finished_runs() if _is_usable(folder)]
+    own = sorted(shipped().values(), key=lambda folder: folder.name != shipped_for(series))
+    first = newest_run() if runs else None
+    of_volumes = {folder for folder in runs if read_card(folder)["architecture"] in VOLUME_ARCHITECTURES}
+    return own + sorted(reversed(runs), key=lambda folder: (folder != first, folder in of_volumes))
 
 
 def _is_usable(folder: Path) -> bool:
@@ -82,6 +83,8 @@ def _is_usable(folder: Path) -> bool:
 def describe_run(folder: Path) -> tuple[str, str]:
     """A run in a few words, and what it learned from in a sentence, from its card."""
     card = read_card(folder)
+    if folder in shipped().values():
+        return f"{folder.name}, comes with the kit", card["what"]
     what = "levels" if card.get("scheme") in SCHEMES_WITH_LEVELS else "vertebra, canal, disc"
     data = str(card["data"].get("kind", "unknown data")) if isinstance(card.get("data"), dict) else "unknown data"
     learned = {

@@ -174,14 +174,14 @@ def test_an_error_on_the_page_is_not_waited_for(page, served, artefacts, tmp_pat
     page.screenshot(path=artefacts / "app-error.png")
 
 
-def test_without_a_model_the_command_serves_what_to_do_and_this_machine_alone(page, tmp_path):
+def test_before_any_training_the_command_serves_what_comes_with_the_kit_and_this_machine_alone(page, tmp_path):
     port = free_port()
     command = [sys.executable, "-m", "spider_utils.cli", "app", "--port", str(port)]
     variables = {"SPIDER_KIT_HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
     with serve(command, f"http://127.0.0.1:{port}/", tmp_path / "log", CHECKOUT, variables) as url:
         page.set_default_timeout(LIMIT_S * 1000)
         page.goto(url)
-        expect(page.get_by_text("there is no trained model yet: run `make course`")).to_be_visible()
+        expect(page.get_by_text("levels20, comes with the kit")).to_be_visible()
         assert f"the page is at http://127.0.0.1:{port}" in (tmp_path / "log").read_text()
         for address in other_addresses():
             with pytest.raises(OSError), socket.create_connection((address, port), timeout=5):

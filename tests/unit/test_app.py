@@ -21,7 +21,7 @@ from tests.known_labels import KnownLabels, box_spine, by_gray, make_run
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path, monkeypatch, nothing_shipped):
     """A project with two runs, whose networks know box spines; temporary files go to a folder that must end empty."""
     monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
     folder = tmp_path / "temporary"
@@ -58,11 +58,11 @@ def test_says_what_it_is_not_and_waits_for_an_image(home):
     assert page.selectbox[0].options == ["resunet, vertebra, canal, disc (phantom)", "unet, vertebra, canal, disc (phantom)"]
 
 
-def test_without_a_model_it_says_what_to_do(tmp_path, monkeypatch):
+def test_before_any_training_it_offers_what_comes_with_the_kit(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
     page = opened()
-    assert "there is no trained model yet: run `make course`" in texts(page.error)
-    assert "not a medical device" in texts(page.warning) and not page.file_uploader
+    assert not page.error and page.file_uploader
+    assert page.selectbox[0].options[0] == "levels20, comes with the kit" and len(page.selectbox[0].options) == 3
 
 
 def test_an_odd_folder_under_runs_does_not_end_the_page(home, monkeypatch):
@@ -71,7 +71,7 @@ def test_an_odd_folder_under_runs_does_not_end_the_page(home, monkeypatch):
     assert len(opened().selectbox[0].options) == 2
     kept = app.scan.usable_runs()
     (kept[0] / "model.json").unlink()  # deleted while the page looked
-    monkeypatch.setattr(app.scan, "usable_runs", lambda: kept)
+    monkeypatch.setattr(app.scan, "usable_runs", lambda series=True: kept)
     assert "holds no model.json" in texts(opened().error)
 
 
@@ -121,7 +121,7 @@ def test_scrolling_turning_and_another_model(home, mha):
     assert "Axial slice" in texts(page.caption) and "of 0 to 199" in texts(page.caption)
     page.radio[1].set_value("none").run()
     page.selectbox[0].select_index(1).run()
-    assert not page.exception and "Run quick-phantom-unet-structures4" in texts(page.caption)
+    assert not page.exception and "quick-phantom-unet-structures4. It learned" in texts(page.caption)
 
 
 def test_a_png_is_measured_once_its_pixel_size_is_told(home):

@@ -322,7 +322,18 @@ def test_predict_errors(tmp_path: Path) -> None:
     mask_file(tmp_path / "in" / "scan.mha", 1)
     said = kit("predict", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--model", str(tmp_path / "none"), cwd=tmp_path)
     assert_one_line_error(said, "no trained model")
+    said = kit("predict", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--model", "newest", cwd=tmp_path)
+    assert_one_line_error(said, "no trained model")
     assert not (tmp_path / "out").exists()
+
+
+def test_predict_takes_what_comes_with_the_kit_by_itself_and_says_which(tmp_path: Path) -> None:
+    mask_file(tmp_path / "scan.mha", 1, (3, 1, 1))
+    Image.fromarray(np.arange(64 * 40, dtype=np.uint8).reshape(64, 40)).save(tmp_path / "slice.png")
+    for name, network in {"scan.mha": "levels20", "slice.png": "structures4"}.items():
+        said = kit("predict", str(tmp_path / name), "--out", str(tmp_path / "out"), cwd=tmp_path)
+        assert f"model: {network}, masks in scheme {network}. Vertebrae" in said.stdout, said.stderr
+        assert (tmp_path / "out" / name).is_file()
 
 
 def test_real_data_needs_a_root(tmp_path: Path) -> None:

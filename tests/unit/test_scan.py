@@ -16,7 +16,7 @@ from spider_utils.measure.marks import Mark
 from spider_utils.view import scan
 from spider_utils.view.frame_marks import level_names, write_on_frame
 from spider_utils.view.frames import render_frame
-from spider_utils.workflow import find_run
+from spider_utils.workflow import newest_run
 from tests.known_labels import BACK, BODY_ROWS, DISC_ROWS, FIRST_ROW, FRONT, KnownLabels, box_spine, by_gray, make_run
 
 
@@ -102,10 +102,19 @@ def test_series_of_another_plane_are_warned_of():
 # ----------------------------------------------------------------------------------------------------------------------- runs
 
 
+def test_what_comes_with_the_kit_is_offered_first_by_what_it_is_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
+    own = make_run(tmp_path, "mine", scheme="structures4")
+    names = [folder.name for folder in scan.usable_runs()]
+    assert names[0] == "levels20" and set(names[1:-1]) == {"structures4", "structures4-phantom"} and names[-1] == "mine"
+    assert scan.usable_runs(series=False)[0].name == "structures4" and scan.usable_runs()[-1] == own
+    called, learned = scan.describe_run(scan.usable_runs(series=False)[0])
+    assert called == "structures4, comes with the kit" and "T2_SPACE" in learned
+
+
+@pytest.mark.usefixtures("nothing_shipped")
 def test_runs_that_can_be_measured_are_offered_the_best_first(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
-    with pytest.raises(KitError, match="no trained model yet: run `make course`"):
-        scan.usable_runs()
     names = {
         "classes": {"scheme": "structures4"},
         "levels": {"scheme": "levels20"},
@@ -121,20 +130,21 @@ def test_runs_that_can_be_measured_are_offered_the_best_first(tmp_path, monkeypa
     assert called == "unet, levels (phantom)" and "phantoms only" in learned
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_odd_cards_are_passed_over(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
     odd = ["[]", "{", '{"split": null}', '{"scheme": "structures4"}', '{"split": ["kfold5"]}']
     for number, text in enumerate(odd):
         folder = make_run(tmp_path, f"odd{number}", "structures4")
         (folder / "model.json").write_text(text)
-    for search in (scan.usable_runs, lambda: find_run(None)):
-        with pytest.raises(KitError, match="no trained model"):
-            search()
+    assert scan.usable_runs() == []
+    with pytest.raises(KitError, match="no trained model"):
+        newest_run()
     splits = {"none": None, "list": ["leaky-slices"], "nameless": {"name": None}}
     for age, (name, split) in enumerate(splits.items()):
         os.utime(make_run(tmp_path, name, "structures4", split=split) / "model.safetensors", (1e9 + age,) * 2)
     assert [folder.name for folder in scan.usable_runs()] == ["nameless", "list", "none"]
-    assert find_run(None).name == "nameless"
+    assert newest_run().name == "nameless"
 
 
 # ---------------------------------------------------------------------------------------------------------------------- files

@@ -24,7 +24,7 @@ from spider_utils.files import fingerprint, read_json
 from spider_utils.models import VOLUME_ARCHITECTURES, available_models
 from spider_utils.runtime import PROFILES
 from spider_utils.training.runs import RunResult
-from spider_utils.workflow import Workspace, caution, describe_settings, find_run
+from spider_utils.workflow import Workspace, caution, describe_settings, find_run, newest_run
 
 TINY = replace(
     PROFILES["smoke"],
@@ -401,14 +401,14 @@ def test_best_run_of_the_newest_kind_is_the_default_model(workspace: Workspace) 
     best = max((run for run in map(RunResult.open, (workspace.home / "runs").glob("*structures4*"))
                 if run.card["split"] == runs[0].card["split"] and "enlarged_to" not in run.card),
                key=lambda run: run.history["val_mean_iou"].max())  # fmt: skip
-    assert find_run(None) == best.folder
+    assert newest_run() == best.folder
     os.utime(workspace.train_levels(tag="small2").folder / "model.safetensors")
-    assert "levels20" in find_run(None).name, "networks of another scheme are no rivals"
+    assert "levels20" in newest_run().name, "networks of another scheme are no rivals"
     workspace.train(split=workspace.split("leaky-slices"), tag="leaky")
-    assert "leaky" not in find_run(None).name
-    before = find_run(None)
+    assert "leaky" not in newest_run().name
+    before = newest_run()
     os.utime(workspace.train_volumes(preparation="as_printed").folder / "model.safetensors")
-    assert find_run(None) == before, "networks of volumes are for those who ask for them"
+    assert newest_run() == before, "networks of volumes are for those who ask for them"
     assert find_run("smoke-phantom-unet-structures4-leaky").name.endswith("leaky")
     with pytest.raises(KitError, match="no trained model called 'nothing'.*smoke-phantom"):
         find_run("nothing")
