@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spider_utils.cli.common import as_text
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from spider_utils.evidence.recipe import Kitchen
 
 app = typer.Typer(
     help="The networks that come with the kit: list, make again, score.", no_args_is_help=True, rich_markup_mode=None
 )
 SlicesRoot = Annotated[Path | None, typer.Option(help="Folder of the released T2_SPACE slices (spider-2d).")]
+
+TableFile = Annotated[Path | None, typer.Option(help="Table to write as well, CSV.")]
 
 
 class ProductName(StrEnum):
@@ -80,7 +86,7 @@ def weights_make(
 def weights_score(
     name: Product,
     root: SlicesRoot = None,
-    out: Annotated[Path | None, typer.Option(help="Table of all series to write, CSV.")] = None,
+    out: TableFile = None,
 ) -> None:
     """Train the recipe where it is not trained yet, and score it on patients whom its networks have not seen.
 
@@ -96,6 +102,40 @@ def weights_score(
     print(format_summary(summarise(scores)))
     if out:
         write_csv(out, scores)
+        print(out)
+
+
+@app.command("ladder")
+def weights_ladder(root: SlicesRoot = None, out: TableFile = None) -> None:
+    """Train on few and many phantoms, of hospitals' looks and of any look, and score each on all real patients.
+
+    Example: spider-kit weights ladder --root data/spider-2d --out build/sim_to_real.csv
+    """
+    from spider_utils.evidence.sim_to_real import ladder
+
+    _tell_groups(ladder(_kitchen(root)), ("looks", "phantoms"), out)
+
+
+@app.command("sizes")
+def weights_sizes(root: SlicesRoot = None, out: TableFile = None) -> None:
+    """Train on 1 to 21 real patients, from random weights and from those of phantoms, and score each on the same others.
+
+    Example: spider-kit weights sizes --root data/spider-2d --out build/training_sizes.csv
+    """
+    from spider_utils.evidence.sim_to_real import training_sizes
+
+    _tell_groups(training_sizes(_kitchen(root)), ("start", "learned"), out)
+
+
+def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None) -> None:
+    """Print the means of groups of scores, and write them."""
+    from spider_utils.evidence.sim_to_real import by_group
+    from spider_utils.files import write_csv
+
+    table = by_group(scores, groups)
+    print(as_text(table[table["metric"] == "dice"].set_index([*groups, "name"]).drop(columns="metric")))
+    if out:
+        write_csv(out, table)
         print(out)
 
 

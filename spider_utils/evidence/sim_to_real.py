@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import pandas as pd
@@ -9,12 +10,14 @@ import pandas as pd
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.phantom.dataset import PHANTOM_FILE
 from spider_utils.data.splits import Split
+from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import ARCHITECTURE, Kitchen, Step
 from spider_utils.evidence.score import on_everyone
 from spider_utils.locks import make_once
 from spider_utils.training.runs import RunResult
 from spider_utils.workflow import Workspace
 
+COLUMNS = ("name", "metric", "mean", "std", "low", "high", "n", "patients")
 LADDER_STEP = Step((160, 128), 64, 12, 1000, batch_size=16, learning_rate=3e-3, slice_gap_mm=3.0, augment="standard")
 FEW_PHANTOMS = 24
 SIZES = (1, 3, 7, 21)  # real patients to learn from
@@ -58,6 +61,20 @@ def training_sizes(kitchen: Kitchen, step: Step = SIZE_STEP, sizes: tuple[int, .
             run = real.train(ARCHITECTURE, tag=f"sizes{size}-{start}", split=split, **settings)
             about = {"start": start, "learned": len(split.patients("train"))}
             tables.append(real.evaluate(run, split).assign(**about))
+    return pd.concat(tables, ignore_index=True)
+
+
+def by_group(scores: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
+    """Mean scores by group: of ``ladder`` by "looks" and "phantoms", of ``training_sizes`` by "start" and "learned".
+
+    Returns:
+        Rows of evaluation.statistics.summarise (Dice and ASD; by class and for the foreground mean), the groups' columns first.
+    """
+    tables = []
+    for values, part in scores.groupby(list(groups), sort=False):
+        found = summarise(part)
+        found = found[(found["view"] == "mean") & found["metric"].isin(["dice", "asd_mm"])]
+        tables.append(found.assign(**dict(zip(groups, values, strict=True)))[[*groups, *COLUMNS]])
     return pd.concat(tables, ignore_index=True)
 
 

@@ -16,7 +16,7 @@ from spider_utils.errors import KitError
 from spider_utils.evidence import pack as packing
 from spider_utils.evidence.recipe import RECIPE, Kitchen, Step, all_but_two
 from spider_utils.evidence.score import cross_validated, on_everyone
-from spider_utils.evidence.sim_to_real import ladder, training_sizes
+from spider_utils.evidence.sim_to_real import by_group, ladder, training_sizes
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
 from spider_utils.predict import load_predictor
@@ -95,6 +95,9 @@ def test_the_ladder_differs_in_what_is_shown_alone(kitchen):
     many = len(kitchen.made_up.split().patients("train"))
     found = scores.groupby(["looks", "phantoms"])["patient"].nunique()
     assert found.to_dict() == {(looks, n): 8 for looks in ("hospital", "random") for n in (2, many)}
+    table = by_group(scores, ("looks", "phantoms")).set_index(["looks", "phantoms", "name", "metric"])
+    one = scores[(scores["looks"] == "random") & (scores["phantoms"] == 2) & (scores["name"] == "disc")]
+    assert table.loc[("random", 2, "disc", "dice"), "mean"] == pytest.approx(one["dice"].mean()) and len(table) == 4 * 4 * 2
     cards = [read_card(path) for path in sorted((kitchen.home / "runs").glob("*-ladder*")) if path.is_dir()]
     assert len(cards) == 4
     alike = ("size", "options", "augment", "slice_gap_mm", "crop_columns", "scheme")
