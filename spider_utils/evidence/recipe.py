@@ -74,7 +74,7 @@ RECIPE = Recipe(
     options={"widths": [32, 64, 128, 128, 128], "pixel_shuffle": 2},  # 2.07 million weights
     coarse=_COARSE,
     fine=Step((512, 416), 256, 3, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=3.0, augment="standard"),
-    real=Step((512, 416), 256, 10, 1000, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="standard"),
+    real=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="standard"),
     levels=replace(_COARSE, learning_rate=2e-3, augment="field_of_view"),
 )
 
