@@ -38,7 +38,7 @@ Profile = Annotated[ProfileName, typer.Option(help="How much work is done.")]
 Data = Annotated[DataKind, typer.Option(help="phantom needs nothing; the others need --root.")]
 
 
-Root = Annotated[str | None, typer.Option(help="Folder of the real data.")]
+Root = Annotated[str | None, typer.Option(help="Folder of the real data, or of a phantom of your own.")]
 
 
 def _length(text: str) -> float:
