@@ -38,7 +38,6 @@ class StepName(StrEnum):
     """One training of the recipe."""
 
     coarse = "coarse"
-    fine = "fine"
     levels = "levels"
     fold0 = "fold0"
     fold1 = "fold1"
@@ -78,7 +77,7 @@ def weights_make(
     if step.startswith("fold"):
         run = kitchen.fold(int(step.removeprefix("fold")))[1]
     else:
-        run = {"coarse": kitchen.coarse, "fine": kitchen.fine, "levels": kitchen.levels, "final": kitchen.final}[step]()
+        run = {"coarse": kitchen.coarse, "levels": kitchen.levels, "final": kitchen.final}[step]()
     print(run.folder)
 
 

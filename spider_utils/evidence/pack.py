@@ -58,9 +58,9 @@ PRODUCTS = {
     ),
     "structures4-phantom": Product(
         "Vertebrae, spinal canal and discs in sagittal slices of any contrast. Learned from phantoms of random looks alone.",
-        "fine",
+        "coarse",
         "30 real patients (T2_SPACE slices), none of whom it had seen",
-        lambda kitchen: on_everyone(kitchen, kitchen.fine()),
+        lambda kitchen: on_everyone(kitchen, kitchen.coarse()),
     ),
     "levels20": Product(
         "Vertebrae and discs by level, and the canal, in sagittal series. Learned from phantoms of random looks alone.",

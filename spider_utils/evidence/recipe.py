@@ -2,10 +2,9 @@
 
 Each step is a run folder like any other: made when it is not there, gone on with when it was killed. Step by step:
 
-- ``coarse``: phantoms of any look, 320x256, in strips of 160 columns.
-- ``fine``: from ``coarse``, the same phantoms at 512x416. This network has seen no patient.
-- ``fold``: from ``coarse``, the released T2_SPACE slices of the training patients of one of five folds at 512x416: what ``final``
-  is worth on patients whom it has not seen.
+- ``coarse``: phantoms of any look, 320x256, in strips of 160 columns. This network has seen no patient.
+- ``fold``: from ``coarse``, the released T2_SPACE slices at 512x416 of the training patients of one of five folds: what
+  ``final`` is worth on patients whom it has not seen.
 - ``final``: the same of all patients but the two that a training must leave out.
 - ``levels``: from ``coarse``, the phantoms again, for the twenty classes with levels.
 
@@ -53,7 +52,7 @@ class Recipe:
     Attributes:
         phantoms: how many made-up patients; ``phantom_seed`` and ``phantom_size`` as for generate_dataset.
         options: of the ResUNet.
-        coarse, fine, real, levels: the trainings.
+        coarse, real, levels: the trainings.
     """
 
     phantoms: int
@@ -61,7 +60,6 @@ class Recipe:
     phantom_size: str
     options: dict[str, Any]
     coarse: Step
-    fine: Step
     real: Step
     levels: Step
 
@@ -73,7 +71,6 @@ RECIPE = Recipe(
     phantom_size="full",
     options={"widths": [32, 64, 128, 128, 128], "pixel_shuffle": 2},  # 2.07 million weights
     coarse=_COARSE,
-    fine=Step((512, 416), 256, 3, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=3.0, augment="standard"),
     real=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="standard"),
     levels=replace(_COARSE, learning_rate=2e-3, augment="field_of_view"),
 )
@@ -111,12 +108,8 @@ class Kitchen:
         return replace(Workspace.open("quick", "spider-2d", self.root), home=self.home)
 
     def coarse(self) -> RunResult:
-        """The first training, on phantoms."""
+        """The first training, on phantoms alone."""
         return self._train(self.made_up, "coarse", self.recipe.coarse)
-
-    def fine(self) -> RunResult:
-        """The second, on finer slices of the same phantoms."""
-        return self._train(self.made_up, "fine", self.recipe.fine, start_from=self.coarse())
 
     def levels(self) -> RunResult:
         """The one for twenty classes."""

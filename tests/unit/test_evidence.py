@@ -29,7 +29,6 @@ TINY = replace(
     phantom_size="small",
     options={"widths": [4, 8], "pixel_shuffle": 2},
     coarse=TINY_STEP,
-    fine=replace(TINY_STEP, size=(48, 32)),
     real=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
     levels=TINY_STEP,
 )
@@ -57,12 +56,12 @@ def kitchen(tmp_path_factory) -> Kitchen:
 
 
 def test_real_trainings_start_from_the_phantoms_and_leave_their_test_patients_out(kitchen):
-    coarse = Path(kitchen.coarse().folder).name
-    assert kitchen.fine().card["starts_from"]["run"] == kitchen.levels().card["starts_from"]["run"] == coarse
+    first = Path(kitchen.coarse().folder).name
+    assert kitchen.levels().card["starts_from"]["run"] == first
     tested = []
     for number in range(5):
         split, run = kitchen.fold(number)
-        assert run.card["starts_from"]["run"] == coarse and run.card["size"] == [48, 32]
+        assert run.card["starts_from"]["run"] == first and run.card["size"] == [48, 32]
         assert run.card["split"]["fingerprint"] == split.fingerprint
         tested += split.patients("test")
     assert sorted(tested) == list(range(1, 9)), "each patient is tested once"
@@ -80,7 +79,7 @@ def test_everyone_is_scored_once_by_a_network_that_has_not_seen_him(kitchen):
 
 
 def test_only_networks_of_phantoms_are_scored_on_everyone(kitchen):
-    assert sorted(on_everyone(kitchen, kitchen.fine())["patient"].unique()) == list(range(1, 9))
+    assert sorted(on_everyone(kitchen, kitchen.coarse())["patient"].unique()) == list(range(1, 9))
     with pytest.raises(ValueError, match="has seen real patients"):
         on_everyone(kitchen, kitchen.final())
 
