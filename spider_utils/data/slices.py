@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from spider_utils import arrays
 from spider_utils.data.augment import Augment, crop_columns, item_seed
 from spider_utils.data.sources import Source
 from spider_utils.data.stores import ArrayStore, is_store
@@ -35,8 +36,8 @@ def intensity_range(array: np.ndarray, percentiles: tuple[float, float] = PERCEN
     """The two percentiles of a whole volume's intensities (of every so many slices where there are many); uint8: 0 and 255."""
     if array.dtype == np.uint8:
         return 0.0, 255.0
-    low, high = np.percentile(array[:: max(1, array.shape[0] // 32)], percentiles)
-    return float(low), float(high)
+    low, high = arrays.percentiles(array[:: max(1, array.shape[0] // 32)], percentiles)
+    return low, high
 
 
 def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> np.ndarray:
@@ -44,15 +45,20 @@ def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENT
 
     MR intensities have no unit, so a fixed window (as `unetr` uses, made for CT) cannot fit every scanner; percentiles do.
     """
-    if array.dtype == np.uint8:
-        return array
+    return array if array.dtype == np.uint8 else _scaled(array, percentiles).astype(np.uint8)
+
+
+def _scaled(array: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    """The same as float32 without gaps: whole numbers from 0 to 255."""
     low, high = intensity_range(array, percentiles)
     if high <= low:
-        return np.zeros(array.shape, np.uint8)
-    scaled = array.astype(np.float32)
-    scaled -= low
-    scaled *= 255 / (high - low)
-    return np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)
+        return np.zeros(array.shape, np.float32)
+    scaled = array.astype(np.float32, order="C")
+    for part in scaled:  # one after the other, as each stays in the processor's cache
+        part -= low
+        part *= 255 / (high - low)
+        np.clip(np.rint(part, out=part), 0, 255, out=part)
+    return scaled
 
 
 @dataclass(frozen=True)
@@ -101,17 +107,20 @@ class SliceGrid:
 def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndarray:
     if array.shape[-2:] == tuple(shape):
         return array
-    if is_mask and array.size and (array.min() < 0 or array.max() > 255):
-        raise ValueError(f"mask values must lie between 0 and 255 here, not {array.min()} to {array.max()}")
-    plain = np.ascontiguousarray(array, dtype=np.uint8 if is_mask else np.float32)
-    planes = torch.from_numpy(plain).reshape(-1, 1, *array.shape[-2:])
     if is_mask:
-        resized = F.interpolate(planes, size=shape, mode="nearest-exact")
-    else:
-        resized = F.interpolate(planes, size=shape, mode="bilinear", antialias=True, align_corners=False)
-        if array.dtype.kind in "iu":
-            resized = resized.round_()
+        rows, columns = (_nearest(*sides) for sides in zip(array.shape[-2:], shape, strict=True))
+        return array[..., rows, :][..., columns]
+    planes = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).reshape(-1, 1, *array.shape[-2:])
+    resized = F.interpolate(planes, size=shape, mode="bilinear", antialias=True, align_corners=False)
+    if array.dtype.kind in "iu":
+        resized = resized.round_()
     return resized.reshape(*array.shape[:-2], *shape).numpy().astype(array.dtype, copy=False)
+
+
+def _nearest(there: int, wanted: int) -> np.ndarray:
+    """Which of so many pixels in a row are nearest to the centres of so many others over the same length, as torch has it."""
+    indices = torch.arange(there, dtype=torch.float32).reshape(1, 1, -1)
+    return F.interpolate(indices, size=wanted, mode="nearest-exact").reshape(-1).long().numpy()
 
 
 class SliceStore(ArrayStore):
@@ -196,13 +205,21 @@ def write_store(
     SliceStore.write(folder, parts, {"kind": kind, "scheme": scheme, "percentiles": PERCENTILES, "key": key})
 
 
+def _fit_scaled(grid: SliceGrid, array: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """``grid.fit(scale_to_uint8(array), spacing)`` without making the whole volume bytes and floats again."""
+    if array.dtype == np.uint8:
+        return grid.fit(array, spacing)
+    fitted = grid.fit(_scaled(array, PERCENTILES), spacing)
+    return np.rint(fitted, out=fitted).astype(np.uint8)
+
+
 def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Images and masks of one series in the grid, and their rows of the table; ``row`` is its row of ``source.cases``."""
-    case = source.load(row.case)
+    case = source.load(row.case, copy=False)
     spacing = case.image.spacing[1:]
     native = case.image.array.shape[1:]
-    images = grid.fit(scale_to_uint8(case.image.array), spacing)
-    masks = grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8)
+    images = _fit_scaled(grid, case.image.array, spacing)
+    masks = grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8, copy=False)
     rows = {
         "case": case.case,
         "patient": case.patient,
@@ -215,8 +232,8 @@ def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndar
         "slice_mm": case.image.spacing[0],
         "row_mm": spacing[0],
         "column_mm": spacing[1],
-        "labels": [len(np.unique(mask)) - 1 for mask in masks],
-        "labelled": [round(float((mask > 0).mean()), 5) for mask in masks],
+        "labels": [int(np.count_nonzero(np.bincount(mask.reshape(-1)))) - 1 for mask in masks],
+        "labelled": [round(float(np.count_nonzero(mask) / mask.size), 5) for mask in masks],
     }
     return images, masks, pd.DataFrame(rows)
 

@@ -197,8 +197,12 @@ class Source:
         table = pd.DataFrame(list(rows.values())).sort_values(["patient", "sequence"], ignore_index=True)
         return table if self.kind == "spider-2d" else table.drop(columns="slices")
 
-    def load(self, case: str) -> Case:
+    def load(self, case: str, copy: bool = True) -> Case:
         """Read one series.
+
+        Args:
+            case: its name.
+            copy: False may leave voxels in the file's order (see data.volumes.from_image).
 
         Raises:
             DataError: a file cannot be read, image and mask do not share one grid, or the mask holds unknown labels.
@@ -208,7 +212,7 @@ class Source:
         if self.kind == "spider-2d":
             image, mask = self._stack(row)
         else:
-            image, mask = read_pair(row["image"], row["mask"])
+            image, mask = read_pair(row["image"], row["mask"], copy=copy)
             try:
                 get_scheme(self.scheme).check(mask.array)
             except ValueError as error:
