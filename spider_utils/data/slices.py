@@ -30,6 +30,7 @@ from spider_utils.runtime import cpu_count, progress
 
 STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
 PERCENTILES = (0.5, 99.5)
+_PIECE = 1 << 15  # values
 
 
 def intensity_range(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> tuple[float, float]:
@@ -45,20 +46,22 @@ def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENT
 
     MR intensities have no unit, so a fixed window (as `unetr` uses, made for CT) cannot fit every scanner; percentiles do.
     """
-    return array if array.dtype == np.uint8 else _scaled(array, percentiles).astype(np.uint8)
-
-
-def _scaled(array: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
-    """The same as float32 without gaps: whole numbers from 0 to 255."""
+    if array.dtype == np.uint8:
+        return array
     low, high = intensity_range(array, percentiles)
     if high <= low:
-        return np.zeros(array.shape, np.float32)
-    scaled = array.astype(np.float32, order="C")
-    for part in scaled:  # one after the other, as each stays in the processor's cache
-        part -= low
-        part *= 255 / (high - low)
-        np.clip(np.rint(part, out=part), 0, 255, out=part)
-    return scaled
+        return np.zeros(array.shape, np.uint8)
+    # Piece by piece, as those stay in the processor's cache, and as they lie in memory.
+    operands = [["readonly"], ["writeonly", "allocate"]]
+    with np.nditer(
+        [array, None], ["external_loop", "buffered"], operands, [np.float32, np.uint8], "K", "unsafe", buffersize=_PIECE
+    ) as pieces:
+        for values, out in pieces:
+            scaled = values - np.float32(low)
+            scaled *= 255 / (high - low)
+            np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
+            out[...] = scaled
+        return pieces.operands[1]
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,12 @@ def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndar
     if is_mask:
         rows, columns = (_nearest(*sides) for sides in zip(array.shape[-2:], shape, strict=True))
         return array[..., rows, :][..., columns]
-    planes = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).reshape(-1, 1, *array.shape[-2:])
-    resized = F.interpolate(planes, size=shape, mode="bilinear", antialias=True, align_corners=False)
-    if array.dtype.kind in "iu":
-        resized = resized.round_()
-    return resized.reshape(*array.shape[:-2], *shape).numpy().astype(array.dtype, copy=False)
+    resized = np.empty((*array.shape[:-2], *shape), array.dtype)
+    for index in np.ndindex(array.shape[:-2]):  # one after the other: a few stay in the processor's cache
+        plane = torch.from_numpy(np.ascontiguousarray(array[index], dtype=np.float32))[None, None]
+        fitted = F.interpolate(plane, size=shape, mode="bilinear", antialias=True, align_corners=False)
+        resized[index] = (fitted.round_() if array.dtype.kind in "iu" else fitted)[0, 0]
+    return resized
 
 
 def _nearest(there: int, wanted: int) -> np.ndarray:
@@ -205,20 +209,12 @@ def write_store(
     SliceStore.write(folder, parts, {"kind": kind, "scheme": scheme, "percentiles": PERCENTILES, "key": key})
 
 
-def _fit_scaled(grid: SliceGrid, array: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """``grid.fit(scale_to_uint8(array), spacing)`` without making the whole volume bytes and floats again."""
-    if array.dtype == np.uint8:
-        return grid.fit(array, spacing)
-    fitted = grid.fit(_scaled(array, PERCENTILES), spacing)
-    return np.rint(fitted, out=fitted).astype(np.uint8)
-
-
 def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Images and masks of one series in the grid, and their rows of the table; ``row`` is its row of ``source.cases``."""
     case = source.load(row.case, copy=False)
     spacing = case.image.spacing[1:]
     native = case.image.array.shape[1:]
-    images = _fit_scaled(grid, case.image.array, spacing)
+    images = grid.fit(scale_to_uint8(case.image.array), spacing)
     masks = grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8, copy=False)
     rows = {
         "case": case.case,

@@ -197,6 +197,10 @@ class Source:
         table = pd.DataFrame(list(rows.values())).sort_values(["patient", "sequence"], ignore_index=True)
         return table if self.kind == "spider-2d" else table.drop(columns="slices")
 
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        return self.cases.set_index("case")
+
     def load(self, case: str, copy: bool = True) -> Case:
         """Read one series.
 
@@ -208,7 +212,7 @@ class Source:
             DataError: a file cannot be read, image and mask do not share one grid, or the mask holds unknown labels.
             KeyError: no such case.
         """
-        row = self.cases.set_index("case").loc[case]
+        row = self._rows.loc[case]
         if self.kind == "spider-2d":
             image, mask = self._stack(row)
         else:
