@@ -30,7 +30,7 @@ from spider_utils.runtime import cpu_count, progress
 
 STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
 PERCENTILES = (0.5, 99.5)
-_PIECE = 1 << 15  # values
+_PIECE = 1 << 16  # values
 
 
 def intensity_range(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> tuple[float, float]:

@@ -344,7 +344,8 @@ def read_mask(path: str | Path, orientation: str | None = None, allow_empty: boo
     """Read a mask of labels: like read_volume, and the values must be whole numbers from 0 to 65535.
 
     Args:
-        path, orientation, copy: as read_volume.
+        path, orientation: as read_volume.
+        copy: see from_image; a view has the file's own type, else it is uint8 or, for values above 255, uint16.
         allow_empty: take a mask without a single labelled voxel: a model may find nothing, an annotator must not.
 
     Raises:
@@ -367,8 +368,9 @@ def read_mask(path: str | Path, orientation: str | None = None, allow_empty: boo
         )
     if not allow_empty and not values.any():
         raise DataError(path, "the mask is empty: every voxel is 0", "Leave this case out, or fetch the mask again.")
-    dtype = np.uint8 if values.max() <= 255 else np.uint16
-    return volume.with_array(array.astype(dtype, order="C" if copy else "K", copy=copy))
+    if not copy:
+        return volume
+    return volume.with_array(array.astype(np.uint8 if values.max() <= 255 else np.uint16, order="C"))
 
 
 def with_pixel_size(picture: Volume, spacing_mm: tuple[float, float]) -> Volume:
