@@ -23,7 +23,7 @@ _CHECKSUM_BYTES = 4
 
 @dataclass(frozen=True)
 class Seal:
-    """What a file says of its voxels: their number of bytes, and the checksum (Adler-32) that zlib's format ends with (RFC 1950)."""
+    """What a file says of its voxels: their number of bytes, and the checksum that ends zlib's format (Adler-32, RFC 1950)."""
 
     n_bytes: int
     checksum: int

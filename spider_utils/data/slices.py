@@ -111,6 +111,8 @@ def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndar
     if array.shape[-2:] == tuple(shape):
         return array
     if is_mask:
+        if array.dtype != np.uint8 and array.size and (array.min() < 0 or array.max() > 255):
+            raise ValueError(f"mask values must lie between 0 and 255 here, not {array.min()} to {array.max()}")
         rows, columns = (_nearest(*sides) for sides in zip(array.shape[-2:], shape, strict=True))
         return array[..., rows, :][..., columns]
     resized = np.empty((*array.shape[:-2], *shape), array.dtype)

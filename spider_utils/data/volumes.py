@@ -174,8 +174,8 @@ def _turned(image: sitk.Image, cosines: tuple[float, ...]) -> tuple[list[int], l
         cosines: its direction.
 
     Returns:
-        For each of the kit's axes the image's axis and 1, or -1 when that runs backward; and a grid of one voxel with the spacing,
-        origin and direction of the turned image, to the last digit.
+        For each of the kit's axes the image's axis and 1, or -1 when that runs backward; and a grid of one voxel with the
+        spacing, origin and direction of the turned image, to the last digit.
     """
     code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(cosines)
     order = [next(k for k, own in enumerate(code) if _AXIS_OF[own] == _AXIS_OF[letter]) for letter in KIT_AXES]
