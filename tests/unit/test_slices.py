@@ -246,10 +246,10 @@ def test_hidden_files_do_not_count(spider_root):
 def test_a_killed_build_leaves_nothing(spider_layout, tmp_path, monkeypatch, stop):
     load = Source.load
 
-    def stops(self, case):
+    def stops(self, case, **options):
         if case == "5_t1":
             raise stop
-        return load(self, case)
+        return load(self, case, **options)
 
     monkeypatch.setattr(Source, "load", stops)
     with pytest.raises(stop if isinstance(stop, type) else type(stop)):
