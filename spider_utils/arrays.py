@@ -36,7 +36,7 @@ def distinct(array: np.ndarray) -> np.ndarray:
     place is among those that differ from what lies before them, or at the beginning.
     """
     laid = in_memory_order(array)
-    values = laid.reshape(-1)
+    values = np.ascontiguousarray(laid).reshape(-1)  # a picture's channel lies with gaps
     in_words = values.size - values.size % (8 // values.itemsize)
     words, before = values[:in_words].view(np.uint64), laid.shape[-1]
     changed = words[before:][words[before:] != words[:-before]]

@@ -56,6 +56,11 @@ def test_a_single_odd_voxel_is_seen(dtype, place):
     assert distinct(array).tolist() == [1, 77]
 
 
+def test_one_channel_of_a_picture_lies_with_gaps():
+    picture = np.arange(7 * 9 * 4, dtype=np.uint8).reshape(7, 9, 4)
+    assert distinct(picture[..., 0]).tolist() == list(range(0, 252, 4))
+
+
 def test_counts_of_any_values():
     for values in ([3, 1, 3], [-2, 5, -2, -2], [70000, 1]):
         found, counts = counted(np.array(values))
