@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from spider_utils.arrays import counted, distinct
+
 BACKGROUND = "background"
 _VERTEBRA_NAMES = ["L5", "L4", "L3", "L2", "L1"] + [f"T{n}" for n in range(12, 0, -1)] + [f"C{n}" for n in range(7, -1, -1)]
 
@@ -45,7 +47,6 @@ class LabelWarning(UserWarning):
     """Some mask values have no class in the target scheme and were turned into background."""
 
 
-_COUNTED_DIRECTLY = 65535
 _MOST_LABELS = 60  # more unknown values than that no scheme has that is only the wrong one: it is an image
 
 
@@ -106,7 +107,9 @@ class LabelScheme:
 
     def check(self, mask: np.ndarray) -> None:
         """Raise ValueError when ``mask`` holds a value that the scheme does not know, naming values and counts."""
-        found, counts = _counted(mask)
+        if mask.size and mask.dtype.kind in "iu" and self.names.keys() >= set(distinct(mask).tolist()):
+            return
+        found, counts = counted(mask)
         unknown = {v.item(): int(c) for v, c in zip(found, counts, strict=True) if v not in self.names}
         if unknown:
             shown = ", ".join(f"{value:g} ({count} px)" for value, count in list(unknown.items())[:8])
@@ -121,14 +124,6 @@ class LabelScheme:
 
     def __repr__(self) -> str:
         return f"LabelScheme('{self.name}', {self.n_classes} values: {_ranges(self.values)})"
-
-
-def _counted(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct values of a mask, ascending, and their counts; without numpy's sorting where values are small and whole."""
-    if mask.size and mask.dtype.kind in "iu" and mask.min() >= 0 and mask.max() <= _COUNTED_DIRECTLY:
-        counts = np.bincount(mask.reshape(-1))
-        return np.flatnonzero(counts).astype(mask.dtype), counts[counts > 0]
-    return np.unique(mask, return_counts=True)
 
 
 def _ranges(values: tuple[int, ...]) -> str:

@@ -6,13 +6,57 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from spider_utils.data.volume_headers import VoxelPlace, find_voxels
 from spider_utils.errors import DataError
 
 CHUNK_BYTES = 1 << 20
 _NEVER = 10**18  # bytes: no disk holds so many
+_MOST_UNPROVEN = 1 << 28  # bytes of voxels that ITK may make room for before anything shows that they are there
+_MOST_PACKED = 1032  # times that zlib's format can shrink anything
+_CHECKSUM_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a file says of its voxels: their number of bytes, and the checksum that ends zlib's format (Adler-32, RFC 1950)."""
+
+    n_bytes: int
+    checksum: int
+
+    def fits(self, voxels: np.ndarray) -> bool:
+        """Whether these are the very voxels that were packed; an array without gaps, as the file has it."""
+        return voxels.nbytes == self.n_bytes and zlib.adler32(voxels) == self.checksum
+
+
+def find_seal(path: Path) -> Seal | None:
+    """The seal of a compressed MetaImage: once ITK has inflated its voxels, it shows that they are whole without inflating again.
+
+    None where that cannot be told before the voxels are read: other formats, voxels that are not packed, a stream that is no
+    zlib stream, a file that is shorter than its header says, and more voxels than it can hold or than may be read on trust.
+    ``check_whole`` judges those, and every file whose seal does not fit.
+
+    Raises:
+        DataError, OSError: as volume_headers.find_voxels.
+    """
+    place = find_voxels(path)
+    if place is None or place.packing != "stream" or not path.name.lower().endswith((".mha", ".mhd")):
+        return None
+    n_bytes, there = place.voxels * place.voxel_bytes, place.path.stat().st_size - place.start
+    length = there if place.length is None else place.length
+    if not 2 + _CHECKSUM_BYTES <= length <= there or n_bytes > min(_MOST_UNPROVEN, _MOST_PACKED * length):
+        return None
+    with open(place.path, "rb") as file:
+        file.seek(place.start)
+        method, flags = file.read(2)
+        file.seek(place.start + length - _CHECKSUM_BYTES)
+        checksum = int.from_bytes(file.read(_CHECKSUM_BYTES), "big")
+    is_zlib = method & 15 == zlib.DEFLATED and (method << 8 | flags) % 31 == 0
+    return Seal(n_bytes, checksum) if is_zlib else None
 
 
 def check_whole(path: Path, inflate: bool = True) -> None:

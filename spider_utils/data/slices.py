@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from spider_utils import arrays
 from spider_utils.data.augment import Augment, crop_columns, item_seed
 from spider_utils.data.sources import Source
 from spider_utils.data.stores import ArrayStore, is_store
@@ -29,14 +30,15 @@ from spider_utils.runtime import cpu_count, progress
 
 STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
 PERCENTILES = (0.5, 99.5)
+_PIECE = 1 << 16  # values
 
 
 def intensity_range(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> tuple[float, float]:
     """The two percentiles of a whole volume's intensities (of every so many slices where there are many); uint8: 0 and 255."""
     if array.dtype == np.uint8:
         return 0.0, 255.0
-    low, high = np.percentile(array[:: max(1, array.shape[0] // 32)], percentiles)
-    return float(low), float(high)
+    low, high = arrays.percentiles(array[:: max(1, array.shape[0] // 32)], percentiles)
+    return low, high
 
 
 def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENTILES) -> np.ndarray:
@@ -49,10 +51,17 @@ def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENT
     low, high = intensity_range(array, percentiles)
     if high <= low:
         return np.zeros(array.shape, np.uint8)
-    scaled = array.astype(np.float32)
-    scaled -= low
-    scaled *= 255 / (high - low)
-    return np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)
+    # Piece by piece, as those stay in the processor's cache, and as they lie in memory.
+    operands = [["readonly"], ["writeonly", "allocate"]]
+    with np.nditer(
+        [array, None], ["external_loop", "buffered"], operands, [np.float32, np.uint8], "K", "unsafe", buffersize=_PIECE
+    ) as pieces:
+        for values, out in pieces:
+            scaled = values - np.float32(low)
+            scaled *= 255 / (high - low)
+            np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
+            out[...] = scaled
+        return pieces.operands[1]
 
 
 @dataclass(frozen=True)
@@ -101,17 +110,23 @@ class SliceGrid:
 def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndarray:
     if array.shape[-2:] == tuple(shape):
         return array
-    if is_mask and array.size and (array.min() < 0 or array.max() > 255):
-        raise ValueError(f"mask values must lie between 0 and 255 here, not {array.min()} to {array.max()}")
-    plain = np.ascontiguousarray(array, dtype=np.uint8 if is_mask else np.float32)
-    planes = torch.from_numpy(plain).reshape(-1, 1, *array.shape[-2:])
     if is_mask:
-        resized = F.interpolate(planes, size=shape, mode="nearest-exact")
-    else:
-        resized = F.interpolate(planes, size=shape, mode="bilinear", antialias=True, align_corners=False)
-        if array.dtype.kind in "iu":
-            resized = resized.round_()
-    return resized.reshape(*array.shape[:-2], *shape).numpy().astype(array.dtype, copy=False)
+        if array.dtype != np.uint8 and array.size and (array.min() < 0 or array.max() > 255):
+            raise ValueError(f"mask values must lie between 0 and 255 here, not {array.min()} to {array.max()}")
+        rows, columns = (_nearest(*sides) for sides in zip(array.shape[-2:], shape, strict=True))
+        return array[..., rows, :][..., columns]
+    resized = np.empty((*array.shape[:-2], *shape), array.dtype)
+    for index in np.ndindex(array.shape[:-2]):  # one after the other: a few stay in the processor's cache
+        plane = torch.from_numpy(np.ascontiguousarray(array[index], dtype=np.float32))[None, None]
+        fitted = F.interpolate(plane, size=shape, mode="bilinear", antialias=True, align_corners=False)
+        resized[index] = (fitted.round_() if array.dtype.kind in "iu" else fitted)[0, 0]
+    return resized
+
+
+def _nearest(there: int, wanted: int) -> np.ndarray:
+    """Which of so many pixels in a row are nearest to the centres of so many others over the same length, as torch has it."""
+    indices = torch.arange(there, dtype=torch.float32).reshape(1, 1, -1)
+    return F.interpolate(indices, size=wanted, mode="nearest-exact").reshape(-1).long().numpy()
 
 
 class SliceStore(ArrayStore):
@@ -198,11 +213,11 @@ def write_store(
 
 def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Images and masks of one series in the grid, and their rows of the table; ``row`` is its row of ``source.cases``."""
-    case = source.load(row.case)
+    case = source.load(row.case, copy=False)
     spacing = case.image.spacing[1:]
     native = case.image.array.shape[1:]
     images = grid.fit(scale_to_uint8(case.image.array), spacing)
-    masks = grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8)
+    masks = grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8, copy=False)
     rows = {
         "case": case.case,
         "patient": case.patient,
@@ -215,8 +230,8 @@ def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndar
         "slice_mm": case.image.spacing[0],
         "row_mm": spacing[0],
         "column_mm": spacing[1],
-        "labels": [len(np.unique(mask)) - 1 for mask in masks],
-        "labelled": [round(float((mask > 0).mean()), 5) for mask in masks],
+        "labels": [int(np.count_nonzero(np.bincount(mask.reshape(-1)))) - 1 for mask in masks],
+        "labelled": [round(float(np.count_nonzero(mask) / mask.size), 5) for mask in masks],
     }
     return images, masks, pd.DataFrame(rows)
 

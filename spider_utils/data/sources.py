@@ -197,18 +197,26 @@ class Source:
         table = pd.DataFrame(list(rows.values())).sort_values(["patient", "sequence"], ignore_index=True)
         return table if self.kind == "spider-2d" else table.drop(columns="slices")
 
-    def load(self, case: str) -> Case:
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        return self.cases.set_index("case")
+
+    def load(self, case: str, copy: bool = True) -> Case:
         """Read one series.
+
+        Args:
+            case: its name.
+            copy: False may leave voxels in the file's order (see data.volumes.from_image).
 
         Raises:
             DataError: a file cannot be read, image and mask do not share one grid, or the mask holds unknown labels.
             KeyError: no such case.
         """
-        row = self.cases.set_index("case").loc[case]
+        row = self._rows.loc[case]
         if self.kind == "spider-2d":
             image, mask = self._stack(row)
         else:
-            image, mask = read_pair(row["image"], row["mask"])
+            image, mask = read_pair(row["image"], row["mask"], copy=copy)
             try:
                 get_scheme(self.scheme).check(mask.array)
             except ValueError as error:

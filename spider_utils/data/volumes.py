@@ -7,6 +7,7 @@ true reorientation from the file's header (SimpleITK), never guessed from sizes.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from spider_utils.arrays import distinct
 from spider_utils.data.dicom import FARTHEST_MM, is_dicom_name, possible_edges, quiet_itk, read_series_image
 from spider_utils.data.dicom_header import MOST_PIXELS
-from spider_utils.data.integrity import check_whole
+from spider_utils.data.integrity import check_whole, find_seal
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_path
 
@@ -119,13 +121,23 @@ def _geometry(image: sitk.Image) -> StoredGeometry:
     )
 
 
-def from_image(image: sitk.Image, path: str | Path | None = None, orientation: str | None = None) -> Volume:
+class _Kept:
+    """Lends the voxels of an image to numpy; the image lives as long as an array of them."""
+
+    def __init__(self, image: sitk.Image):
+        self.image = image
+        self.__array_interface__ = sitk.GetArrayViewFromImage(image).__array_interface__
+
+
+def from_image(image: sitk.Image, path: str | Path | None = None, orientation: str | None = None, copy: bool = True) -> Volume:
     """A SimpleITK image as a Volume in the kit's axes; its own grid is remembered in ``stored``.
 
     Args:
         image: three-dimensional, one value a voxel.
         path: where it came from.
         orientation: the true orientation where the image's own direction is wrong (see read_volume).
+        copy: False leaves the voxels where ITK has them: ``array`` is a view that cannot be written to, its axes swapped and
+            running backward in memory as the file has them. For those who need few of the voxels, or read them once.
 
     Raises:
         ValueError: ``orientation`` is not one of the 48 codes.
@@ -133,25 +145,50 @@ def from_image(image: sitk.Image, path: str | Path | None = None, orientation: s
     if orientation is not None and sorted(_AXIS_OF.get(letter, letter) for letter in orientation) != ["AP", "IS", "LR"]:
         raise ValueError(f"'{orientation}' is not an orientation: give one of L/R, one of A/P and one of I/S, such as 'PIR'")
     stored = _geometry(image)
+    cosines = image.GetDirection()
     if orientation is not None:
         # The header's numbers are kept for writing back; only the meaning of the axes changes.
         stored = replace(stored, code=orientation)
-        image = sitk.Image(image)
-        image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(orientation))
-    oriented = reorient_image(image, KIT_AXES)
-    turned = np.reshape(image.GetDirection(), (3, 3)).T @ np.reshape(oriented.GetDirection(), (3, 3))
-    along = np.abs(turned).argmax(axis=1)
-    stored = replace(stored, axes=tuple(int(np.sign(turned[k, axis])) * (int(axis) + 1) for k, axis in enumerate(along)))
+        cosines = sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(orientation)
+    order, signs, grid = _turned(image, cosines)
+    stored = replace(stored, axes=tuple(signs[order.index(axis)] * (order.index(axis) + 1) for axis in range(3)))
     # ITK lists the fastest axis first, numpy last: reverse the order of axes, not the vectors' components.
-    direction = np.array(oriented.GetDirection()).reshape(3, 3)[:, ::-1]
+    array = np.asarray(_Kept(image)).transpose([2 - axis for axis in reversed(order)])
+    array = array[tuple(slice(None, None, sign) for sign in reversed(signs))]
+    direction = np.array(grid.GetDirection()).reshape(3, 3)[:, ::-1]
     return Volume(
-        sitk.GetArrayFromImage(oriented),
-        tuple(reversed(oriented.GetSpacing())),
-        oriented.GetOrigin(),
+        np.array(array, order="C") if copy else array,
+        tuple(reversed(grid.GetSpacing())),
+        grid.GetOrigin(),
         direction,
         stored,
         Path(path) if path else None,
     )
+
+
+def _turned(image: sitk.Image, cosines: tuple[float, ...]) -> tuple[list[int], list[int], sitk.Image]:
+    """What ``reorient_image`` to the kit's axes does, without moving a voxel: ITK takes longer for that than for inflating them.
+
+    Args:
+        image: to be turned.
+        cosines: its direction.
+
+    Returns:
+        For each of the kit's axes the image's axis and 1, or -1 when that runs backward; and a grid of one voxel with the
+        spacing, origin and direction of the turned image, to the last digit.
+    """
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(cosines)
+    order = [next(k for k, own in enumerate(code) if _AXIS_OF[own] == _AXIS_OF[letter]) for letter in KIT_AXES]
+    signs = [1 if code[axis] == letter else -1 for axis, letter in zip(order, KIT_AXES, strict=True)]
+    grid = sitk.Image([1, 1, 1], sitk.sitkUInt8)
+    grid.SetSpacing([image.GetSpacing()[axis] for axis in order])
+    grid.SetOrigin(image.GetOrigin())
+    permuted = np.reshape(cosines, (3, 3))[:, order]
+    grid.SetDirection(permuted.reshape(-1).tolist())
+    last = [image.GetSize()[axis] - 1 for axis in order]
+    grid.SetOrigin(grid.TransformIndexToPhysicalPoint([n if sign < 0 else 0 for n, sign in zip(last, signs, strict=True)]))
+    grid.SetDirection((permuted * signs + 0.0).reshape(-1).tolist())  # no zero is negative
+    return order, signs, grid
 
 
 def to_image(volume: Volume) -> sitk.Image:
@@ -222,6 +259,18 @@ def kit_direction() -> np.ndarray:
     return np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
+def _read_whole(path: Path) -> sitk.Image:
+    """ITK's image of a file whose voxels are all there and undamaged, which ITK itself does not look at."""
+    if seal := find_seal(path):
+        with contextlib.suppress(RuntimeError), quiet_itk():
+            image = sitk.ReadImage(str(path))
+            if seal.fits(sitk.GetArrayViewFromImage(image)):
+                return image
+    check_whole(path)
+    with quiet_itk():
+        return sitk.ReadImage(str(path))
+
+
 def _read_image(path: Path) -> sitk.Image:
     try:
         if not path.exists():
@@ -231,9 +280,7 @@ def _read_image(path: Path) -> sitk.Image:
         if suffix_of(path) in PICTURE_SUFFIXES:
             picture = np.ascontiguousarray(read_picture(path))
             return to_image(Volume(picture[None], PNG_SLICE_SPACING_MM, (0.0, 0.0, 0.0), kit_direction()))
-        check_whole(path)
-        with quiet_itk():
-            return sitk.ReadImage(str(path))
+        return _read_whole(path)
     except (RuntimeError, OSError, ValueError) as error:
         if suffix_of(path) not in (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES) and not (path.is_dir() or is_dicom_name(path)):
             raise DataError(
@@ -247,13 +294,14 @@ def _read_image(path: Path) -> sitk.Image:
         ) from error
 
 
-def read_volume(path: str | Path, orientation: str | None = None) -> Volume:
+def read_volume(path: str | Path, orientation: str | None = None, copy: bool = True) -> Volume:
     """Read an image: .mha, .mhd, .nii, .nii.gz, .nrrd, a folder with one DICOM series, one .dcm file, or a PNG/JPEG slice.
 
     Args:
         path: file, or folder of DICOM files.
         orientation: what the axes really are (an ITK code such as "PIR"), for files whose header is known to be wrong: some
             public sets store sagittal slices with the identity as direction. None trusts the header.
+        copy: see from_image.
 
     Returns:
         Volume in the kit's axes. A 2D picture becomes one sagittal slice with a spacing of 1 mm (it stores none).
@@ -285,39 +333,44 @@ def read_volume(path: str | Path, orientation: str | None = None) -> Volume:
         raise DataError(
             path, "its direction cosines are not perpendicular unit vectors", "Export the file again with a valid header."
         )
-    volume = from_image(image, path, orientation)
+    volume = from_image(image, path, orientation, copy)
     if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
         count = int((~np.isfinite(volume.array)).sum())
         raise DataError(path, f"{count} voxels are NaN or infinite", "Export the image again, or replace them on purpose.")
     return volume
 
 
-def read_mask(path: str | Path, orientation: str | None = None, allow_empty: bool = False) -> Volume:
+def read_mask(path: str | Path, orientation: str | None = None, allow_empty: bool = False, copy: bool = True) -> Volume:
     """Read a mask of labels: like read_volume, and the values must be whole numbers from 0 to 65535.
 
     Args:
         path, orientation: as read_volume.
+        copy: see from_image; a view has the file's own type, else it is uint8 or, for values above 255, uint16.
         allow_empty: take a mask without a single labelled voxel: a model may find nothing, an annotator must not.
 
     Raises:
         DataError: as read_volume; values that are negative or not whole; no labelled voxel, unless ``allow_empty``.
     """
-    volume = read_volume(path, orientation)
-    array = volume.array
+    volume = read_volume(path, orientation, copy=False)
+    array = values = volume.array
     if array.dtype.kind == "f":
         if not np.array_equal(array, np.rint(array)):
             raise DataError(
                 path, "a mask must hold whole numbers, but this one has fractions", "Was the image given as the mask?"
             )
-    if array.size and (array.min() < 0 or array.max() > 65535):
+    else:
+        values = distinct(array)
+    if values.min() < 0 or values.max() > 65535:
         raise DataError(
             path,
-            f"mask values run from {array.min():g} to {array.max():g}",
+            f"mask values run from {values.min():g} to {values.max():g}",
             "Labels must lie between 0 and 65535: was the image given as the mask?",
         )
-    if not allow_empty and not array.any():
+    if not allow_empty and not values.any():
         raise DataError(path, "the mask is empty: every voxel is 0", "Leave this case out, or fetch the mask again.")
-    return volume.with_array(array.astype(np.uint8 if array.max() <= 255 else np.uint16, copy=False))
+    if not copy:
+        return volume
+    return volume.with_array(array.astype(np.uint8 if values.max() <= 255 else np.uint16, order="C"))
 
 
 def with_pixel_size(picture: Volume, spacing_mm: tuple[float, float]) -> Volume:
@@ -383,9 +436,11 @@ def check_same_geometry(image: Volume, mask: Volume) -> None:
         )
 
 
-def read_pair(image_path: str | Path, mask_path: str | Path, orientation: str | None = None) -> tuple[Volume, Volume]:
-    """Read an image and its mask and make sure that they share one grid. Raises DataError otherwise."""
-    image, mask = read_volume(image_path, orientation), read_mask(mask_path, orientation)
+def read_pair(
+    image_path: str | Path, mask_path: str | Path, orientation: str | None = None, copy: bool = True
+) -> tuple[Volume, Volume]:
+    """Read an image and its mask (see read_volume) and make sure that they share one grid. Raises DataError otherwise."""
+    image, mask = read_volume(image_path, orientation, copy), read_mask(mask_path, orientation, copy=copy)
     check_same_geometry(image, mask)
     return image, mask
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,6 +21,7 @@ from spider_utils.data.slices import (
     SliceDataset,
     SliceGrid,
     SliceStore,
+    _resize,
     build_store,
     export_png,
     scale_to_uint8,
@@ -152,6 +154,25 @@ def test_flat_images_stay_flat_and_zero_fills_the_rest(dtype):
     assert (out[:, 10:30] == 100).all() and not out[:, :10].any() and not out[:, 30:].any()
 
 
+@pytest.mark.parametrize("wanted", [1, 7, 32, 100, 128, 160, 640])
+def test_nearest_pixels_are_torchs(wanted):
+    for there in (*range(1, 70), 376, 416, 443, 512, 654):
+        mask = (np.arange(there) % 251).astype(np.uint8)[None, None]
+        expected = F.interpolate(torch.from_numpy(mask)[None], size=(1, wanted), mode="nearest-exact")[0].numpy()
+        found = _resize(mask, (1, wanted), is_mask=True)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, expected, err_msg=f"{there} to {wanted}")
+
+
+def test_a_view_in_another_order_of_memory_gives_the_same_slices():
+    volume = np.random.default_rng(3).integers(-200, 3000, (30, 40, 9)).astype(np.int16)
+    view = volume.transpose(2, 0, 1)[::-1, :, ::-1]
+    whole, grid = np.ascontiguousarray(view), SliceGrid(16, 20)
+    np.testing.assert_array_equal(scale_to_uint8(view), scale_to_uint8(whole))
+    np.testing.assert_array_equal(grid.fit(scale_to_uint8(view), (1, 1)), grid.fit(scale_to_uint8(whole), (1, 1)))
+    np.testing.assert_array_equal(grid.fit(view & 127, (1, 1), is_mask=True), grid.fit(whole & 127, (1, 1), is_mask=True))
+
+
 def test_large_label_values_are_refused_not_wrapped():
     with pytest.raises(ValueError, match="between 0 and 255 here, not 0 to 300"):
         SliceGrid(8, 8).fit(np.array([[0, 300]], np.uint16), (1.0, 1.0), is_mask=True)
@@ -225,10 +246,10 @@ def test_hidden_files_do_not_count(spider_root):
 def test_a_killed_build_leaves_nothing(spider_layout, tmp_path, monkeypatch, stop):
     load = Source.load
 
-    def stops(self, case):
+    def stops(self, case, **options):
         if case == "5_t1":
             raise stop
-        return load(self, case)
+        return load(self, case, **options)
 
     monkeypatch.setattr(Source, "load", stops)
     with pytest.raises(stop if isinstance(stop, type) else type(stop)):

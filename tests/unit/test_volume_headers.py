@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from spider_utils.data.integrity import check_whole
+from spider_utils.data import volumes
+from spider_utils.data.integrity import check_whole, find_seal
 from spider_utils.data.volume_headers import VoxelPlace, find_voxels
 from spider_utils.data.volumes import read_volume
 from spider_utils.errors import DataError
@@ -214,3 +215,61 @@ def test_a_packed_stream_that_ends_before_its_size_is_cut(tmp_path):
     with pytest.raises(DataError, match="cut or damaged"):
         check_whole(path)
     check_whole(path, inflate=False)
+
+
+# ------------------------------------------------------------------------------------------------------- the end of a stream
+
+
+def packed(folder: Path, data: bytes, length: int | None = None, **fields: str) -> Path:
+    return metaimage(folder, data, CompressedData="True", CompressedDataSize=str(length or len(data)), **fields)
+
+
+def test_a_whole_stream_is_inflated_once(tmp_path, monkeypatch):
+    path = packed(tmp_path, zlib.compress(VOXELS.tobytes()))
+    seal = find_seal(path)
+    assert seal.fits(VOXELS) and not seal.fits(VOXELS + 1) and not seal.fits(VOXELS[:1])
+    monkeypatch.setattr(volumes, "check_whole", lambda path: pytest.fail("inflated a second time"))
+    assert read_volume(path).array.sum() == VOXELS.sum()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),  # its checksum alone
+        lambda data: data[:10] + bytes([data[10] ^ 255]) + data[11:],
+        lambda data: data[: len(data) // 2],
+        lambda data: zlib.compress(VOXELS.tobytes() + b"x"),
+        lambda data: zlib.compress(VOXELS.tobytes()[:-1]),
+    ],
+    ids=["checksum", "middle", "cut", "surplus", "missing"],
+)
+def test_a_stream_that_is_not_whole_is_refused_as_when_it_is_inflated(tmp_path, damage):
+    path = packed(tmp_path, damage(zlib.compress(VOXELS.tobytes())))
+    with pytest.raises(DataError) as by_inflating:
+        check_whole(path)
+    with pytest.raises(DataError) as by_reading:
+        read_volume(path)
+    assert str(by_reading.value) == str(by_inflating.value)
+
+
+def test_what_no_seal_can_tell_is_inflated(tmp_path):
+    data = zlib.compress(VOXELS.tobytes())
+    assert find_seal(metaimage(tmp_path)) is None  # not packed
+    assert find_seal(nifti(tmp_path, packed=True)) is None
+    assert find_seal(packed(tmp_path, gzip.compress(VOXELS.tobytes()))) is None
+    assert find_seal(packed(tmp_path, data, len(data) + 1)) is None  # the file is shorter than its header says
+    assert find_seal(packed(tmp_path, data, DimSize="400 400 400")) is None  # so little cannot hold so much: no room is made
+    assert find_seal(packed(tmp_path, data + bytes(10**6), DimSize="700 700 700")) is None
+    with pytest.raises(DataError, match="announces 128000000 bytes of voxels but the file holds 48"):
+        read_volume(packed(tmp_path, data, DimSize="400 400 400"))
+
+
+def test_bytes_behind_a_stream_and_swapped_ones_are_read_as_before(tmp_path):
+    for data, fields in (
+        (zlib.compress(VOXELS.tobytes()) + b"more", {}),
+        (zlib.compress(VOXELS.astype(">i2").tobytes()), {"BinaryDataByteOrderMSB": "True"}),
+    ):
+        path = packed(tmp_path, data, **fields)
+        check_whole(path)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), VOXELS)
+        assert sorted(read_volume(path).array.reshape(-1)) == list(range(24))

@@ -146,6 +146,27 @@ def test_any_rotation_keeps_every_voxel_in_its_place(made_volume, code, shape, a
     np.testing.assert_allclose(place(volume, index), image.GetOrigin(), atol=1e-6)
 
 
+@pytest.mark.parametrize("tilt", [*TILTS.values(), rotation((1, 0, 0), 45), rotation((1, 1, 1), 60), rotation((0, 0, 1), -135)])
+@pytest.mark.parametrize("copy", [True, False])
+def test_axes_are_turned_as_itk_turns_them_to_the_last_digit(made_volume, tilt, copy):
+    for code in CODES:
+        image = stored_by_hand(made_volume((3, 4, 5)).array, code, tilt)
+        volume, wanted = from_image(image, copy=copy), reorient_image(image, "PIR")
+        np.testing.assert_array_equal(volume.array, sitk.GetArrayFromImage(wanted))
+        assert (volume.spacing, volume.origin) == (wanted.GetSpacing()[::-1], wanted.GetOrigin())
+        np.testing.assert_array_equal(volume.direction[:, ::-1].reshape(-1), wanted.GetDirection())
+
+
+def test_a_view_outlives_its_image_and_cannot_be_written_to(made_volume, tmp_path):
+    made = made_volume((40, 50, 60))
+    view = read_volume(write_volume(made, tmp_path / "a.mha"), copy=False).array
+    np.testing.assert_array_equal(view, made.array)
+    with pytest.raises(ValueError, match="read-only"):
+        view[0] = 0
+    own = read_volume(tmp_path / "a.mha").array
+    assert own.flags.c_contiguous and own.flags.writeable
+
+
 def test_sagittal_slices_stand_upright(made_volume):
     """Row numbers grow downward, column numbers towards the back, slice numbers towards the patient's right."""
     volume = from_image(stored_by_hand(made_volume((4, 5, 6)).array, "LPS", np.eye(3)))
