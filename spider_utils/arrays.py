@@ -35,7 +35,7 @@ def distinct(array: np.ndarray) -> np.ndarray:
     In a mask most values are those of a few rows before. Eight bytes are compared at a time; whatever value there is, its first
     place is among those that differ from what lies before them, or at the beginning.
     """
-    laid = in_memory_order(array)
+    laid = in_memory_order(np.atleast_1d(array))
     values = np.ascontiguousarray(laid).reshape(-1)  # a picture's channel lies with gaps
     in_words = values.size - values.size % (8 // values.itemsize)
     words, before = values[:in_words].view(np.uint64), laid.shape[-1]

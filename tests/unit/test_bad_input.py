@@ -161,8 +161,8 @@ def test_a_file_that_may_not_be_read(spider_root, monkeypatch, suffix):
     def refused(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    for module, name in ((volumes, "check_whole"), (volumes, "read_picture")):
-        monkeypatch.setattr(module, name, refused)
+    for name in ("find_seal", "check_whole", "read_picture"):
+        monkeypatch.setattr(volumes, name, refused)
     with pytest.raises(DataError, match=f"secret{suffix}: cannot be read .*Permission denied") as caught:
         read_volume(path)
     assert "\n" not in str(caught.value)
