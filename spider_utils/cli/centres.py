@@ -18,7 +18,9 @@ def centres(
     model: Annotated[
         str | None, typer.Option(help="Folder or name of a run; when left out, the one that `spider-kit predict` takes.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV of all cases to write; the summary goes beside it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="CSV of all cases to write; the summary goes beside it.")
+    ] = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for pictures, also of sets without truth. They show patients: publish none.")
     ] = None,
@@ -46,12 +48,8 @@ def centres(
     if len(table):
         summary = summarise_centres(table)
         print(f"\n{as_text(overview(summary), 3)}\n")
-        print(
-            "picture: the whole prediction; annotated: the rows that the truth marks, without what lies behind vertebral bodies."
-        )
-        print(
-            f"low, high: 95 % over patients or series; distances in mm, NSD at {tolerance_mm:g} mm; -: no pixel size or one case."
-        )
+        print("picture: the whole prediction; annotated: the rows that the truth marks, without what lies behind its bodies.")
+        print(f"low, high: 95 % over patients or series; asd in mm, nsd at {tolerance_mm:g} mm; -: no pixel size, or one case.")
         if out is not None:
             write_csv(out, table)
             write_csv(summary_path(out), summary)

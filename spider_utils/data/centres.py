@@ -98,13 +98,14 @@ class CentreSet:
         return sorted(Path(root).glob(self.files))
 
     def cases(self, root: str | Path) -> Iterator[CentreCase]:
-        """Its cases, read one at a time.
+        """Its cases, read one at a time; none where the set is not there.
 
         Raises:
             DataError: a file cannot be read, is named otherwise than in this set, has no mask, holds an unknown label or colour,
                 or image and mask differ in their grid; or vertebrae do not stand one above the other as their numbers say.
         """
-        return self.read(self.images(root))
+        images = self.images(root)
+        return self.read(images) if images else iter(())
 
 
 # ----------------------------------------------------------------------------------------------------------------- readers
