@@ -191,29 +191,30 @@ def summarise_centres(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         seed: of the bootstrap, which draws whole patients, or series where patients are unknown.
 
     Returns:
-        set, scope, drawn ("patient" or "series") and SUMMARY_COLUMNS of evaluation.statistics: means over cases; where patients
-        or series have several cases, also means over these (unit "patient" or "series"); and all pixels pooled.
+        set, sequence, scope, drawn ("patient" or "series") and SUMMARY_COLUMNS of evaluation.statistics: means over cases; where
+        patients or series have several cases, also means over these (unit "patient" or "series"); and all pixels pooled.
     """
-    drawn_in = {one.name: "patient" if one.patients_known else "series" for one in CENTRE_SETS}
+    sets = {one.name: one for one in CENTRE_SETS}
     parts = []
     for (name, scope), rows in table.groupby(["set", "scope"], sort=False):
+        drawn = "patient" if sets[name].patients_known else "series"
         views = [summarise(rows, seed=seed), pooled(rows, seed=seed)]
         if rows["patient"].nunique() < rows["case"].nunique():
-            views.insert(1, summarise(rows, "patient", seed=seed).assign(unit=drawn_in[name]))
-        parts.append(pd.concat(views, ignore_index=True).assign(set=name, scope=scope, drawn=drawn_in[name]))
+            views.insert(1, summarise(rows, "patient", seed=seed).assign(unit=drawn))
+        parts.append(pd.concat(views).assign(set=name, sequence=sets[name].sequence, scope=scope, drawn=drawn))
     found = pd.concat(parts, ignore_index=True)
     found = found[found["class"] != FOREGROUND]  # each set holds other structures: means over them compare nothing
-    return found[["set", "scope", "drawn", *SUMMARY_COLUMNS]].reset_index(drop=True)
+    return found[["set", "sequence", "scope", "drawn", *SUMMARY_COLUMNS]].reset_index(drop=True)
 
 
 def overview(summary: pd.DataFrame) -> pd.DataFrame:
     """The most important columns of summarise_centres, one row a set, scope, structure and unit of the mean.
 
     Returns:
-        set, scope, structure, unit, n (with a defined Dice), drawn (how many patients or series the interval draws), dice, std,
-        low, high, pooled (Dice of all pixels together), precision, recall, asd_mm, nsd.
+        set, sequence, scope, structure, unit, n (with a defined Dice), drawn (how many patients or series the interval draws),
+        dice, std, low, high, pooled (Dice of all pixels together), precision, recall, asd_mm, nsd.
     """
-    keys = ["set", "scope", "name", "unit"]
+    keys = ["set", "sequence", "scope", "name", "unit"]
     means = summary[summary["view"] == "mean"]
     table = means[means["metric"] == "dice"].set_index(keys)[["n", "patients", "drawn", "mean", "std", "low", "high"]]
     table["drawn"] = table["patients"].astype(str) + " " + table["drawn"].replace({"patient": "patients"})
