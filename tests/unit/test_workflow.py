@@ -399,7 +399,7 @@ def test_best_run_of_the_newest_kind_is_the_default_model(workspace: Workspace) 
     runs = [workspace.train(tag="kept"), workspace.train("resunet", tag="kept"), workspace.train(tag="rival", seed=3)]
     os.utime(runs[1].folder / "model.safetensors")
     best = max((run for run in map(RunResult.open, (workspace.home / "runs").glob("*structures4*"))
-                if run.card["split"] == runs[0].card["split"] and "enlarged_to" not in run.card),
+                if all(run.card[what] == runs[0].card[what] for what in ("split", "data")) and "enlarged_to" not in run.card),
                key=lambda run: run.history["val_mean_iou"].max())  # fmt: skip
     assert find_run(None) == best.folder
     os.utime(workspace.train_levels(tag="small2").folder / "model.safetensors")
