@@ -15,6 +15,7 @@ import typer
 from spider_utils.cli import (
     ahmed,
     audit,
+    centres,
     classify,
     cloud,
     course,
@@ -49,6 +50,7 @@ for _name, _command in {
     "rerun": rerun.rerun,
     "predict": masks.predict,
     "evaluate": masks.evaluate,
+    "centres": centres.centres,
     "audit": audit.audit,
     "levels": masks.levels,
     "measure": masks.measure,

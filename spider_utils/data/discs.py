@@ -138,7 +138,7 @@ class DiscSet:
         _check_labels(mask, tuple(range(1, 1 + (LABELLED_DISCS if self.structure == "discs" else MOST_BODIES))))
         if self.structure == "bodies":
             mask = mask.with_array(_count_from_below(mask.array))
-        _check_stacked(mask)
+        check_stacked(mask)
         return DiscCase(case, int(row["patient"]), row["contrasts"], images, mask)
 
     def all_discs(self, case: str) -> Volume:
@@ -216,8 +216,11 @@ def _count_from_below(mask: np.ndarray) -> np.ndarray:
     return table[mask]
 
 
-def _check_stacked(mask: Volume) -> None:
-    """Axes that are read wrongly put the discs side by side: each must lie above the one before."""
+def check_stacked(mask: Volume) -> None:
+    """Raise DataError unless each label's mean row lies above that of the label before it (uint8, 0 is background).
+
+    Axes that are read wrongly put the structures side by side or upside down.
+    """
     heights = [mean for _, mean in sorted(_heights(mask.array).items())]
     if any(above >= below for below, above in zip(heights, heights[1:], strict=False)):
         raise DataError(

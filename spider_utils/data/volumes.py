@@ -228,11 +228,11 @@ def stem_of(path: str | Path) -> str:
     return Path(path).name[: -len(suffix_of(path)) or None]
 
 
-def read_picture(path: str | Path) -> np.ndarray:
-    """A gray PNG or JPEG as an array (rows, columns) of 8 or 16 bits. Gray that is stored as RGB or RGBA is gray all the same.
+def read_pixels(path: str | Path) -> np.ndarray:
+    """A PNG or JPEG as an array: (rows, columns) of 8 or 16 bits where the file is gray, else (rows, columns, 3) uint8.
 
     Raises:
-        DataError: the file is no picture, is truncated, or holds colours.
+        DataError: the file is no picture, or is truncated.
     """
     from PIL import Image
 
@@ -243,15 +243,24 @@ def read_picture(path: str | Path) -> np.ndarray:
                     raise ValueError(f"it claims {picture.width} x {picture.height} pixels, more than any slice has")
                 picture.verify()  # the checksums of a PNG, which decoding passes over; closes the file
             with Image.open(path) as picture:
-                if picture.mode in ("L", "I", "I;16"):
-                    return np.asarray(picture)
-                channels = np.asarray(picture.convert("RGB"))
+                return np.asarray(picture if picture.mode in ("L", "I", "I;16") else picture.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError, IndexError, ...
         reason = str(error).replace(str(path), "").strip() or type(error).__name__
         raise DataError(path, f"cannot be read as a picture ({reason[:80]})", "Fetch or export the file again.") from error
-    if (channels != channels[..., :1]).any():
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """A gray PNG or JPEG as an array (rows, columns) of 8 or 16 bits. Gray that is stored as RGB or RGBA is gray all the same.
+
+    Raises:
+        DataError: as read_pixels, and the file holds colours.
+    """
+    pixels = read_pixels(path)
+    if pixels.ndim == 2:
+        return pixels
+    if (pixels != pixels[..., :1]).any():
         raise DataError(path, "holds colours, not gray values", "Give a gray image, or a mask with one label value a pixel.")
-    return channels[..., 0]
+    return pixels[..., 0]
 
 
 def kit_direction() -> np.ndarray:

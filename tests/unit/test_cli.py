@@ -28,6 +28,7 @@ from spider_utils.training.losses import LOSSES
 COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
     ("course",), ("run-notebook",), ("train",), ("rerun",), ("predict",), ("evaluate",), ("audit",), ("levels",), ("measure",),
+    ("centres",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
     ("triplanar", "train"), ("triplanar", "tables"), ("triplanar", "axial", "train"), ("triplanar", "axial", "tables"),
     ("classify", "labels"), ("classify", "train"), ("classify", "score"),

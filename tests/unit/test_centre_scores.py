@@ -1,0 +1,337 @@
+"""Scores on MRI of other centres: what each scope leaves out, by hand; means, intervals and the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from typer.testing import CliRunner
+
+from spider_utils import cli
+from spider_utils.data.centres import CENTRE_SETS, CentreCase, CentreSet
+from spider_utils.data.volumes import Volume, kit_direction
+from spider_utils.errors import DataError
+from spider_utils.evaluation.centres import (
+    annotated_part,
+    behind_bodies,
+    in_a_field,
+    overview,
+    score_case,
+    score_centres,
+    summarise_centres,
+)
+from spider_utils.view.centre_pictures import shown_slice, write_picture
+from tests import other_centres
+
+SETS = {one.name: one for one in CENTRE_SETS}
+
+
+def case_of(truth: np.ndarray, spacing: tuple[float, float, float] = (2.0, 1.0, 1.0), name: str = "a", patient: str = "1"):
+    image = Volume(np.zeros(truth.shape, np.uint8), spacing, (0.0, 0.0, 0.0), kit_direction())
+    return CentreCase(name, patient, image, image.with_array(truth))
+
+
+def bodies() -> np.ndarray:
+    """(2, 20, 40): bodies in rows 4-7 (columns 8-23) and, 4 columns further back, rows 12-15; only in the second slice."""
+    truth = np.zeros((2, 20, 40), np.uint8)
+    truth[1, 4:8, 8:24] = truth[1, 12:16, 12:28] = 1
+    return truth
+
+
+def column_of(row: pd.DataFrame, scope: str, name: str) -> float:
+    return row.loc[row["scope"] == scope, name].item()
+
+
+# ------------------------------------------------------------------------------------------------------------------ scopes
+
+
+def test_behind_begins_an_eighth_of_the_depth_after_the_wall():
+    behind = behind_bodies(bodies())
+    # Walls at column 23 and 27, depth 16, an eighth is 2: the first column behind is 26 and 30.
+    first = behind.argmax(axis=1)
+    assert first[:8].tolist() == [26] * 8 and first[12:].tolist() == [30] * 8
+    # Row 7 to row 12 the wall goes from 23 to 27 in steps of 0.8; row 9: 24.6 + 2, so column 27 is the first behind.
+    assert first[8:12].tolist() == [26, 27, 28, 29]
+    assert behind[:, -1].all() and not behind[:, :26].any()
+
+
+def test_behind_takes_the_last_column_of_all_slices():
+    truth = bodies()
+    truth[0, 4:8, 8:32] = 1
+    assert behind_bodies(truth).argmax(axis=1)[5] == 32 + 2  # median depth of rows 4-7 (24) and 12-15 (16) is 20, an eighth 2.5
+
+
+def test_nothing_lies_behind_no_body():
+    assert not behind_bodies(np.zeros((1, 4, 5), np.uint8)).any()
+
+
+def test_annotated_leaves_out_rows_beyond_and_what_is_behind_bodies():
+    prediction = np.zeros((2, 20, 40), np.uint8)
+    prediction[:, 0:3, 8:24] = 1  # a level above, not annotated
+    prediction[:, 4:8, 8:24] = 1
+    prediction[:, 5:9, 30:36] = 1  # a spinous process
+    prediction[:, 9:11, 8:24] = 3  # a disc, of which this truth says nothing
+    part = annotated_part(prediction, bodies(), (1,), bodies_only=True)
+    expected = prediction.copy()
+    expected[:, 0:3] = 0
+    expected[:, :, 30:36] = 0
+    np.testing.assert_array_equal(part, expected)
+    whole = annotated_part(prediction, bodies(), (1,), bodies_only=False)
+    np.testing.assert_array_equal(whole[:, 5:9, 30:36], prediction[:, 5:9, 30:36])
+    assert prediction[0, 0, 8] == 1, "the prediction itself stays as it was"
+
+
+def test_a_structure_that_a_case_does_not_mark_cannot_be_compared():
+    prediction = np.ones((1, 4, 4), np.uint8)
+    assert not annotated_part(prediction, np.zeros((1, 4, 4), np.uint8), (1,), False).any()
+
+
+MASKS = hnp.arrays(np.uint8, (2, 6, 8), elements=st.integers(0, 3))
+
+
+@given(MASKS, MASKS, st.booleans())
+def test_the_cut_takes_nothing_that_is_right(truth, prediction, bodies_only):
+    part = annotated_part(prediction, truth, (1, 2, 3), bodies_only)
+    right = (prediction == truth) & (truth > 0)
+    np.testing.assert_array_equal(part[right], prediction[right])
+    assert set(np.unique(part[part != prediction])) <= {0}
+
+
+# ------------------------------------------------------------------------------------------------------------------ scores
+
+
+def test_scores_by_hand():
+    prediction = np.zeros((2, 20, 40), np.uint8)
+    prediction[1, 0:3, 8:24] = 1  # 48 voxels above
+    prediction[1, 4:8, 8:24] = 1  # one body right: 64 of 128
+    prediction[1, 4:8, 32:36] = 1  # 16 behind
+    rows = score_case(SETS["chu2015_t2_3d"], case_of(bodies()), prediction)
+    assert rows["name"].tolist() == ["vertebra"] * 2 and rows["unit"].unique().tolist() == ["volume"]
+    assert column_of(rows, "picture", "dice") == pytest.approx(2 * 64 / (128 + 128))
+    assert column_of(rows, "picture", "precision") == pytest.approx(64 / 128)
+    assert column_of(rows, "annotated", "dice") == pytest.approx(2 * 64 / (64 + 128))
+    assert column_of(rows, "annotated", "precision") == 1
+    assert rows["recall"].tolist() == [0.5, 0.5]
+    assert rows["asd_mm"].notna().all()
+
+
+def test_a_flawless_network_scores_one_where_bodies_alone_are_marked():
+    truth = bodies()
+    prediction = truth.copy()
+    prediction[:, 5:7, 33:37] = 1
+    rows = score_case(SETS["chu2015_t2_3d"], case_of(truth), prediction)
+    assert column_of(rows, "annotated", "dice") == 1 and column_of(rows, "annotated", "asd_mm") == 0
+    assert column_of(rows, "picture", "dice") < 1
+
+
+def test_without_a_pixel_size_there_are_no_distances():
+    rows = score_case(SETS["mendeley_t1_2d"], case_of(bodies()[1:]), bodies()[1:])
+    assert rows["unit"].unique().tolist() == ["slice"]
+    assert rows["dice"].tolist() == [1, 1] and rows[["asd_mm", "hd95_mm", "nsd"]].isna().all(axis=None)
+
+
+def test_distances_are_in_mm():
+    truth, prediction = np.zeros((2, 1, 12, 12), np.uint8)
+    truth[0, 4:8, 2:10] = 3
+    prediction[0, 5:9, 2:10] = 3  # one row lower
+    rows = score_case(SETS["isotropic_3d, IVD"], case_of(truth, (9.0, 3.0, 3.0)), prediction, tolerance_mm=3.0)
+    assert column_of(rows, "picture", "hd95_mm") == pytest.approx(3) and column_of(rows, "picture", "nsd") == 1
+
+
+def test_a_case_without_truth_is_not_scored():
+    case = CentreCase("a", "1", case_of(bodies()).image, None)
+    with pytest.raises(ValueError, match="no truth"):
+        score_case(SETS["sct_t2_lumbar_3d"], case, bodies())
+
+
+# -------------------------------------------------------------------------------------------------------------------- crops
+
+
+def test_a_crop_lies_in_the_middle_of_an_empty_field():
+    crop = np.ones((2, 4, 3), np.uint8)
+    field, place = in_a_field(crop, (1.0, 2.0, 1.0), (20.0, 8.0))
+    assert field.shape == (2, 10, 8) and place == (slice(0, 2), slice(3, 7), slice(2, 5))
+    assert field[place].all() and field.sum() == crop.sum()
+
+
+def test_what_is_large_enough_stays_as_it_is():
+    array = np.ones((1, 30, 30), np.uint8)
+    field, place = in_a_field(array, (1.0, 1.0, 1.0), (20.0, 8.0))
+    assert field.shape == array.shape and field[place].shape == array.shape
+
+
+class Copycat:
+    """Predicts what the truth is, and remembers what it was shown. Labels in ``levels20`` when asked for."""
+
+    def __init__(self, root: Path, factor: int = 1):
+        self.truth = {case.image.path: case.mask for one in CENTRE_SETS for case in one.cases(root) if case.mask}
+        self.seen: list[Volume] = []
+        self.factor = factor
+
+    def __call__(self, image: Volume) -> Volume:
+        self.seen.append(image)
+        mask = self.truth.get(image.path)
+        return image.with_array(np.zeros(image.array.shape, np.uint8) if mask is None else mask.array * np.uint8(self.factor))
+
+
+def test_every_set_is_scored_and_shown(tmp_path):
+    root, shown = other_centres.everything(tmp_path), []
+    table = score_centres(root, Copycat(root), show=lambda one, case, mask: shown.append((one.name, case.case, mask.shape)))
+    assert [name for name, _, _ in shown] == list(SETS), "those without truth are shown too"
+    whole = table[table["set"] != "tptbox_crop_3d"]
+    assert (whole["dice"] == 1).all() and set(whole["set"]) == {n for n, one in SETS.items() if one.structures} - {
+        "tptbox_crop_3d"
+    }
+
+
+def test_a_crop_is_shown_in_a_field_of_view_and_cut_out_again(tmp_path):
+    other_centres.tptbox(tmp_path)
+    seen, shown = [], []
+
+    def predict(image: Volume) -> Volume:
+        seen.append(image)
+        return image.with_array((image.array > 0).astype(np.uint8))
+
+    score_centres(tmp_path, predict, show=lambda one, case, mask: shown.append((case, mask)))
+    (image,), ((case, mask),) = seen, shown
+    assert image.array.shape == (5, 200, 160) and image.array.dtype == np.uint8 and image.spacing == case.image.spacing
+    assert mask.shape == case.image.array.shape == (5, 20, 24)
+    # The crop's darkest corner is scaled to 0; all else of it was seen where it lies.
+    np.testing.assert_array_equal(mask, image.array[:, 90:110, 68:92] > 0)
+    assert mask.mean() > 0.9 and image.array.sum() == image.array[:, 90:110, 68:92].sum()
+
+
+def test_sets_without_truth_are_passed_over_when_nobody_looks(tmp_path):
+    other_centres.unlabelled(tmp_path)
+    copycat = Copycat(tmp_path)
+    assert score_centres(tmp_path, copycat).empty and not copycat.seen
+
+
+def test_masks_with_levels_are_converted(tmp_path):
+    root = tmp_path
+    other_centres.isotropic(root)
+    table = score_centres(root, Copycat(root, factor=5), scheme="levels20")  # 5: a vertebra, 15: a disc
+    assert (table["dice"] == 1).all()
+
+
+def test_a_scheme_without_structures_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ValueError, match="axial"):
+        score_centres(tmp_path, lambda image: image, scheme="axial8")
+
+
+# ---------------------------------------------------------------------------------------------------------------- summaries
+
+
+def slices(name: str, parts: dict[tuple[str, str], tuple[int, int]]) -> pd.DataFrame:
+    """Rows of a set whose cases (patient, case) predict so many of so many true pixels, and nothing else."""
+    tables = []
+    for (patient, case), (right, true) in parts.items():
+        truth, prediction = np.zeros((2, 1, 4, 12), np.uint8)
+        truth[0, 1, :true] = 1
+        prediction[0, 1, :right] = 1
+        tables.append(score_case(SETS[name], case_of(truth, name=case, patient=patient), prediction))
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_means_over_cases_and_over_series():
+    # Dice 2*2/(2+4) = 2/3, 1 and 0: the mean of three slices is 5/9, of series (5/6 and 0) 5/12; pooled 2*6/(6+12) = 2/3.
+    table = slices("spider_t1t2_vertebrae_2d", {("s", "s_1"): (2, 4), ("s", "s_2"): (4, 4), ("t", "t_1"): (0, 4)})
+    summary = summarise_centres(table)
+    assert set(summary["drawn"]) == {"series"} and "foreground mean" not in set(summary["name"])
+    found = overview(summary).query("scope == 'picture'").set_index("unit")
+    assert found["dice"].to_dict() == pytest.approx({"slice": 5 / 9, "series": 5 / 12})
+    assert found["n"].to_dict() == {"slice": 3, "series": 2} and set(found["drawn"]) == {"2 series"}
+    assert found["pooled"]["slice"] == pytest.approx(2 * 6 / (6 + 12)) and np.isnan(found["pooled"]["series"])
+    assert found["std"]["slice"] == pytest.approx(np.std([2 / 3, 1, 0], ddof=1))
+    assert found["low"]["slice"] == 0 and found["high"]["slice"] == pytest.approx(5 / 6), "only ever s, or only ever t"
+    assert found["recall"]["slice"] == pytest.approx((0.5 + 1 + 0) / 3)
+
+
+def test_patients_with_one_case_each_are_told_once():
+    table = slices("mendeley_t1_2d", {("1", "a"): (4, 4), ("2", "b"): (2, 4)})
+    found = overview(summarise_centres(table)).query("scope == 'picture'")
+    assert found["unit"].tolist() == ["slice"] and found["drawn"].tolist() == ["2 patients"]
+
+
+def test_an_empty_truth_counts_in_the_picture_alone():
+    table = slices("spider_t1t2_vertebrae_2d", {("s", "s_1"): (4, 4), ("t", "t_1"): (3, 0)})
+    found = overview(summarise_centres(table)).query("unit == 'slice'").set_index("scope")
+    assert found["dice"].to_dict() == {"picture": 0.5, "annotated": 1.0} and found["n"].to_dict() == {
+        "picture": 2,
+        "annotated": 1,
+    }
+
+
+def test_sets_are_never_mixed():
+    tables = [slices(name, {("1", "a"): (right, 4)}) for name, right in (("mendeley_t1_2d", 4), ("spider_t1t2_vertebrae_2d", 2))]
+    found = overview(summarise_centres(pd.concat(tables))).query("scope == 'annotated'").set_index("set")["dice"]
+    assert found.to_dict() == pytest.approx({"mendeley_t1_2d": 1, "spider_t1t2_vertebrae_2d": 2 / 3})
+
+
+# ----------------------------------------------------------------------------------------------------------------- pictures
+
+
+def test_a_picture_shows_the_middle_of_the_marked_slices(tmp_path):
+    truth = np.zeros((9, 20, 40), np.uint8)
+    truth[5:8] = bodies()[1]
+    case = case_of(truth)
+    assert shown_slice(case) == 6
+    assert shown_slice(CentreCase("a", "1", case.image, None)) == 4
+    path = write_picture(tmp_path, SETS["chu2015_t2_3d"], case, truth)
+    assert path == tmp_path / "chu2015_t2_3d" / "a.png"
+    with_truth = Image.open(path).size
+    without = Image.open(write_picture(tmp_path, SETS["sct_t2_lumbar_3d"], CentreCase("a", "1", case.image, None), truth)).size
+    assert with_truth[0] > 1.4 * without[0] and with_truth[1] == without[1], "three panels, and two"
+
+
+# -------------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def said(monkeypatch, tmp_path):
+    """Runs the command with a network that predicts the truth."""
+
+    def run(root: Path, *arguments: str):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        predictor = SimpleNamespace(predict_volume=Copycat(root), scheme="structures4")
+        monkeypatch.setattr("spider_utils.workflow.find_run", lambda _: tmp_path / "run")
+        monkeypatch.setattr("spider_utils.predict.load_predictor", lambda *_: predictor)
+        return CliRunner().invoke(cli.app, ["centres", "--data", str(root), *arguments], env={"COLUMNS": "300"})
+
+    return run
+
+
+def test_the_command_writes_tables_and_pictures(said, tmp_path):
+    root, out, pictures = other_centres.everything(tmp_path / "data"), tmp_path / "out" / "t.csv", tmp_path / "pictures"
+    result = said(root, "--out", str(out), "--pictures", str(pictures))
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(out)["set"].nunique() == 6
+    assert set(pd.read_csv(out.with_name("t_summary.csv"))["scope"]) == {"picture", "annotated"}
+    shown = {path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png")}
+    assert {"sct_t2_lumbar_3d/t2_lumbar.png", "spider_midslices_unlabelled/12_t1.png", "isotropic_3d/IVD_11.png"} <= shown
+    assert len(shown) == len(CENTRE_SETS)
+
+
+def test_the_command_names_what_is_not_there_and_writes_nothing_unasked(said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other_centres.chu(tmp_path / "data")
+    result = said(tmp_path / "data")
+    assert result.exit_code == 0 and "not there: mendeley_t1_2d (mendeley_t1_2d/images/*.jpg)" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]
+
+
+def test_a_wrong_folder_is_said_before_a_model_is_sought(tmp_path):
+    result = CliRunner().invoke(cli.app, ["centres", "--data", str(tmp_path), "--model", "none"])
+    assert isinstance(result.exception, DataError) and "none of the sets" in str(result.exception)
+
+
+def test_sets_are_of_known_structures():
+    assert all(isinstance(one, CentreSet) and set(one.structures) <= {1, 2, 3} for one in CENTRE_SETS)
+    assert len(SETS) == len(CENTRE_SETS)
