@@ -28,7 +28,6 @@ class ProductName(StrEnum):
 
     structures4 = "structures4"
     structures4_phantom = "structures4-phantom"
-    levels20 = "levels20"
 
 
 Product = Annotated[ProductName, typer.Argument(help="Name of a network that comes with the kit.")]
@@ -38,7 +37,6 @@ class StepName(StrEnum):
     """One training of the recipe."""
 
     coarse = "coarse"
-    levels = "levels"
     fold0 = "fold0"
     fold1 = "fold1"
     fold2 = "fold2"
@@ -77,7 +75,7 @@ def weights_make(
     if step.startswith("fold"):
         run = kitchen.fold(int(step.removeprefix("fold")))[1]
     else:
-        run = {"coarse": kitchen.coarse, "levels": kitchen.levels, "final": kitchen.final}[step]()
+        run = {"coarse": kitchen.coarse, "final": kitchen.final}[step]()
     print(run.folder)
 
 

@@ -62,12 +62,6 @@ PRODUCTS = {
         "30 real patients (T2_SPACE slices), none of whom it had seen",
         lambda kitchen: on_everyone(kitchen, kitchen.coarse()),
     ),
-    "levels20": Product(
-        "Vertebrae and discs by level, and the canal, in sagittal series. Learned from phantoms of random looks alone.",
-        "levels",
-        "test phantoms of random looks, none of which it had seen",
-        lambda kitchen: kitchen.made_up.evaluate(kitchen.levels()),
-    ),
 }
 
 

@@ -6,10 +6,9 @@ Each step is a run folder like any other: made when it is not there, gone on wit
 - ``fold``: from ``coarse``, the released T2_SPACE slices at 512x416 of the training patients of one of five folds: what
   ``final`` is worth on patients whom it has not seen.
 - ``final``: the same of all patients but the two that a training must leave out.
-- ``levels``: from ``coarse``, the phantoms again, for the twenty classes with levels.
 
 Small first and large later, because a step on a quarter of the pixels takes a quarter of the time (progressive resizing).
-Phantoms first, because they are free: see docs/results/weights.md for what that saves.
+Phantoms first, because they are free.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Recipe:
     Attributes:
         phantoms: how many made-up patients; ``phantom_seed`` and ``phantom_size`` as for generate_dataset.
         options: of the ResUNet.
-        coarse, real, levels: the trainings.
+        coarse, real: the trainings.
     """
 
     phantoms: int
@@ -61,18 +60,15 @@ class Recipe:
     options: dict[str, Any]
     coarse: Step
     real: Step
-    levels: Step
 
 
-_COARSE = Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=3e-3, slice_gap_mm=3.0, augment="standard")
 RECIPE = Recipe(
     phantoms=110,
     phantom_seed=1,
     phantom_size="full",
     options={"widths": [32, 64, 128, 128, 128], "pixel_shuffle": 2},  # 2.07 million weights
-    coarse=_COARSE,
+    coarse=Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=3e-3, slice_gap_mm=3.0, augment="standard"),
     real=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="standard"),
-    levels=replace(_COARSE, learning_rate=2e-3, augment="field_of_view"),
 )
 
 
@@ -110,10 +106,6 @@ class Kitchen:
     def coarse(self) -> RunResult:
         """The first training, on phantoms alone."""
         return self._train(self.made_up, "coarse", self.recipe.coarse)
-
-    def levels(self) -> RunResult:
-        """The one for twenty classes."""
-        return self._train(self.made_up, "levels", self.recipe.levels, scheme="levels20", start_from=self.coarse())
 
     def fold(self, number: int) -> tuple[Split, RunResult]:
         """One of the five trainings on real slices whose test patients together are all patients; with its split."""

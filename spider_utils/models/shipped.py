@@ -18,4 +18,4 @@ def shipped_for(series: bool) -> str:
     The one for slices learned from real T2_SPACE slices near the middle of the spine; the one for series from phantoms alone,
     but of any contrast and from edge to edge.
     """
-    return "levels20" if series else "structures4"
+    return "structures4-phantom" if series else "structures4"

@@ -30,7 +30,6 @@ TINY = replace(
     options={"widths": [4, 8], "pixel_shuffle": 2},
     coarse=TINY_STEP,
     real=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
-    levels=TINY_STEP,
 )
 
 
@@ -57,7 +56,6 @@ def kitchen(tmp_path_factory) -> Kitchen:
 
 def test_real_trainings_start_from_the_phantoms_and_leave_their_test_patients_out(kitchen):
     first = Path(kitchen.coarse().folder).name
-    assert kitchen.levels().card["starts_from"]["run"] == first
     tested = []
     for number in range(5):
         split, run = kitchen.fold(number)
@@ -146,6 +144,5 @@ def test_the_networks_that_come_with_the_kit_are_small_told_of_and_open():
     for name, folder in shipped().items():
         card = read_card(folder)
         assert card["what"] == packing.PRODUCTS[name].what and card["measured"] and card["learned_from"]
-        predictor = load_predictor(folder)
-        assert predictor.scheme == ("levels20" if name == "levels20" else "structures4")
+        assert load_predictor(folder).scheme == "structures4"
         assert card["options"] == build_model(card["architecture"], 1, card["n_classes"], **RECIPE.options).spec["options"]
