@@ -46,22 +46,32 @@ def ladder(kitchen: Kitchen, step: Step = LADDER_STEP, few: int = FEW_PHANTOMS) 
 def training_sizes(kitchen: Kitchen, step: Step = SIZE_STEP, sizes: tuple[int, ...] = SIZES) -> pd.DataFrame:
     """Networks of few real patients, from random weights and from those of phantoms, on the same test patients.
 
-    All see as many slices in training. Fewer patients are always among the more.
+    All see as many slices in training, the few again and again: where there are fewer than an epoch asks for, there are more
+    epochs. Fewer patients are always among the more.
 
     Returns:
         Rows as of Workspace.evaluate of the test patients of fold 0, with ``start`` ("random" or "phantoms") and ``learned``
         (real patients in training).
     """
-    real, whole, tables = kitchen.real, kitchen.real.split("kfold5", fold=0), []
+    real, tables = kitchen.real, []
+    whole, slices = real.split("kfold5", fold=0), real.store(step.size).table
     for size in sizes:
         split = _first(whole, size)
+        epochs = epochs_for(step, len(split.rows("train", slices)))
         for start in ("random", "phantoms"):
             begun: RunResult | None = kitchen.coarse() if start == "phantoms" else None
-            settings = asdict(step) | {"options": kitchen.recipe.options, "start_from": begun}
+            settings = asdict(step) | {"epochs": epochs, "options": kitchen.recipe.options, "start_from": begun}
             run = real.train(ARCHITECTURE, tag=f"sizes{size}-{start}", split=split, **settings)
             about = {"start": start, "learned": len(split.patients("train"))}
             tables.append(real.evaluate(run, split).assign(**about))
     return pd.concat(tables, ignore_index=True)
+
+
+def epochs_for(step: Step, n_slices: int) -> int:
+    """Epochs after which a training of so many slices has shown as many as ``step`` does of enough; whole batches count."""
+    batch = min(step.batch_size, n_slices)
+    shown = min(step.samples_per_epoch, n_slices) // batch * batch
+    return round(step.epochs * step.samples_per_epoch / shown)
 
 
 def by_group(scores: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
@@ -90,7 +100,9 @@ def _hospital_looks(kitchen: Kitchen) -> Workspace:
 
 
 def _first(split: Split, most: int) -> Split:
-    """The split with no more than ``most`` training patients, the first of those there are; the others are in no subset."""
-    kept, table = split.patients("train")[:most], split.table.copy()
-    table.loc[(table["subset"] == "train") & ~table["patient"].isin(kept), "subset"] = "left out"
+    """The split with no more than ``most`` training patients and one to validate on, the first of those there are; the others
+    are in no subset."""
+    kept = [*split.patients("train")[:most], split.patients("val")[0], *split.patients("test")]
+    table = split.table.copy()
+    table.loc[~table["patient"].isin(kept), "subset"] = "left out"
     return Split(f"{split.name}-first{most}", split.seed, split.fold, table).check()

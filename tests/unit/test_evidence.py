@@ -16,7 +16,7 @@ from spider_utils.errors import KitError
 from spider_utils.evidence import pack as packing
 from spider_utils.evidence.recipe import RECIPE, Kitchen, Step, all_but_two
 from spider_utils.evidence.score import cross_validated, on_everyone
-from spider_utils.evidence.sim_to_real import by_group, ladder, training_sizes
+from spider_utils.evidence.sim_to_real import by_group, epochs_for, ladder, training_sizes
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
 from spider_utils.predict import load_predictor
@@ -112,6 +112,12 @@ def test_training_sizes_share_their_test_patients_and_differ_in_the_start(kitche
     cards = {path.name: read_card(path) for path in (kitchen.home / "runs").glob("*-sizes*") if path.is_dir()}
     assert {("phantoms" in name) for name, card in cards.items() if "starts_from" in card} == {True}
     assert len(cards) == 4
+
+
+def test_few_slices_are_shown_in_more_epochs():
+    step = replace(TINY_STEP, epochs=8, samples_per_epoch=400, batch_size=8)
+    assert [epochs_for(step, n) for n in (20, 23, 24, 400, 500)] == [200, 200, 133, 8, 8]
+    assert epochs_for(step, 2) == 1600, "then a batch is smaller"
 
 
 def test_a_packed_network_predicts_as_its_run_does(kitchen, tmp_path, monkeypatch):
