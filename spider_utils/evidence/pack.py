@@ -11,9 +11,8 @@ import pandas as pd
 import torch
 
 from spider_utils.errors import KitError
-from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import Kitchen
-from spider_utils.evidence.score import cross_validated, on_everyone
+from spider_utils.evidence.score import cross_validated, mean_scores, on_everyone
 from spider_utils.files import atomic_folder, write_json
 from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_model, write_tensors
 from spider_utils.training.runs import RunResult
@@ -34,31 +33,27 @@ class Product:
 
     Attributes:
         what: a sentence on what it is for and what it is not.
-        step: name of its training in the recipe.
+        run: its training.
         on: whom it was measured on.
         scores: makes rows as of Workspace.evaluate that say what it is worth.
     """
 
     what: str
-    step: str
+    run: Callable[[Kitchen], RunResult]
     on: str
     scores: Callable[[Kitchen], pd.DataFrame]
-
-    def run(self, kitchen: Kitchen) -> RunResult:
-        """Its training."""
-        return getattr(kitchen, self.step)()
 
 
 PRODUCTS = {
     "structures4": Product(
         "Vertebrae, spinal canal and discs in sagittal T2-like slices. Learned from phantoms, then from real T2_SPACE slices.",
-        "final",
+        Kitchen.final,
         "30 patients, 5-fold: each by a network of the same recipe that had not seen him",
         cross_validated,
     ),
     "structures4-phantom": Product(
         "Vertebrae, spinal canal and discs in sagittal slices of any contrast. Learned from phantoms of random looks alone.",
-        "coarse",
+        Kitchen.coarse,
         "30 real patients (T2_SPACE slices), none of whom it had seen",
         lambda kitchen: on_everyone(kitchen, kitchen.coarse()),
     ),
@@ -68,11 +63,8 @@ PRODUCTS = {
 def ship(name: str, kitchen: Kitchen, out: str | Path) -> Path:
     """Train (or find) one of PRODUCTS, score it, and write it to the folder ``out``: see ``pack``."""
     product = PRODUCTS[name]
-    summary = summarise(product.scores(kitchen))
-    rows = summary[(summary["view"] == "mean") & summary["metric"].isin(["dice", "asd_mm"])]
-    columns = ["name", "metric", "mean", "std", "low", "high", "n", "patients"]
     about = {"on": product.on, "command": f"spider-kit weights score {name}"}
-    measured = [about | row for row in rows[columns].to_dict("records")]
+    measured = [about | row for row in mean_scores(product.scores(kitchen)).to_dict("records")]
     return pack(product.run(kitchen), out, product.what, measured, f"spider-kit weights pack {name}")
 
 

@@ -14,6 +14,7 @@ Phantoms first, because they are free.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,19 +87,23 @@ class Kitchen:
     root: str | None = None
     recipe: Recipe = RECIPE
 
-    @property
-    def made_up(self) -> Workspace:
-        """The phantoms of any look, made when they are not there."""
-        folder, recipe = self.home / "data" / "phantom-random", self.recipe
-        size = {"size": recipe.phantom_size, "looks": "random", "show_progress": True}
+    def phantoms(self, looks: str) -> Workspace:
+        """The recipe's made-up patients with these looks (see generate_dataset), made when they are not there."""
+        folder, recipe = self.home / "data" / f"phantom-{looks}", self.recipe
+        options = {"size": recipe.phantom_size, "looks": looks, "show_progress": True}
         make_once(
             folder,
             lambda: (folder / PHANTOM_FILE).is_file(),
-            lambda: generate_dataset(folder, recipe.phantoms, recipe.phantom_seed, **size),  # type: ignore[arg-type]
+            lambda: generate_dataset(folder, recipe.phantoms, recipe.phantom_seed, **options),  # type: ignore[arg-type]
         )
         return replace(Workspace.open("quick", "phantom", str(folder)), home=self.home)
 
-    @property
+    @cached_property
+    def made_up(self) -> Workspace:
+        """The phantoms of any look."""
+        return self.phantoms("random")
+
+    @cached_property
     def real(self) -> Workspace:
         """The released slices of real patients."""
         return replace(Workspace.open("quick", "spider-2d", self.root), home=self.home)

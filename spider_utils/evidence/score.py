@@ -5,9 +5,17 @@ from __future__ import annotations
 import pandas as pd
 
 from spider_utils.data.splits import Split
+from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.predict import load_predictor
 from spider_utils.training.runs import RunResult
+
+
+def mean_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean Dice and ASD (mm) by class and for the foreground: name, metric, mean, std, low, high, n, patients (see summarise)."""
+    found = summarise(scores)
+    found = found[(found["view"] == "mean") & found["metric"].isin(["dice", "asd_mm"])]
+    return found[["name", "metric", "mean", "std", "low", "high", "n", "patients"]]
 
 
 def cross_validated(kitchen: Kitchen) -> pd.DataFrame:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pandas as pd
 
-from spider_utils.data.phantom import generate_dataset
-from spider_utils.data.phantom.dataset import PHANTOM_FILE
+from spider_utils.data.phantom.dataset import LOOKS
 from spider_utils.data.splits import Split
-from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import ARCHITECTURE, Kitchen, Step
-from spider_utils.evidence.score import on_everyone
-from spider_utils.locks import make_once
+from spider_utils.evidence.score import mean_scores, on_everyone
 from spider_utils.training.runs import RunResult
-from spider_utils.workflow import Workspace
 
-COLUMNS = ("name", "metric", "mean", "std", "low", "high", "n", "patients")
 LADDER_STEP = Step((160, 128), 64, 12, 1000, batch_size=16, learning_rate=3e-3, slice_gap_mm=3.0, augment="standard")
 FEW_PHANTOMS = 24
 SIZES = (1, 3, 7, 21)  # real patients to learn from
@@ -33,7 +28,8 @@ def ladder(kitchen: Kitchen, step: Step = LADDER_STEP, few: int = FEW_PHANTOMS) 
         Rows as of Workspace.evaluate, with ``looks`` ("hospital" or "random") and ``phantoms`` (how many learned from).
     """
     tables = []
-    for looks, made_up in (("hospital", _hospital_looks(kitchen)), ("random", kitchen.made_up)):
+    for looks in LOOKS:
+        made_up = kitchen.phantoms(looks)
         for least in (few, kitchen.recipe.phantoms):
             split = _first(made_up.split(), least)
             settings = asdict(step) | {"options": kitchen.recipe.options}
@@ -78,25 +74,13 @@ def by_group(scores: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
     """Mean scores by group: of ``ladder`` by "looks" and "phantoms", of ``training_sizes`` by "start" and "learned".
 
     Returns:
-        Rows of evaluation.statistics.summarise (Dice and ASD; by class and for the foreground mean), the groups' columns first.
+        Rows of mean_scores, the groups' columns first.
     """
     tables = []
     for values, part in scores.groupby(list(groups), sort=False):
-        found = summarise(part)
-        found = found[(found["view"] == "mean") & found["metric"].isin(["dice", "asd_mm"])]
-        tables.append(found.assign(**dict(zip(groups, values, strict=True)))[[*groups, *COLUMNS]])
+        found = mean_scores(part)
+        tables.append(found.assign(**dict(zip(groups, values, strict=True)))[[*groups, *found.columns]])
     return pd.concat(tables, ignore_index=True)
-
-
-def _hospital_looks(kitchen: Kitchen) -> Workspace:
-    """The patients of the recipe's phantoms, scanned as hospitals do; made when they are not there."""
-    folder, recipe = kitchen.home / "data" / "phantom-hospital", kitchen.recipe
-    make_once(
-        folder,
-        lambda: (folder / PHANTOM_FILE).is_file(),
-        lambda: generate_dataset(folder, recipe.phantoms, recipe.phantom_seed, size=recipe.phantom_size, show_progress=True),
-    )
-    return replace(Workspace.open("quick", "phantom", str(folder)), home=kitchen.home)
 
 
 def _first(split: Split, most: int) -> Split:

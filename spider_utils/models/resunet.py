@@ -91,7 +91,9 @@ class _Body(nn.Module):
 
     def __init__(self, in_channels: int, n_classes: int, widths: Sequence[int], pixel_shuffle: int):
         super().__init__()
-        self.pixel_shuffle = pixel_shuffle
+        # Not with 1: torch would copy image and scores for nothing.
+        self.into_channels = nn.PixelUnshuffle(pixel_shuffle) if pixel_shuffle > 1 else nn.Identity()
+        self.into_pixels = nn.PixelShuffle(pixel_shuffle) if pixel_shuffle > 1 else nn.Identity()
         in_channels, n_classes = (n * pixel_shuffle**2 for n in (in_channels, n_classes))
         first, *steps = zip([in_channels, *widths[:-1]], widths, strict=True)
         *down, bridge = [ResidualUnit(*step, stride=2) for step in steps]
@@ -102,7 +104,7 @@ class _Body(nn.Module):
         self.segmentation_head = nn.Conv2d(widths[0], n_classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.pixel_unshuffle(x, self.pixel_shuffle)
+        x = self.into_channels(x)
         skips = []
         for unit in self.encoder:
             x = unit(x)
@@ -110,4 +112,4 @@ class _Body(nn.Module):
         x = self.bridge(x)
         for unit in self.decoder:
             x = unit(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], dim=1))
-        return F.pixel_shuffle(self.segmentation_head(x), self.pixel_shuffle)
+        return self.into_pixels(self.segmentation_head(x))

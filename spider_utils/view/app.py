@@ -48,11 +48,6 @@ def page() -> None:
     st.html(_STYLE)
     st.header(TITLE)
     st.warning(NO_DEVICE, icon=":material/warning:")
-    try:
-        runs = scan.usable_runs()
-    except KitError as error:
-        st.error(_plain(str(error)))
-        return
     with st.sidebar:
         st.header("1. Image")
         sent = st.file_uploader(
@@ -66,12 +61,12 @@ def page() -> None:
             st.info(
                 "Choose an image at the left: a sagittal MRI series or slice of the lumbar spine.", icon=":material/upload_file:"
             )
-            _choose_model(runs)
+            _choose_model(scan.usable_runs())
             return
         uploaded = _uploaded(sent)
         with st.sidebar:
             image, has_pixel_size = _choose_image(uploaded)
-        folder = _choose_model(runs if len(image.array) > 1 else scan.usable_runs(series=False))
+        folder = _choose_model(scan.usable_runs(series=len(image.array) > 1))
         key = (sent.file_id, image.path, image.spacing, id(image.array), has_pixel_size, str(folder))
         reading = _read(key, image, folder, has_pixel_size)
     except KitError as error:

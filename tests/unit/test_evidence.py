@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from spider_utils.cli.weights import ProductName
 from spider_utils.errors import KitError
 from spider_utils.evidence import pack as packing
 from spider_utils.evidence.recipe import RECIPE, Kitchen, Step, all_but_two
@@ -145,7 +146,7 @@ def test_a_packed_network_predicts_as_its_run_does(kitchen, tmp_path, monkeypatc
 
 
 def test_the_networks_that_come_with_the_kit_are_small_told_of_and_open():
-    assert set(shipped()) == set(packing.PRODUCTS)
+    assert set(shipped()) == set(packing.PRODUCTS) == {name.value for name in ProductName}
     assert sum(path.stat().st_size for path in SHIPPED_FOLDER.rglob("*") if path.is_file()) <= packing.MOST_BYTES
     for name, folder in shipped().items():
         card = read_card(folder)
