@@ -28,6 +28,7 @@ class ProductName(StrEnum):
 
     structures4 = "structures4"
     structures4_phantom = "structures4-phantom"
+    levels20 = "levels20"
 
 
 Product = Annotated[ProductName, typer.Argument(help="Name of a network that comes with the kit.")]
@@ -43,6 +44,7 @@ class StepName(StrEnum):
     fold3 = "fold3"
     fold4 = "fold4"
     final = "final"
+    levels = "levels"
 
 
 @app.command("list")
@@ -56,10 +58,10 @@ def weights_list() -> None:
 
     for name, folder in shipped().items():
         card = read_card(folder)
-        print(f"{name}: {card['what']}")
+        print(f"{name}: {card['what']}\n  measured on {card['measured'][0]['on']}")
         for row in card["measured"]:
             found = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-            print(f"    {row['name']} {row['metric']} {found}, {row['on']}")
+            print(f"    {row['name']} {row['metric']} {found}, {row['shown']}")
 
 
 @app.command("make")
@@ -75,7 +77,7 @@ def weights_make(
     if step.startswith("fold"):
         run = kitchen.fold(int(step.removeprefix("fold")))[1]
     else:
-        run = {"coarse": kitchen.coarse, "final": kitchen.final}[step]()
+        run = {"coarse": kitchen.coarse, "final": kitchen.final, "levels": kitchen.levels}[step]()
     print(run.folder)
 
 
@@ -96,7 +98,8 @@ def weights_score(
     product = PRODUCTS[name.value]
     scores = product.scores(_kitchen(root))
     print(f"on {product.on}")
-    print(format_summary(summarise(scores)))
+    for shown, rows in scores.groupby("shown", sort=False):
+        print(f"\n{shown}\n{format_summary(summarise(rows))}")
     if out:
         write_csv(out, scores)
         print(out)
@@ -126,10 +129,10 @@ def weights_sizes(root: SlicesRoot = None, out: TableFile = None) -> None:
 
 def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None) -> None:
     """Print the means of groups of scores, and write them."""
-    from spider_utils.evidence.sim_to_real import by_group
+    from spider_utils.evidence.score import mean_scores
     from spider_utils.files import write_csv
 
-    table = by_group(scores, groups)
+    table = mean_scores(scores, groups)
     print(as_text(table[table["metric"] == "dice"].set_index([*groups, "name"]).drop(columns="metric")))
     if out:
         write_csv(out, table)
