@@ -105,8 +105,9 @@ def summarise_names(table: pd.DataFrame) -> pd.DataFrame:
         A row a set, way to count, unit and quantity: set, count_from, unit, quantity, count, n, share (count / n), low, high
         (95 %) and drawn (the patients, or series where patients are unknown, that the bootstrap draws; see
         evaluation.prevalence for shares of 0 and 1). Quantities: of parts "found", and of those found "named right"; of patients
-        or series "all right", "all one too high" and "all one too low", n being those with a part that was found. Where
-        these have several cases, each of which is named by itself, the last three stand there of cases too.
+        or series "all right", "all one too high", "all one too low" and "none right" (which holds the two before it), n being
+        those with a part that was found. Where these have several cases, each of which is named by itself, the last four stand
+        there of cases too.
     """
     one_of = {one.name: "patient" if one.patients_known else "series" for one in CENTRE_SETS}
     rows = []
@@ -131,7 +132,8 @@ def _quantities(table: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray, np.
     yield "part", "named right", found["right"].to_numpy(bool), found["patient"].to_numpy()
     units = ["patient"] if table["case"].nunique() == table["patient"].nunique() else ["case", "patient"]
     for unit in units:
-        whole = found.groupby(unit, sort=False).agg(patient=("patient", "first"), low=("shift", "min"), high=("shift", "max"))
+        wholes = found.groupby(unit, sort=False)
+        patients, lowest, highest = wholes["patient"].first(), wholes["shift"].min(), wholes["shift"].max()
         for quantity, shift in (("all right", 0), ("all one too high", 1), ("all one too low", -1)):
-            hits = (whole["low"] == shift) & (whole["high"] == shift)
-            yield unit, quantity, hits.to_numpy(bool), whole["patient"].to_numpy()
+            yield unit, quantity, ((lowest == shift) & (highest == shift)).to_numpy(bool), patients.to_numpy()
+        yield unit, "none right", ~wholes["right"].any().to_numpy(bool), patients.to_numpy()

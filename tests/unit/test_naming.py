@@ -153,15 +153,15 @@ def rows(cases: dict[tuple[str, str], list[int | None]], name: str = "mendeley_t
 def test_sums_by_hand():
     table = rows({
         ("1", "a"): [1, 2, 3], ("2", "b"): [2, 3, 4], ("3", "c"): [None, 1, 2], ("4", "d"): [1, 3, None],
-        ("5", "e"): [None, None, None],
+        ("5", "e"): [None, None, None], ("6", "f"): [3, 4, 4],
     })  # fmt: skip
     got = summarise_names(table).set_index(["unit", "quantity"])
     assert got[["count", "n"]].apply(tuple, axis=1).to_dict() == {
-        ("part", "found"): (10, 15), ("part", "named right"): (4, 10),
-        ("patient", "all right"): (1, 4), ("patient", "all one too high"): (1, 4), ("patient", "all one too low"): (1, 4),
+        ("part", "found"): (13, 18), ("part", "named right"): (4, 13), ("patient", "all right"): (1, 5),
+        ("patient", "all one too high"): (1, 5), ("patient", "all one too low"): (1, 5), ("patient", "none right"): (3, 5),
     }  # fmt: skip
-    assert got["share"].tolist() == pytest.approx([10 / 15, 0.4, 0.25, 0.25, 0.25])
-    assert got.loc["part"]["drawn"].tolist() == ["5 patients", "4 patients"]
+    assert got["share"].tolist() == pytest.approx([13 / 18, 4 / 13, 0.2, 0.2, 0.2, 0.6])
+    assert got.loc["part"]["drawn"].tolist() == ["6 patients", "5 patients"]
     # The interval is that of the kit's bootstrap over patients.
     right = table[table["found"].notna()]
     expected = bootstrap_interval(right["right"].astype(float), list(right["patient"]))
@@ -177,8 +177,9 @@ def test_all_right_has_an_interval_of_some_width():
 def test_series_of_several_slices_are_told_by_case_and_by_series():
     table = rows({("s", "s_1"): [1, 2], ("s", "s_2"): [2, 3], ("t", "t_1"): [1, 2]}, "spider_t1t2_vertebrae_2d")
     got = summarise_names(table).set_index(["unit", "quantity"])
-    assert got.loc["case", "count"].to_dict() == {"all right": 2, "all one too high": 1, "all one too low": 0}
-    assert got.loc["series", "count"].to_dict() == {"all right": 1, "all one too high": 0, "all one too low": 0}
+    names = ["all right", "all one too high", "all one too low", "none right"]
+    assert got.loc["case", "count"].to_dict() == dict(zip(names, [2, 1, 0, 1], strict=True))
+    assert got.loc["series", "count"].to_dict() == dict(zip(names, [1, 0, 0, 0], strict=True))
     assert set(got["drawn"]) == {"2 series"}
 
 
