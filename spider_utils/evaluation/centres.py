@@ -181,7 +181,7 @@ def score_centres(
         ValueError: the scheme cannot be converted to ``structures4``.
     """
     convert(np.zeros(1, np.uint8), scheme, SCHEME)  # said before anything is computed
-    tables, names = [pd.DataFrame()], [pd.DataFrame(columns=list(NAME_COLUMNS))]
+    tables, names = [pd.DataFrame()], []
     for one in sets_in(root)[0]:
         if not (one.structures or show):
             continue
@@ -199,7 +199,8 @@ def score_centres(
             if case.levels is not None:
                 named[LOWEST] = counted_names(drawn, scheme)[place]
                 names += _names(one, case, named)
-    return pd.concat(tables, ignore_index=True), pd.concat(names, ignore_index=True)
+    named_parts = pd.concat(names, ignore_index=True) if names else pd.DataFrame(columns=list(NAME_COLUMNS))
+    return pd.concat(tables, ignore_index=True), named_parts
 
 
 def summarise_centres(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from spider_utils.evaluation.prevalence import share_interval
 from spider_utils.labels import convert, get_scheme
 from spider_utils.measure.levels import NoLevelsError, name_levels, one_level_a_part
 
-OWN, LOWEST = COUNTS = ("own", "lowest")
+OWN, LOWEST = "own", "lowest"
 FOUND_SHARE = 0.2  # of a true part that is drawn as its kind: less is not found, and has no name
 NAME_COLUMNS = ("set", "case", "patient", "count_from", "component", "level", "found", "right", "shift")
 
