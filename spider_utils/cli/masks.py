@@ -25,7 +25,7 @@ def predict(
         str | None,
         typer.Option(
             help="Folder or name of a run, newest (the best of your newest trainings), or a network that comes with the kit: "
-            "structures4, which single slices get when this is left out, or structures4-phantom, which series get."
+            "structures4, which single slices get when this is left out, levels20, which series get, or structures4-phantom."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",

@@ -64,6 +64,21 @@ def weights_list() -> None:
             print(f"    {row['name']} {row['metric']} {found}, {row['shown']}")
 
 
+@app.command("figure")
+def weights_figure(
+    out: Annotated[Path, typer.Option(dir_okay=False, help="PNG to write.")] = Path("figures/weights/dice.png"),
+) -> None:
+    """Draw what the networks that come with the kit are worth on real patients, as their cards tell; README's figure.
+
+    Example: spider-kit weights figure
+    """
+    from spider_utils.view.plots import save_figure
+    from spider_utils.view.weights_plot import shipped_dice
+
+    figure = shipped_dice()
+    print(save_figure(figure, out, figure.caption))
+
+
 @app.command("make")
 def weights_make(
     step: Annotated[StepName, typer.Argument(help="Which training; what it starts from is made first.")],
@@ -134,6 +149,30 @@ def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None
 
     table = mean_scores(scores, groups)
     print(as_text(table[table["metric"] == "dice"].set_index([*groups, "name"]).drop(columns="metric")))
+    if out:
+        write_csv(out, table)
+        print(out)
+
+
+@app.command("limits")
+def weights_limits(
+    root: SlicesRoot = None,
+    out: TableFile = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the worst slices. They show patients.")] = None,
+) -> None:
+    """What the truth of the released slices does to a score: stray outlines, jumps from slice to slice, the worst slices.
+
+    Example: spider-kit weights limits --root data/spider-2d --out build/limits.csv
+    """
+    from spider_utils.evidence.limits import limits, write_worst
+    from spider_utils.files import write_csv
+
+    kitchen = _kitchen(root)
+    table, masks = limits(kitchen)
+    print(as_text(table.groupby("name", sort=False)[["dice", "stray", "truth_to_next", "drawn_to_next"]].mean().reset_index()))
+    print("stray: the truth with itself, without its small pieces; to_next: masks with those of the next slice")
+    if pictures:
+        print(*write_worst(pictures, kitchen, table, masks), sep="\n")
     if out:
         write_csv(out, table)
         print(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from spider_utils.data.splits import Split
@@ -51,25 +52,26 @@ class _InClasses(VolumePredictor):
         return mask.with_array(convert(mask.array, self.member.scheme, CLASSES))
 
 
-def as_shown(kitchen: Kitchen, run: RunResult, split: Split, shown: str) -> pd.DataFrame:
-    """Scores on the released slices of a split's test patients.
+def segmented(kitchen: Kitchen, run: RunResult, split: Split, shown: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Scores and masks of the released slices of a split's test patients.
 
     Args:
         shown: one of SHOWN.
 
     Returns:
-        Rows as of Workspace.measure (a series and class a row, in the series' own pixels), with ``shown``.
+        As Workspace.measure (a series and class a row, in the series' own pixels), rows with ``shown``.
     """
     tidy = kitchen.recipe.tidy if shown == AS_SERIES else None
     predictor: VolumePredictor = replace(Predictor.load(run.folder), tidy=tidy)
     if predictor.scheme != CLASSES:
         predictor = _InClasses(predictor)
-    return kitchen.real.measure(predictor, split)[0].assign(shown=shown)
+    scores, masks = kitchen.real.measure(predictor, split)
+    return scores.assign(shown=shown), masks
 
 
 def both_ways(kitchen: Kitchen, run: RunResult, split: Split) -> pd.DataFrame:
-    """Scores with and without what neighbouring slices tell: rows of ``as_shown``."""
-    return pd.concat([as_shown(kitchen, run, split, shown) for shown in SHOWN], ignore_index=True)
+    """Scores with and without what neighbouring slices tell: rows of ``segmented``."""
+    return pd.concat([segmented(kitchen, run, split, shown)[0] for shown in SHOWN], ignore_index=True)
 
 
 def cross_validated(kitchen: Kitchen) -> pd.DataFrame:

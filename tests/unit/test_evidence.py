@@ -15,6 +15,7 @@ from PIL import Image
 from spider_utils.cli.weights import ProductName
 from spider_utils.errors import KitError
 from spider_utils.evidence import pack as packing
+from spider_utils.evidence.limits import limits, write_worst
 from spider_utils.evidence.recipe import RECIPE, Kitchen, Step, all_but_two
 from spider_utils.evidence.score import ALONE, AS_SERIES, cross_validated, mean_scores, of_levels, on_everyone
 from spider_utils.evidence.sim_to_real import epochs_for, ladder, training_sizes
@@ -103,6 +104,16 @@ def test_the_network_of_levels_is_scored_in_classes_and_by_level(kitchen):
     by_level = scores[scores["shown"] == "phantoms"]
     assert {"L5", "disc L5/S1"} <= set(by_level["name"])
     assert set(by_level["patient"]) == set(kitchen.made_up.split().patients("test"))
+
+
+def test_limits_are_of_everyone_and_the_worst_slices_are_drawn(kitchen, tmp_path):
+    table, masks = limits(kitchen)
+    assert sorted(table["patient"].unique()) == list(range(1, 9)) and len(table) == 8 * 3 and len(masks) == 8
+    whole = cross_validated(kitchen)
+    whole = whole[whole["shown"] == ALONE].set_index(["case", "name"])["dice"]
+    assert table.set_index(["case", "name"])["dice"].to_dict() == pytest.approx(whole.to_dict(), nan_ok=True)
+    written = write_worst(tmp_path, kitchen, table, masks, lowest=1)
+    assert [path.suffix for path in written] == 3 * [".png"] and all(path.is_file() for path in written)
 
 
 def test_the_final_training_leaves_out_two_patients():

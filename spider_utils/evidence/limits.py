@@ -1,0 +1,102 @@
+"""Where the truth of the released slices limits what a score can be, and the slices on which the kit's own network does worst."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from spider_utils.evaluation.metrics import ConfusionMatrix
+from spider_utils.evidence.recipe import N_FOLDS, Kitchen
+from spider_utils.evidence.score import ALONE, CLASSES, segmented
+from spider_utils.labels import convert, get_scheme
+from spider_utils.view.plots import overlay_comparison, save_figure
+
+SMALL_MM2 = 7.0  # of a slice: an outline's remains, no structure
+_IN_SLICE = np.zeros((3, 3, 3), bool)
+_IN_SLICE[1] = True
+
+
+def without_small_pieces(mask: np.ndarray, spacing_mm: tuple[float, ...], below_mm2: float = SMALL_MM2) -> np.ndarray:
+    """A copy of a mask (slice, row, column) without pieces of a class that are smaller than so many mm2 in their slice."""
+    kept, pixel_mm2 = mask.copy(), spacing_mm[1] * spacing_mm[2]
+    for value in np.unique(mask[mask > 0]):
+        inside = mask == value
+        pieces, _ = ndimage.label(inside, _IN_SLICE)
+        kept[inside & (np.bincount(pieces.reshape(-1)) * pixel_mm2 < below_mm2)[pieces]] = 0
+    return kept
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Dice of two masks of CLASSES by class; NaN for a class that neither holds."""
+    return ConfusionMatrix(get_scheme(CLASSES).n_classes).update(a, b).dice()
+
+
+def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, ...]) -> pd.DataFrame:
+    """What one series' masks say about the truth.
+
+    Args:
+        truth, drawn: uint8 of ``structures4``, (slices, rows, columns); ``drawn`` by a network that saw each slice by itself.
+        spacing_mm: of their axes.
+
+    Returns:
+        A row a structure: name; ``dice`` of the two; ``stray``, the truth's own Dice with itself after without_small_pieces;
+        ``truth_to_next`` and ``drawn_to_next``, mean Dice of each mask with that of the next slice; ``worst_slice``, the number
+        of the slice with the lowest Dice, and ``worst_dice``.
+    """
+    stray = _dice(truth, without_small_pieces(truth, spacing_mm))
+    steps = [np.array([_dice(a, b) for a, b in zip(one[:-1], one[1:], strict=True)]) for one in (truth, drawn)]
+    by_slice = np.array([_dice(a, b) for a, b in zip(truth, drawn, strict=True)])
+    rows, whole = [], _dice(truth, drawn)
+    for value in get_scheme(CLASSES).foreground:
+        truth_to_next, drawn_to_next = (_mean(step[:, value]) if len(step) else np.nan for step in steps)
+        known = ~np.isnan(by_slice[:, value])
+        worst = int(np.nanargmin(by_slice[:, value])) if known.any() else -1
+        about = (whole[value], stray[value], truth_to_next, drawn_to_next, worst, by_slice[worst, value])
+        rows.append((get_scheme(CLASSES).names[value], *about))
+    columns = ["name", "dice", "stray", "truth_to_next", "drawn_to_next", "worst_slice", "worst_dice"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _mean(values: np.ndarray) -> float:
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def limits(kitchen: Kitchen) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """The rows of ``label_limits`` for all patients with released slices, with ``patient`` and ``case``; and by case the masks,
+    each drawn slice by slice by the network of the fold that tests on the patient."""
+    tables, masks = [], {}
+    for number in range(N_FOLDS):
+        split, run = kitchen.fold(number)
+        masks |= segmented(kitchen, run, split, ALONE)[1]
+    for name, drawn in masks.items():
+        case = kitchen.real.source.load(name)
+        truth = convert(case.mask.array, kitchen.real.source.scheme, CLASSES)
+        tables.append(label_limits(truth, drawn, case.mask.spacing).assign(patient=case.patient, case=name))
+    return pd.concat(tables, ignore_index=True), masks
+
+
+def write_worst(
+    folder: str | Path, kitchen: Kitchen, table: pd.DataFrame, masks: dict[str, np.ndarray], lowest: int = 2
+) -> list[Path]:
+    """Write pictures of the worst slice of the patients with the lowest Dice of each structure: truth, mask and errors.
+
+    Args:
+        folder: for the pictures. They show patients: keep it out of repositories.
+        table, masks: of ``limits``.
+        lowest: so many patients a structure.
+    """
+    written = []
+    for structure, rows in table.groupby("name", sort=False):
+        for row in rows.nsmallest(lowest, "dice").itertuples():
+            case, k = kitchen.real.source.load(row.case), row.worst_slice
+            truth = convert(case.mask.array[k], kitchen.real.source.scheme, CLASSES)
+            title = f"{structure}, patient {row.patient}: Dice {row.dice:.3f}, of this slice {row.worst_dice:.3f}"
+            spacing_mm = case.image.spacing[1:]
+            figure = overlay_comparison(case.image.array[k], truth, masks[row.case][k], CLASSES, spacing_mm, title=title)
+            name = f"{structure.replace(' ', '-')}-{row.case}.png"
+            written.append(save_figure(figure, Path(folder) / name, figure.caption))
+    return written
