@@ -160,16 +160,18 @@ def weights_limits(
     out: TableFile = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the worst slices. They show patients.")] = None,
 ) -> None:
-    """What the truth of the released slices does to a score: stray outlines, jumps from slice to slice, the worst slices.
+    """What the truth of the released slices does to a score: parts left out, where outlines run, jumps, the worst slices.
 
     Example: spider-kit weights limits --root data/spider-2d --out build/limits.csv
     """
-    from spider_utils.evidence.limits import limits, write_worst
+    from spider_utils.evidence.limits import LIMIT_COLUMNS, limits, write_worst
     from spider_utils.files import write_csv
 
     kitchen = _kitchen(root)
     table, masks = limits(kitchen)
-    print(as_text(table.groupby("name", sort=False)[["dice", "stray", "truth_to_next", "drawn_to_next"]].mean().reset_index()))
+    table["moved_mm"] = table["offset_mm"].abs()
+    print(as_text(table.groupby("name", sort=False)[[*LIMIT_COLUMNS, "moved_mm"]].mean().reset_index(), 3))
+    print("in_rows: Dice in the rows that the truth marks; at_offset: there, each patient's outline moved by his best offset_mm")
     print("stray: the truth with itself, without its small pieces; to_next: masks with those of the next slice")
     if pictures:
         print(*write_worst(pictures, kitchen, table, masks), sep="\n")

@@ -15,6 +15,8 @@ from spider_utils.labels import convert, get_scheme
 from spider_utils.view.plots import overlay_comparison, save_figure
 
 SMALL_MM2 = 7.0  # of a slice: an outline's remains, no structure
+LIMIT_COLUMNS = ("dice", "in_rows", "at_offset", "offset_mm", "stray", "truth_to_next", "drawn_to_next")
+OFFSETS_MM = np.round(np.arange(-1.5, 1.51, 0.1), 1)
 _IN_SLICE = np.zeros((3, 3, 3), bool)
 _IN_SLICE[1] = True
 
@@ -27,6 +29,40 @@ def without_small_pieces(mask: np.ndarray, spacing_mm: tuple[float, ...], below_
         pieces, _ = ndimage.label(inside, _IN_SLICE)
         kept[inside & (np.bincount(pieces.reshape(-1)) * pixel_mm2 < below_mm2)[pieces]] = 0
     return kept
+
+
+def within_rows(mask: np.ndarray, truth: np.ndarray, value: int) -> np.ndarray:
+    """Where a mask has a class, in the rows from the truth's highest to its lowest of this class in any slice; bool."""
+    rows = np.flatnonzero((truth == value).any(axis=(0, 2)))
+    inside = mask == value
+    if len(rows):
+        inside[:, : rows[0]] = inside[:, rows[-1] + 1 :] = False
+    return inside
+
+
+def best_offset(inside: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[float, float]:
+    """How far a mask's outline must be moved, the same everywhere, to agree best with the truth.
+
+    Args:
+        inside, truth: bool (slices, rows, columns).
+        spacing_mm: of their axes; the outline moves within slices.
+
+    Returns:
+        Millimetres outward (negative: inward) out of OFFSETS_MM, and the Dice there. Of the pixel itself half counts, so that an
+        offset of 0 changes nothing.
+    """
+    depth_mm = np.empty(inside.shape, np.float32)  # from the outline, positive inside
+    for one, depth in zip(inside, depth_mm, strict=True):
+        within, beyond = (ndimage.distance_transform_edt(part, spacing_mm[1:]) for part in (one, ~one))
+        depth[:] = np.where(one, within, -beyond) if one.any() else -np.inf
+    half = 0.5 * min(spacing_mm[1:])
+    depth_mm -= np.where(inside, half, -half).astype(np.float32)
+    total, found = truth.sum(), []
+    for offset in OFFSETS_MM:
+        moved = depth_mm >= -offset if offset else inside
+        found.append(2 * (moved & truth).sum() / max(1, moved.sum() + total))
+    best = int(np.argmax(found))
+    return float(OFFSETS_MM[best]), float(found[best])
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -42,9 +78,10 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
         spacing_mm: of their axes.
 
     Returns:
-        A row a structure: name; ``dice`` of the two; ``stray``, the truth's own Dice with itself after without_small_pieces;
-        ``truth_to_next`` and ``drawn_to_next``, mean Dice of each mask with that of the next slice; ``worst_slice``, the number
-        of the slice with the lowest Dice, and ``worst_dice``.
+        A row a structure: name; ``dice`` of the two; ``in_rows``, the same within_rows; ``at_offset`` and ``offset_mm``, the
+        Dice in these rows after the outline was moved as agrees best, and how far; ``stray``, the truth's own Dice with itself
+        after without_small_pieces; ``truth_to_next`` and ``drawn_to_next``, mean Dice of each mask with that of the next slice;
+        ``worst_slice``, the number of the slice with the lowest Dice, and ``worst_dice``.
     """
     stray = _dice(truth, without_small_pieces(truth, spacing_mm))
     steps = [np.array([_dice(a, b) for a, b in zip(one[:-1], one[1:], strict=True)]) for one in (truth, drawn)]
@@ -54,10 +91,12 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
         truth_to_next, drawn_to_next = (_mean(step[:, value]) if len(step) else np.nan for step in steps)
         known = ~np.isnan(by_slice[:, value])
         worst = int(np.nanargmin(by_slice[:, value])) if known.any() else -1
-        about = (whole[value], stray[value], truth_to_next, drawn_to_next, worst, by_slice[worst, value])
-        rows.append((get_scheme(CLASSES).names[value], *about))
-    columns = ["name", "dice", "stray", "truth_to_next", "drawn_to_next", "worst_slice", "worst_dice"]
-    return pd.DataFrame(rows, columns=columns)
+        marked, found = truth == value, within_rows(drawn, truth, value)
+        in_rows = 2 * (marked & found).sum() / (marked.sum() + found.sum()) if marked.any() else np.nan
+        offset_mm, at_offset = best_offset(found, marked, spacing_mm) if marked.any() else (np.nan, np.nan)
+        about = (whole[value], in_rows, at_offset, offset_mm, stray[value], truth_to_next, drawn_to_next)
+        rows.append((get_scheme(CLASSES).names[value], *about, worst, by_slice[worst, value]))
+    return pd.DataFrame(rows, columns=["name", *LIMIT_COLUMNS, "worst_slice", "worst_dice"])
 
 
 def _mean(values: np.ndarray) -> float:

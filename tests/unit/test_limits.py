@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spider_utils.evidence.limits import label_limits, without_small_pieces
+from spider_utils.evidence.limits import best_offset, label_limits, within_rows, without_small_pieces
 
 SPACING = (0.9, 1.0, 0.5)  # a pixel of 0.5 mm2
 
@@ -44,3 +44,32 @@ def test_a_single_slice_has_no_next() -> None:
     mask = np.ones((1, 6, 6), np.uint8)
     found = label_limits(mask, mask, SPACING).set_index("name").loc["vertebra"]
     assert found["dice"] == 1 and np.isnan(found["truth_to_next"])
+
+
+def square(half: float, n: int = 41) -> np.ndarray:
+    """Pixels of 0.1 mm whose middle lies within so many mm of the middle of the picture, in one slice."""
+    mm = 0.1 * np.abs(np.arange(n) - n // 2)
+    return (np.maximum(mm[:, None], mm) <= half + 1e-9)[None]
+
+
+@pytest.mark.parametrize("wider_mm", [-0.5, -0.2, 0.0, 0.3, 0.6])
+def test_an_outline_that_runs_beside_the_true_one_is_moved_onto_it(wider_mm: float) -> None:
+    offset_mm, dice = best_offset(square(1.0 + wider_mm), square(1.0), (1.0, 0.1, 0.1))
+    assert offset_mm == pytest.approx(-wider_mm, abs=1e-6)
+    assert dice == pytest.approx(1, abs=0.03)  # corners become round: 0.5 mm of it cost 2.5 % of the Dice
+    if wider_mm == 0:
+        assert dice == 1
+
+
+def test_nothing_drawn_stays_nothing() -> None:
+    assert best_offset(square(-1), square(1.0), (1.0, 0.1, 0.1))[1] == 0
+
+
+def test_rows_that_the_truth_leaves_out_do_not_count() -> None:
+    truth, drawn = np.zeros((2, 20, 4), np.uint8), np.ones((2, 20, 4), np.uint8)
+    truth[0, 5:9], truth[1, 8:12] = 1, 1
+    found = within_rows(drawn, truth, 1)
+    assert found[:, 5:12].all() and found.sum() == 2 * 7 * 4
+    assert (drawn == 1).all(), "the mask that was given stays as it is"
+    vertebra = label_limits(truth, drawn, SPACING).set_index("name").loc["vertebra"]
+    assert vertebra["in_rows"] == pytest.approx(2 * 32 / (32 + 56)) and vertebra["dice"] == pytest.approx(2 * 32 / (32 + 160))
