@@ -40,7 +40,7 @@ class VolumePredictor:
         whole_parts: whether in masks with levels each vertebra and each disc gets one number: they are counted in the order of
             the spine, from where most voxels of all of them want it; what is neither becomes background (see
             measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by voxel.
-        tidy: what is done to the masks of a series beyond that; None for nothing.
+        tidy: what is done to the masks of series, not of single slices, beyond that; None for nothing.
     """
 
     scheme: str
@@ -61,7 +61,7 @@ class VolumePredictor:
             DataError: the volume is nothing for this predictor.
         """
         mask = self._drawn(volume, track)
-        if self.tidy:
+        if self.tidy and len(mask.array) > 1:
             mask = mask.with_array(self.tidy.without_canal_pieces(mask.array, self.scheme))
         if self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS:
             mask = mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))

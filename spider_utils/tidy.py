@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from spider_utils.labels import convert
 
-MOST_NEIGHBOURS = 8  # on a side, held in memory; only series with slices nearer than a third of a millimetre would have more
+MOST_NEIGHBOURS = 8  # on a side, held in memory; at 1.3 mm only series with slices nearer than 0.4 mm would have more
 _CUT = 2.5  # standard deviations after which a neighbour no longer counts
 _CANAL = 2  # structures4
 _TOUCHING = np.ones((3, 3, 3), bool)

@@ -16,8 +16,9 @@ def centres(
         Path, typer.Option(help="Folder that holds some of the sets (see docs/results/centres.md), each in a folder of its name.")
     ],
     model: Annotated[
-        str, typer.Option(help="Folder or name of a run, or of a network that comes with the kit.")
-    ] = "structures4-phantom",
+        str | None,
+        typer.Option(help="Folder or name of a run, or of a network that comes with the kit; that for series when left out."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="CSV of all cases to write; the summary and the names go beside it.")
     ] = None,
@@ -36,12 +37,13 @@ def centres(
     from spider_utils.evaluation.folders import summary_path
     from spider_utils.evaluation.naming import names_path, summarise_names
     from spider_utils.files import write_csv
+    from spider_utils.models.shipped import shipped_for
     from spider_utils.predict import load_predictor
     from spider_utils.view.centre_pictures import write_picture
     from spider_utils.workflow import find_run
 
     _, absent = sets_in(data)  # a wrong folder is said before a model is loaded
-    folder = find_run(model)
+    folder = find_run(model or shipped_for(series=True))
     predictor = load_predictor(folder, device)
     predictor.whole_parts = False  # names are given, and compared, below
     print(f"model: {folder.name}, masks in scheme {predictor.scheme}", flush=True)

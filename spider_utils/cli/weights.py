@@ -58,10 +58,15 @@ def weights_list() -> None:
 
     for name, folder in shipped().items():
         card = read_card(folder)
-        print(f"{name}: {card['what']}\n  measured on {card['measured'][0]['on']}")
+        print(f"{name}: {card['what']}")
+        print(
+            f"  licence {card['licence']}; learned from "
+            + "; ".join(f"{one['name']}, {one['licence']}" for one in card["learned_from"])
+        )
+        print(f"  Dice, mean [95 % over patients], {card['measured'][0]['on']}:")
         for row in card["measured"]:
-            found = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-            print(f"    {row['name']} {row['metric']} {found}, {row['shown']}")
+            if row["metric"] == "dice":
+                print(f"    {row['shown']}: {row['name']} {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
 
 
 @app.command("figure")
@@ -164,13 +169,12 @@ def weights_limits(
 
     Example: spider-kit weights limits --root data/spider-2d --out build/limits.csv
     """
-    from spider_utils.evidence.limits import LIMIT_COLUMNS, limits, write_worst
+    from spider_utils.evidence.limits import limits, summarise_limits, write_worst
     from spider_utils.files import write_csv
 
     kitchen = _kitchen(root)
     table, masks = limits(kitchen)
-    table["moved_mm"] = table["offset_mm"].abs()
-    print(as_text(table.groupby("name", sort=False)[[*LIMIT_COLUMNS, "moved_mm"]].mean().reset_index(), 3))
+    print(as_text(summarise_limits(table), 3))
     print("in_rows: Dice in the rows that the truth marks; at_offset: there, each patient's outline moved by his best offset_mm")
     print("stray: the truth with itself, without its small pieces; to_next: masks with those of the next slice")
     if pictures:

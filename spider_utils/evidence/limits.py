@@ -9,13 +9,14 @@ import pandas as pd
 from scipy import ndimage
 
 from spider_utils.evaluation.metrics import ConfusionMatrix
+from spider_utils.evaluation.statistics import bootstrap_interval
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.evidence.score import ALONE, CLASSES, segmented
 from spider_utils.labels import convert, get_scheme
 from spider_utils.view.plots import overlay_comparison, save_figure
 
-SMALL_MM2 = 7.0  # of a slice: an outline's remains, no structure
-LIMIT_COLUMNS = ("dice", "in_rows", "at_offset", "offset_mm", "stray", "truth_to_next", "drawn_to_next")
+SMALL_MM2 = 7.0  # of a slice, 32 pixels: mostly an outline's remains, but at the side also the tip of a process
+LIMIT_COLUMNS = ("dice", "in_rows", "at_offset", "offset_mm", "moved_mm", "stray", "truth_to_next", "drawn_to_next")
 OFFSETS_MM = np.round(np.arange(-1.5, 1.51, 0.1), 1)
 _IN_SLICE = np.zeros((3, 3, 3), bool)
 _IN_SLICE[1] = True
@@ -61,7 +62,8 @@ def best_offset(inside: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, 
     for offset in OFFSETS_MM:
         moved = depth_mm >= -offset if offset else inside
         found.append(2 * (moved & truth).sum() / max(1, moved.sum() + total))
-    best = int(np.argmax(found))
+    # Offsets of less than a pixel give one mask: of those that are equally good the nearest to none.
+    best = min(np.flatnonzero(np.isclose(found, max(found), rtol=0, atol=1e-12)), key=lambda k: abs(OFFSETS_MM[k]))
     return float(OFFSETS_MM[best]), float(found[best])
 
 
@@ -78,10 +80,10 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
         spacing_mm: of their axes.
 
     Returns:
-        A row a structure: name; ``dice`` of the two; ``in_rows``, the same within_rows; ``at_offset`` and ``offset_mm``, the
-        Dice in these rows after the outline was moved as agrees best, and how far; ``stray``, the truth's own Dice with itself
-        after without_small_pieces; ``truth_to_next`` and ``drawn_to_next``, mean Dice of each mask with that of the next slice;
-        ``worst_slice``, the number of the slice with the lowest Dice, and ``worst_dice``.
+        A row a structure: name; ``dice`` of the two; ``in_rows``, the same within_rows; ``at_offset``, ``offset_mm`` and
+        ``moved_mm``, the Dice in these rows after the outline was moved as agrees best, how far, and its amount; ``stray``, the
+        truth's own Dice with itself after without_small_pieces; ``truth_to_next`` and ``drawn_to_next``, mean Dice of each mask
+        with that of the next slice; ``worst_slice``, the number of the slice with the lowest Dice, and ``worst_dice``.
     """
     stray = _dice(truth, without_small_pieces(truth, spacing_mm))
     steps = [np.array([_dice(a, b) for a, b in zip(one[:-1], one[1:], strict=True)]) for one in (truth, drawn)]
@@ -94,7 +96,8 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
         marked, found = truth == value, within_rows(drawn, truth, value)
         in_rows = 2 * (marked & found).sum() / (marked.sum() + found.sum()) if marked.any() else np.nan
         offset_mm, at_offset = best_offset(found, marked, spacing_mm) if marked.any() else (np.nan, np.nan)
-        about = (whole[value], in_rows, at_offset, offset_mm, stray[value], truth_to_next, drawn_to_next)
+        moved = (at_offset, offset_mm, abs(offset_mm))
+        about = (whole[value], in_rows, *moved, stray[value], truth_to_next, drawn_to_next)
         rows.append((get_scheme(CLASSES).names[value], *about, worst, by_slice[worst, value]))
     return pd.DataFrame(rows, columns=["name", *LIMIT_COLUMNS, "worst_slice", "worst_dice"])
 
@@ -116,6 +119,18 @@ def limits(kitchen: Kitchen) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         truth = convert(case.mask.array, kitchen.real.source.scheme, CLASSES)
         tables.append(label_limits(truth, drawn, case.mask.spacing).assign(patient=case.patient, case=name))
     return pd.concat(tables, ignore_index=True), masks
+
+
+def summarise_limits(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over patients of ``limits``' rows: name, quantity (LIMIT_COLUMNS), mean, low, high (95 % over patients), patients."""
+    rows = []
+    for name, part in table.groupby("name", sort=False):
+        for quantity in LIMIT_COLUMNS:
+            found = bootstrap_interval(part[quantity], part["patient"].tolist())
+            rows.append(
+                (name, quantity, found.estimate, found.low, found.high, part.loc[part[quantity].notna(), "patient"].nunique())
+            )
+    return pd.DataFrame(rows, columns=["name", "quantity", "mean", "low", "high", "patients"])
 
 
 def write_worst(

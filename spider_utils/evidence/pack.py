@@ -58,7 +58,8 @@ PRODUCTS = {
         lambda kitchen: on_everyone(kitchen, kitchen.coarse()),
     ),
     "levels20": Product(
-        "Each vertebra and disc by its name, and the canal, in sagittal series of any contrast. Learned from phantoms alone.",
+        "Each vertebra and disc by its name, and the canal, in sagittal series of any contrast. Learned from phantoms alone: "
+        "near the middle of T2-like series structures4 draws better.",
         Kitchen.levels,
         "30 real patients (T2_SPACE slices) in classes, none of whom it had seen; by level, phantoms that it had not seen",
         of_levels,

@@ -61,6 +61,21 @@ def test_an_outline_that_runs_beside_the_true_one_is_moved_onto_it(wider_mm: flo
         assert dice == 1
 
 
+@pytest.mark.parametrize("wider", [-2, -1, 0, 1, 2])
+def test_pixels_larger_than_the_steps_favour_no_side(wider: int) -> None:
+    spacing, middle = (1.0, 0.47, 0.47), 20
+    masks = []
+    for half in (8 + wider, 8):
+        mask = np.zeros((1, 41, 41), bool)
+        mask[:, middle - half : middle + half + 1, middle - half : middle + half + 1] = True
+        masks.append(mask)
+    offset_mm, dice = best_offset(*masks, spacing)
+    if wider == 0:
+        assert (offset_mm, dice) == (0, 1)
+    else:
+        assert abs(offset_mm + wider * 0.47) <= 0.3 and np.sign(offset_mm) == -np.sign(wider) and dice > 0.97
+
+
 def test_nothing_drawn_stays_nothing() -> None:
     assert best_offset(square(-1), square(1.0), (1.0, 0.1, 0.1))[1] == 0
 

@@ -91,6 +91,8 @@ def test_a_tidy_mask_has_no_stray_canal_and_one_slice_says_little_against_its_ne
     volume, network = Volume(drawn, (0.9, 0.5, 0.5), (0.0, 0.0, 0.0), kit_direction()), BandOfClasses()
     network.scheme, network.tidy = "structures4", Tidy(across_mm=1.3, canal_share=0.1)
     np.testing.assert_array_equal(network.predict_volume(volume).array, wanted)
+    single = replace(volume, array=drawn[3:4])
+    np.testing.assert_array_equal(network.predict_volume(single).array, single.array)
     network.tidy = None
     np.testing.assert_array_equal(network.predict_volume(volume).array, drawn)
 
