@@ -264,6 +264,7 @@ def test_measure(tmp_path: Path) -> None:
     assert table["L4/L5", "canal diameter"] == pytest.approx(12, abs=0.2)
     assert table["L4/L5", "disc signal over marrow"] == pytest.approx(0.5)
     Image.fromarray(mask[2]).save(tmp_path / "slice.png")
+    assert_one_line_error(kit("measure", str(tmp_path / "slice.png")), "slice.png", "no pixel size", "--spacing-mm ROW COLUMN")
     said = kit("measure", str(tmp_path / "slice.png"), "--spacing-mm", "1.5", "1.5")
     assert said.returncode == 0 and "9.00" in said.stdout and "single slice" in said.stdout
 
