@@ -115,7 +115,7 @@ def summarise_names(table: pd.DataFrame) -> pd.DataFrame:
         for unit, quantity, hits, patients in _quantities(group):
             share = float(hits.mean()) if len(hits) else float("nan")
             low, high = share_interval(hits, patients)
-            drawn = one_of[name]
+            drawn = one_of.get(name, "patient")
             rows.append(
                 {"set": name, "count_from": count_from, "unit": drawn if unit == "patient" else unit, "quantity": quantity,
                  "count": int(hits.sum()), "n": len(hits), "share": share, "low": low, "high": high,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from spider_utils.data.splits import Split
 from spider_utils.data.volumes import Volume
+from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_names, own_names, score_names
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.labels import convert
@@ -18,6 +19,8 @@ from spider_utils.training.runs import RunResult
 
 CLASSES = "structures4"
 SHOWN = ALONE, AS_SERIES = ("slice by slice", "as series")  # each slice as if there were no other; with Recipe.tidy
+BY_LEVEL = "as series, by level"
+RELEASED = "spider_t2space_2d"  # in tables of names
 MEAN_COLUMNS = ("name", "metric", "mean", "std", "low", "high", "n", "patients")
 
 
@@ -74,13 +77,17 @@ def both_ways(kitchen: Kitchen, run: RunResult, split: Split) -> pd.DataFrame:
     return pd.concat([segmented(kitchen, run, split, shown)[0] for shown in SHOWN], ignore_index=True)
 
 
-def cross_validated(kitchen: Kitchen) -> pd.DataFrame:
+def cross_validated(kitchen: Kitchen, fold: Callable[[int], tuple[Split, RunResult]] | None = None) -> pd.DataFrame:
     """Scores of all patients with released slices, each by the network of the fold that tests on him.
+
+    Args:
+        kitchen: where the folds are trained.
+        fold: gives split and training of a fold; Kitchen.fold when None.
 
     Returns:
         Rows of ``both_ways``, with ``fold``.
     """
-    folds = [kitchen.fold(number) for number in range(N_FOLDS)]
+    folds = [(fold or kitchen.fold)(number) for number in range(N_FOLDS)]
     tables = [both_ways(kitchen, run, split).assign(fold=number) for number, (split, run) in enumerate(folds)]
     return pd.concat(tables, ignore_index=True)
 
@@ -103,8 +110,32 @@ def on_everyone(kitchen: Kitchen, run: RunResult) -> pd.DataFrame:
 
 
 def of_levels(kitchen: Kitchen) -> pd.DataFrame:
-    """Scores of the network of levels: rows of ``on_everyone``, in classes; and by level those of the phantoms it has not seen,
-    ``shown`` being "phantoms"."""
-    run = kitchen.levels()
-    own = kitchen.made_up.evaluate(run).assign(shown="phantoms")
-    return pd.concat([on_everyone(kitchen, run), own], ignore_index=True)
+    """Scores of the networks of levels that have seen other patients: rows of ``cross_validated``, in classes; and as series by
+    level, ``shown`` being BY_LEVEL, the truth's levels being counted from below (evidence.mixed)."""
+    tables = [cross_validated(kitchen, kitchen.levels_fold)]
+    for number in range(N_FOLDS):
+        split, run = kitchen.levels_fold(number)
+        predictor = replace(Predictor.load(run.folder), tidy=kitchen.recipe.tidy)
+        scores, _ = kitchen.both.measure(predictor, kitchen.mixed.split(split))
+        tables.append(scores.assign(shown=BY_LEVEL, fold=number))
+    return pd.concat(tables, ignore_index=True)
+
+
+def names_of_levels(kitchen: Kitchen) -> pd.DataFrame:
+    """Which number each true part has in masks of networks of levels that have seen other patients, as series.
+
+    Returns:
+        Rows of evaluation.naming (NAME_COLUMNS): the network's own names, and those counted from the lowest part in view.
+    """
+    tables = []
+    for number in range(N_FOLDS):
+        split, run = kitchen.levels_fold(number)
+        predictor = replace(Predictor.load(run.folder), tidy=kitchen.recipe.tidy, whole_parts=False)
+        source = kitchen.both.source
+        for name in source.cases["case"].iloc[kitchen.mixed.split(split).rows("test", source.cases)]:
+            case = source.load(name)
+            drawn = predictor.predict_volume(case.image)
+            for way, named in ((OWN, own_names(drawn, predictor.scheme)), (LOWEST, counted_names(drawn, predictor.scheme))):
+                facts = {"set": RELEASED, "case": name, "patient": str(case.patient), "count_from": way}
+                tables.append(score_names(case.mask.array, named).assign(**facts)[[*NAME_COLUMNS]])
+    return pd.concat(tables, ignore_index=True)

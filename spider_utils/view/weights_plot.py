@@ -12,7 +12,8 @@ from spider_utils.view.plots import PALETTE, CourseFigure, bar_with_intervals
 
 STRUCTURES = ("vertebra", "spinal canal", "disc")
 PRINTED = "ahmed_table2"  # of the same slices
-RESULTS = {"spider-2d": "{}'s recipe, 5-fold: other patients", "phantom": "{}: phantoms alone"}  # by what it learned from
+OTHERS = "{}'s recipe, 5-fold: other patients"
+RESULTS = {"spider-2d": OTHERS, "spider": OTHERS, "phantom": "{}: phantoms alone"}  # by what it learned from
 TITLE = "The networks of the kit on 30 real patients whom they had not seen"
 
 

@@ -13,12 +13,24 @@ import torch
 from PIL import Image
 
 from spider_utils.cli.weights import ProductName
+from spider_utils.data.sources import open_source
 from spider_utils.errors import KitError
 from spider_utils.evidence import pack as packing
 from spider_utils.evidence.limits import limits, write_worst
+from spider_utils.evidence.mixed import MADE_UP
 from spider_utils.evidence.recipe import RECIPE, Kitchen, Step, all_but_two
-from spider_utils.evidence.score import ALONE, AS_SERIES, cross_validated, mean_scores, of_levels, on_everyone
+from spider_utils.evidence.score import (
+    ALONE,
+    AS_SERIES,
+    BY_LEVEL,
+    cross_validated,
+    mean_scores,
+    names_of_levels,
+    of_levels,
+    on_everyone,
+)
 from spider_utils.evidence.sim_to_real import epochs_for, ladder, training_sizes
+from spider_utils.labels import convert
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
 from spider_utils.predict import load_predictor
@@ -34,6 +46,7 @@ TINY = replace(
     real=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
     again=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
     levels=TINY_STEP,
+    mixed=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
 )
 
 
@@ -96,14 +109,48 @@ def test_series_are_scored_with_what_neighbouring_slices_tell(kitchen):
     pd.testing.assert_frame_equal(there.reset_index(drop=True), own)
 
 
-def test_the_network_of_levels_is_scored_in_classes_and_by_level(kitchen):
+def test_real_patients_stand_beside_as_many_made_up_ones_with_their_levels_counted(kitchen):
+    mixed, real = open_source("spider", kitchen.mixed.folder), kitchen.real.source
+    is_real = mixed.cases["patient"] < MADE_UP
+    assert mixed.cases[is_real]["case"].tolist() == real.cases["case"].tolist()
+    assert (mixed.cases[~is_real]["patient"] - MADE_UP).tolist() == list(range(1, 8)), "all seven phantoms for eight patients"
+    for name in real.cases["case"]:
+        given, named = real.load(name), mixed.load(name)
+        assert np.array_equal(given.image.array, named.image.array) and given.image.spacing == pytest.approx(named.image.spacing)
+        assert np.array_equal(convert(named.mask.array, "spider", "structures4"), given.mask.array)
+        assert np.unique(named.mask.array).tolist() == [0, 1, 100, 201], "the lowest vertebra and the disc below it"
+    row = mixed.cases[~is_real].iloc[0]
+    name = f"{row['patient'] - MADE_UP}_{row['sequence']}"
+    twin = kitchen.made_up.source.load(name)
+    assert np.array_equal(mixed.load(row["case"]).mask.array, twin.mask.array)
+
+
+def test_trainings_on_both_start_from_levels_and_test_on_whom_they_have_not_seen(kitchen):
+    tested = []
+    for number in range(5):
+        split, run = kitchen.levels_fold(number)
+        whole = kitchen.mixed.split(split)
+        assert run.card["split"]["fingerprint"] == whole.fingerprint and run.card["scheme"] == "levels20"
+        assert run.card["starts_from"]["run"] == Path(kitchen.levels().folder).name
+        assert [whole.patients(one) for one in ("val", "test")] == [split.patients(one) for one in ("val", "test")]
+        assert {n for n in whole.patients("train") if n < MADE_UP} == set(split.patients("train"))
+        tested += whole.patients("test")
+    assert sorted(tested) == list(range(1, 9)), "each real patient is tested once, and nobody made up"
+
+
+def test_the_networks_of_levels_are_scored_in_classes_and_by_level(kitchen):
     scores = of_levels(kitchen)
-    assert kitchen.levels().card["starts_from"]["run"] == Path(kitchen.coarse().folder).name
-    on_patients = scores[scores["shown"].isin([ALONE, AS_SERIES])]
-    assert set(on_patients["name"]) == {"vertebra", "spinal canal", "disc"} and set(on_patients["patient"]) == set(range(1, 9))
-    by_level = scores[scores["shown"] == "phantoms"]
+    in_classes = scores[scores["shown"].isin([ALONE, AS_SERIES])]
+    assert set(in_classes["name"]) == {"vertebra", "spinal canal", "disc"} and set(in_classes["patient"]) == set(range(1, 9))
+    by_level = scores[scores["shown"] == BY_LEVEL]
     assert {"L5", "disc L5/S1"} <= set(by_level["name"])
-    assert set(by_level["patient"]) == set(kitchen.made_up.split().patients("test"))
+    assert by_level.groupby("patient")["fold"].nunique().tolist() == [1] * 8
+
+
+def test_names_are_asked_of_networks_that_have_not_seen_the_patient(kitchen):
+    names = names_of_levels(kitchen)
+    assert set(names["count_from"]) == {"own", "lowest"} and sorted(names["patient"].unique()) == [str(n) for n in range(1, 9)]
+    assert len(names) == 8 * 2 * 2, "a vertebra and a disc a patient, counted in two ways"
 
 
 def test_limits_are_of_everyone_and_the_worst_slices_are_drawn(kitchen, tmp_path):
