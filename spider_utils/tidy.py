@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from spider_utils.labels import convert
+from spider_utils.labels import CANAL, convert
 
 MOST_NEIGHBOURS = 8  # on a side, held in memory; at 1.3 mm only series with slices nearer than 0.4 mm would have more
 _CUT = 2.5  # standard deviations after which a neighbour no longer counts
-_CANAL = 2  # structures4
 _TOUCHING = np.ones((3, 3, 3), bool)
 
 
@@ -55,6 +54,9 @@ class Tidy:
             The same, one slice at a time (1, classes, rows, columns); of slices before and after, no more are held than count.
         """
         weights = self.weights(gap_mm)
+        if len(weights) == 1:
+            yield from (one[None] for part in parts for one in part)
+            return
         reach, held, first = len(weights) - 1, deque(), 0  # ``first``: number of the first slice that is held
         done = seen = 0
         for one in _singly(parts):
@@ -71,7 +73,7 @@ class Tidy:
 
     def without_canal_pieces(self, mask: np.ndarray, scheme: str) -> np.ndarray:
         """A copy of a mask (slice, row, column) whose canal has no small pieces; slices that touch are one."""
-        canal = convert(mask, scheme, "structures4") == _CANAL
+        canal = convert(mask, scheme, "structures4") == CANAL
         pieces, _ = ndimage.label(canal, _TOUCHING)
         sizes = np.bincount(pieces.reshape(-1))
         sizes[0] = 0
