@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spider_utils.data.inflate import adler32
 from spider_utils.data.volume_headers import VoxelPlace, find_voxels
 from spider_utils.errors import DataError
 
@@ -23,14 +24,23 @@ _CHECKSUM_BYTES = 4
 
 @dataclass(frozen=True)
 class Seal:
-    """What a file says of its voxels: their number of bytes, and the checksum that ends zlib's format (Adler-32, RFC 1950)."""
+    """What a file says of its voxels: their number of bytes, and the checksum that ends zlib's format (Adler-32, RFC 1950).
 
+    Attributes:
+        place: where the stream lies.
+        length: of the stream, in bytes.
+        n_bytes: of the voxels that it packs.
+        checksum: theirs.
+    """
+
+    place: VoxelPlace
+    length: int
     n_bytes: int
     checksum: int
 
     def fits(self, voxels: np.ndarray) -> bool:
         """Whether these are the very voxels that were packed; an array without gaps, as the file has it."""
-        return voxels.nbytes == self.n_bytes and zlib.adler32(voxels) == self.checksum
+        return voxels.nbytes == self.n_bytes and adler32(voxels) == self.checksum
 
 
 def find_seal(path: Path) -> Seal | None:
@@ -56,7 +66,7 @@ def find_seal(path: Path) -> Seal | None:
         file.seek(place.start + length - _CHECKSUM_BYTES)
         checksum = int.from_bytes(file.read(_CHECKSUM_BYTES), "big")
     is_zlib = method & 15 == zlib.DEFLATED and (method << 8 | flags) % 31 == 0
-    return Seal(n_bytes, checksum) if is_zlib else None
+    return Seal(place, length, n_bytes, checksum) if is_zlib else None
 
 
 def check_whole(path: Path, inflate: bool = True) -> None:

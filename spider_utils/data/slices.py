@@ -6,8 +6,9 @@ source's own label scheme (every value fits in a byte); a dataset converts them 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,17 +52,14 @@ def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENT
     low, high = intensity_range(array, percentiles)
     if high <= low:
         return np.zeros(array.shape, np.uint8)
-    # Piece by piece, as those stay in the processor's cache, and as they lie in memory.
-    operands = [["readonly"], ["writeonly", "allocate"]]
-    with np.nditer(
-        [array, None], ["external_loop", "buffered"], operands, [np.float32, np.uint8], "K", "unsafe", buffersize=_PIECE
-    ) as pieces:
-        for values, out in pieces:
-            scaled = values - np.float32(low)
-            scaled *= 255 / (high - low)
-            np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
-            out[...] = scaled
-        return pieces.operands[1]
+    values = arrays.in_memory_order(array).reshape(-1)
+    scaled, buffer = np.empty(values.size, np.uint8), np.empty(_PIECE, np.float32)
+    for start in range(0, values.size, _PIECE):  # pieces stay in the processor's cache
+        piece = values[start : start + _PIECE]
+        shades = np.subtract(piece, np.float32(low), out=buffer[: piece.size], dtype=np.float32, casting="unsafe")
+        shades *= 255 / (high - low)
+        scaled[start : start + _PIECE] = np.clip(np.rint(shades, out=shades), 0, 255, out=shades)
+    return arrays.from_memory_order(scaled, array)
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndar
         if array.dtype != np.uint8 and array.size and (array.min() < 0 or array.max() > 255):
             raise ValueError(f"mask values must lie between 0 and 255 here, not {array.min()} to {array.max()}")
         rows, columns = (_nearest(*sides) for sides in zip(array.shape[-2:], shape, strict=True))
-        return array[..., rows, :][..., columns]
+        return array[..., rows[:, None], columns]
     resized = np.empty((*array.shape[:-2], *shape), array.dtype)
     for index in np.ndindex(array.shape[:-2]):  # one after the other: a few stay in the processor's cache
         plane = torch.from_numpy(np.ascontiguousarray(array[index], dtype=np.float32))[None, None]
@@ -189,9 +187,21 @@ def _write_store(source: Source, series: list[Any], folder: Path, size: tuple[in
     """Build the store of ``series``, rows of ``source.cases``."""
     grid = SliceGrid(*size)
     scheme = get_scheme(source.scheme)
-    cut = map_in_threads(lambda row: _cut(source, grid, row), series, cpu_count())  # reading and inflating, beside each other
-    parts = progress(cut, desc="cutting slices", total=len(series))
-    write_store(folder, parts, source.kind, scheme.name, key)
+    with _one_torch_thread():
+        cut = map_in_threads(lambda row: _cut(source, grid, row), series, cpu_count())  # reading and inflating, beside each other
+        parts = progress(cut, desc="cutting slices", total=len(series))
+        write_store(folder, parts, source.kind, scheme.name, key)
+
+
+@contextlib.contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Threads that begin meanwhile get no further ones from torch: where each core has its series, those only wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def write_store(

@@ -216,11 +216,7 @@ class Source:
         if self.kind == "spider-2d":
             image, mask = self._stack(row)
         else:
-            image, mask = read_pair(row["image"], row["mask"], copy=copy)
-            try:
-                get_scheme(self.scheme).check(mask.array)
-            except ValueError as error:
-                raise DataError(row["mask"], str(error), "Fetch the mask again.") from error
+            image, mask = read_pair(row["image"], row["mask"], copy=copy, scheme=get_scheme(self.scheme))
         return Case(case, int(row["patient"]), row["sequence"], image, mask)
 
     @cached_property

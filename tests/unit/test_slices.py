@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from spider_utils.data import slices
 from spider_utils.data.augment import make_augment
 from spider_utils.data.slices import (
     SliceDataset,
@@ -454,3 +456,23 @@ def test_an_export_into_a_folder_with_other_files_is_refused(store, tmp_path, un
     shutil.copytree(store.folder, tmp_path / "other")
     with unchanged(tmp_path), pytest.raises(DataError, match="other: holds other files"):
         export_png(store, tmp_path / "other")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_torch_has_its_threads_back_after_a_build(spider_root, tmp_path, monkeypatch, fails):
+    seen, before, real = [], torch.get_num_threads(), slices._cut
+
+    def cut(*args):
+        seen.append(torch.get_num_threads())
+        if fails:
+            raise DataError("a.mha", "is damaged", "Fetch it again.")
+        return real(*args)
+
+    monkeypatch.setattr(slices, "_cut", cut)
+    torch.set_num_threads(3)
+    try:
+        with contextlib.suppress(DataError):
+            build_store(open_source("spider", spider_root), tmp_path / "store", (32, 32))
+        assert set(seen) == {1} and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
