@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spider_utils.data.inflate import adler32
+from spider_utils.data.inflate import CHECKSUM_BYTES, adler32
 from spider_utils.data.volume_headers import VoxelPlace, find_voxels
 from spider_utils.errors import DataError
 
@@ -19,7 +19,6 @@ CHUNK_BYTES = 1 << 20
 _NEVER = 10**18  # bytes: no disk holds so many
 _MOST_UNPROVEN = 1 << 28  # bytes of voxels that ITK may make room for before anything shows that they are there
 _MOST_PACKED = 1032  # times that zlib's format can shrink anything
-_CHECKSUM_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,13 @@ def find_seal(path: Path) -> Seal | None:
         return None
     n_bytes, there = place.voxels * place.voxel_bytes, place.path.stat().st_size - place.start
     length = there if place.length is None else place.length
-    if not 2 + _CHECKSUM_BYTES <= length <= there or n_bytes > min(_MOST_UNPROVEN, _MOST_PACKED * length):
+    if not 2 + CHECKSUM_BYTES <= length <= there or n_bytes > min(_MOST_UNPROVEN, _MOST_PACKED * length):
         return None
     with open(place.path, "rb") as file:
         file.seek(place.start)
         method, flags = file.read(2)
-        file.seek(place.start + length - _CHECKSUM_BYTES)
-        checksum = int.from_bytes(file.read(_CHECKSUM_BYTES), "big")
+        file.seek(place.start + length - CHECKSUM_BYTES)
+        checksum = int.from_bytes(file.read(CHECKSUM_BYTES), "big")
     is_zlib = method & 15 == zlib.DEFLATED and (method << 8 | flags) % 31 == 0
     return Seal(place, length, n_bytes, checksum) if is_zlib else None
 
