@@ -109,10 +109,11 @@ def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndar
     if array.shape[-2:] == tuple(shape):
         return array
     if is_mask:
-        if array.dtype != np.uint8 and array.size and (array.min() < 0 or array.max() > 255):
-            raise ValueError(f"mask values must lie between 0 and 255 here, not {array.min()} to {array.max()}")
         rows, columns = (_nearest(*sides) for sides in zip(array.shape[-2:], shape, strict=True))
-        return array[..., rows[:, None], columns]
+        chosen = array[..., rows[:, None], columns]
+        if chosen.dtype != np.uint8 and chosen.size and (chosen.min() < 0 or chosen.max() > 255):
+            raise ValueError(f"mask values must lie between 0 and 255 here, not {chosen.min()} to {chosen.max()}")
+        return chosen
     resized = np.empty((*array.shape[:-2], *shape), array.dtype)
     for index in np.ndindex(array.shape[:-2]):  # one after the other: a few stay in the processor's cache
         plane = torch.from_numpy(np.ascontiguousarray(array[index], dtype=np.float32))[None, None]
@@ -223,25 +224,27 @@ def write_store(
 
 def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Images and masks of one series in the grid, and their rows of the table; ``row`` is its row of ``source.cases``."""
-    case = source.load(row.case, copy=False)
-    spacing = case.image.spacing[1:]
-    native = case.image.array.shape[1:]
-    images = grid.fit(scale_to_uint8(case.image.array), spacing)
-    masks = grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8, copy=False)
+    volumes = source.volumes(row.case, copy=False)
+    image = next(volumes)
+    (slice_mm, *spacing), native = image.spacing, image.array.shape[1:]
+    images = grid.fit(scale_to_uint8(image.array), spacing)
+    del image  # its room is the mask's
+    masks = grid.fit(next(volumes).array, spacing, is_mask=True).astype(np.uint8, copy=False)
+    counts = np.array([np.bincount(mask.reshape(-1), minlength=256) for mask in masks])
     rows = {
-        "case": case.case,
-        "patient": case.patient,
-        "sequence": case.sequence,
+        "case": row.case,
+        "patient": int(row.patient),
+        "sequence": row.sequence,
         "slice": range(len(images)),
         "subset": row.subset,
         "pixel_mm": round(grid.placement(native, spacing)[2], 5),
         "native_rows": native[0],
         "native_columns": native[1],
-        "slice_mm": case.image.spacing[0],
+        "slice_mm": slice_mm,
         "row_mm": spacing[0],
         "column_mm": spacing[1],
-        "labels": [int(np.count_nonzero(np.bincount(mask.reshape(-1)))) - 1 for mask in masks],
-        "labelled": [round(float(np.count_nonzero(mask) / mask.size), 5) for mask in masks],
+        "labels": np.count_nonzero(counts, axis=1) - 1,
+        "labelled": [round(float(n) / masks[0].size, 5) for n in counts[:, 1:].sum(axis=1)],
     }
     return images, masks, pd.DataFrame(rows)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -517,9 +518,24 @@ def read_pair(
     scheme: LabelScheme | None = None,
 ) -> tuple[Volume, Volume]:
     """Read an image and its mask (see read_volume, read_mask) and make sure that they share one grid, else raise DataError."""
-    image, mask = read_volume(image_path, orientation, copy), read_mask(mask_path, orientation, copy=copy, scheme=scheme)
-    check_same_geometry(image, mask)
+    image, mask = read_in_turn(image_path, mask_path, orientation, copy, scheme)
     return image, mask
+
+
+def read_in_turn(
+    image_path: str | Path,
+    mask_path: str | Path,
+    orientation: str | None = None,
+    copy: bool = True,
+    scheme: LabelScheme | None = None,
+) -> Iterator[Volume]:
+    """The image and then the mask of ``read_pair``: who lets go of the image before taking the mask has room for one only."""
+    read = [read_volume(image_path, orientation, copy)]
+    grid = read[0].with_array(np.broadcast_to(np.uint8(0), read[0].array.shape))
+    yield read.pop()  # kept by the taker alone
+    mask = read_mask(mask_path, orientation, copy=copy, scheme=scheme)
+    check_same_geometry(grid, mask)
+    yield mask
 
 
 def write_volume(volume: Volume, path: str | Path) -> Path:

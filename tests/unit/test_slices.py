@@ -203,7 +203,7 @@ def test_a_store_holds_every_slice_with_its_origin(spider_layout, store, made_ca
 
 
 def test_a_second_build_only_opens(spider_layout, store, monkeypatch):
-    monkeypatch.setattr(Source, "load", lambda *_: pytest.fail("nothing may be read again"))
+    monkeypatch.setattr(Source, "volumes", lambda *_, **__: pytest.fail("nothing may be read again"))
     again = build_store(open_source("spider", spider_layout), store.folder, (32, 32))
     assert again.fingerprint == store.fingerprint
     pd.testing.assert_frame_equal(again.table, SliceStore.open(store.folder).table)
@@ -246,14 +246,14 @@ def test_hidden_files_do_not_count(spider_root):
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, DataError("5_t1.mha", "is bad", "Fix it.")])
 def test_a_killed_build_leaves_nothing(spider_layout, tmp_path, monkeypatch, stop):
-    load = Source.load
+    volumes = Source.volumes
 
     def stops(self, case, **options):
         if case == "5_t1":
             raise stop
-        return load(self, case, **options)
+        return volumes(self, case, **options)
 
-    monkeypatch.setattr(Source, "load", stops)
+    monkeypatch.setattr(Source, "volumes", stops)
     with pytest.raises(stop if isinstance(stop, type) else type(stop)):
         build_store(open_source("spider", spider_layout), tmp_path / "store", (32, 32))
     assert list(tmp_path.iterdir()) == []
