@@ -21,6 +21,7 @@ from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, one_level_a_part
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.models.network import VolumeNetwork, top_class, whole_numbers
 from spider_utils.runtime import pick_device, progress
+from spider_utils.tidy import Tidy
 from spider_utils.training.checkpoints import load_model, read_card
 
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
@@ -39,10 +40,12 @@ class VolumePredictor:
         whole_parts: whether in masks with levels each vertebra and each disc gets one number: they are counted in the order of
             the spine, from where most voxels of all of them want it; what is neither becomes background (see
             measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by voxel.
+        tidy: what is done to the masks of series, not of single slices, beyond that; None for nothing.
     """
 
     scheme: str
     whole_parts: bool = True
+    tidy: Tidy | None = None
 
     def predict_volume(self, volume: Volume, track: Track | None = None) -> Volume:
         """Segment a volume.
@@ -58,9 +61,11 @@ class VolumePredictor:
             DataError: the volume is nothing for this predictor.
         """
         mask = self._drawn(volume, track)
-        if not (self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS):
-            return mask
-        return mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))
+        if self.tidy and len(mask.array) > 1:
+            mask = mask.with_array(self.tidy.without_canal_pieces(mask.array, self.scheme))
+        if self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS:
+            mask = mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))
+        return mask
 
     def _drawn(self, volume: Volume, track: Track | None) -> Volume:
         """The mask as the network draws it."""
@@ -84,12 +89,15 @@ class SlicePredictor(VolumePredictor):
         raise NotImplementedError
 
     def _drawn(self, volume: Volume, track: Track | None) -> Volume:
-        return _mask_of(volume, self._segmented_slices(scale_to_uint8(volume.array), volume.spacing[1:]), track)
+        return _mask_of(volume, self._segmented_slices(scale_to_uint8(volume.array), volume.spacing), track)
 
-    def _segmented_slices(self, scaled: np.ndarray, spacing_mm: tuple[float, float]) -> Iterator[np.ndarray]:
+    def _segmented_slices(self, scaled: np.ndarray, spacing_mm: tuple[float, float, float]) -> Iterator[np.ndarray]:
         """The mask (rows, columns) of one slice after the other."""
-        for start in range(0, len(scaled), SLICES_AT_ONCE):
-            yield from top_class(self.slice_probabilities(scaled, spacing_mm, slice(start, start + SLICES_AT_ONCE)))
+        starts = range(0, len(scaled), SLICES_AT_ONCE)
+        found = (self.slice_probabilities(scaled, spacing_mm[1:], slice(start, start + SLICES_AT_ONCE)) for start in starts)
+        for part in self.tidy.blended(found, spacing_mm[0]) if self.tidy else found:
+            yield from top_class(part)
+            del part  # before the next is made
 
 
 def _mask_of(volume: Volume, slices: Iterator[np.ndarray], track: Track | None) -> Volume:
@@ -112,7 +120,7 @@ class Predictor(SlicePredictor):
         neighbours: slices on each side that it sees as further channels (see data.slices.windows).
         mirror: whether each slice is also shown with front and back swapped, and the two answers averaged. Of use to networks
             that were trained with flips (augment "medfusion"); to others a mirrored spine is a strange sight.
-        whole_parts: see VolumePredictor.
+        whole_parts, tidy: see VolumePredictor.
     """
 
     model: torch.nn.Module
@@ -122,6 +130,7 @@ class Predictor(SlicePredictor):
     neighbours: int = 0
     mirror: bool = False
     whole_parts: bool = True
+    tidy: Tidy | None = None
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Predictor:
@@ -140,13 +149,14 @@ class Predictor(SlicePredictor):
             if grid.rows % model.stride or grid.columns % model.stride:
                 raise ValueError(f"its sides must be divisible by {model.stride}")
             scheme, neighbours = _scheme_of(card), card.get("neighbours", 0)
+            tidy = Tidy(**card["tidy"]) if "tidy" in card else None
             if type(neighbours) is not int or neighbours < 0 or (neighbours and card["in_channels"] != 2 * neighbours + 1):
                 raise ValueError(f"{neighbours!r} neighbours do not fit {card['in_channels']} channels")
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 Path(folder) / "model.json", f"does not say how slices go in ({str(error)[:160]})", "Train the model again."
             ) from error
-        return cls(model.eval(), grid, scheme, chosen, neighbours)
+        return cls(model.eval(), grid, scheme, chosen, neighbours, tidy=tidy)
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """As SlicePredictor says."""
@@ -186,7 +196,7 @@ class MeanPredictor(SlicePredictor):
 
     Attributes:
         members: networks of one label scheme.
-        whole_parts: see VolumePredictor.
+        whole_parts, tidy: see VolumePredictor.
 
     Raises:
         KitError: there is none, or they differ in their scheme.
@@ -194,6 +204,7 @@ class MeanPredictor(SlicePredictor):
 
     members: Sequence[Predictor]
     whole_parts: bool = True
+    tidy: Tidy | None = None
 
     def __post_init__(self) -> None:
         if len({member.scheme for member in self.members}) != 1:

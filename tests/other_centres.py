@@ -80,9 +80,9 @@ def chu(root: Path, patient: str = "01", mask: np.ndarray | None = None) -> Path
 
 
 def isotropic(root: Path) -> None:
-    """Five discs in one volume; five vertebral bodies, numbered downward, in another."""
-    discs = np.repeat(column(5)[None], 3, axis=0)
-    bodies = np.zeros((20, 200, 60), np.uint8)
+    """Five discs in one volume; five vertebral bodies, numbered downward, in another. Of the size of a patient's."""
+    discs, bodies = np.zeros((2, 20, 200, 60), np.uint8)
+    discs[2:18, :, 10:44] = column(5, 200, 34, height=9, gap=26).repeat(5, axis=1)[:, 30:64]
     bodies[2:18, :, 10:44] = column(5, 200, 34, height=26, gap=9).repeat(5, axis=1)[:, 30:64]
     for name, mask in (("IVD_11", discs), ("VBs_VB1_15", np.where(bodies > 0, 6 - bodies, 0).astype(np.uint8))):
         save_volume(root / "isotropic_3d" / f"{name}_image.mha", grays(mask).astype(np.uint16), (1.0, 1.0, 1.0))

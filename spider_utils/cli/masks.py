@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spider_utils.cli.common import PixelSize
-from spider_utils.errors import KitError
+from spider_utils.errors import DataError, KitError
 
 if TYPE_CHECKING:
     from spider_utils.data.volumes import Volume
@@ -25,7 +25,7 @@ def predict(
         str | None,
         typer.Option(
             help="Folder or name of a run, newest (the best of your newest trainings), or a network that comes with the kit: "
-            "structures4, which single slices get when this is left out, or structures4-phantom, which series get."
+            "structures4, which single slices get when this is left out, levels20, which series get, or structures4-phantom."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -174,10 +174,13 @@ def measure(
 
     Example: spider-kit measure build/levels/scan.mha --image scan.mha --out build/scan.csv
     """
-    from spider_utils.data.volumes import check_same_geometry, read_volume, with_pixel_size
+    from spider_utils.data.volumes import PICTURE_SUFFIXES, check_same_geometry, read_volume, suffix_of, with_pixel_size
     from spider_utils.files import write_csv
     from spider_utils.measure import report
 
+    if suffix_of(mask) in PICTURE_SUFFIXES and not spacing_mm:  # every grade of it hangs on mm
+        fix = "Give the size of a pixel, --spacing-mm ROW COLUMN: with a wrong one discs would be called herniated that are not."
+        raise DataError(mask, "stores no pixel size, without which nothing can be measured in mm", fix)
     volume = _read_mask(mask, spacing_mm)
     picture = None if image is None else read_volume(image)
     if picture is not None and spacing_mm:

@@ -28,6 +28,7 @@ class ProductName(StrEnum):
 
     structures4 = "structures4"
     structures4_phantom = "structures4-phantom"
+    levels20 = "levels20"
 
 
 Product = Annotated[ProductName, typer.Argument(help="Name of a network that comes with the kit.")]
@@ -43,6 +44,7 @@ class StepName(StrEnum):
     fold3 = "fold3"
     fold4 = "fold4"
     final = "final"
+    levels = "levels"
 
 
 @app.command("list")
@@ -57,9 +59,29 @@ def weights_list() -> None:
     for name, folder in shipped().items():
         card = read_card(folder)
         print(f"{name}: {card['what']}")
+        print(
+            f"  licence {card['licence']}; learned from "
+            + "; ".join(f"{one['name']}, {one['licence']}" for one in card["learned_from"])
+        )
+        print(f"  Dice, mean [95 % over patients], {card['measured'][0]['on']}:")
         for row in card["measured"]:
-            found = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-            print(f"    {row['name']} {row['metric']} {found}, {row['on']}")
+            if row["metric"] == "dice":
+                print(f"    {row['shown']}: {row['name']} {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
+
+
+@app.command("figure")
+def weights_figure(
+    out: Annotated[Path, typer.Option(dir_okay=False, help="PNG to write.")] = Path("figures/weights/dice.png"),
+) -> None:
+    """Draw what the networks that come with the kit are worth on real patients, as their cards tell; README's figure.
+
+    Example: spider-kit weights figure
+    """
+    from spider_utils.view.plots import save_figure
+    from spider_utils.view.weights_plot import shipped_dice
+
+    figure = shipped_dice()
+    print(save_figure(figure, out, figure.caption))
 
 
 @app.command("make")
@@ -75,7 +97,7 @@ def weights_make(
     if step.startswith("fold"):
         run = kitchen.fold(int(step.removeprefix("fold")))[1]
     else:
-        run = {"coarse": kitchen.coarse, "final": kitchen.final}[step]()
+        run = {"coarse": kitchen.coarse, "final": kitchen.final, "levels": kitchen.levels}[step]()
     print(run.folder)
 
 
@@ -96,7 +118,8 @@ def weights_score(
     product = PRODUCTS[name.value]
     scores = product.scores(_kitchen(root))
     print(f"on {product.on}")
-    print(format_summary(summarise(scores)))
+    for shown, rows in scores.groupby("shown", sort=False):
+        print(f"\n{shown}\n{format_summary(summarise(rows))}")
     if out:
         write_csv(out, scores)
         print(out)
@@ -126,11 +149,36 @@ def weights_sizes(root: SlicesRoot = None, out: TableFile = None) -> None:
 
 def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None) -> None:
     """Print the means of groups of scores, and write them."""
-    from spider_utils.evidence.sim_to_real import by_group
+    from spider_utils.evidence.score import mean_scores
     from spider_utils.files import write_csv
 
-    table = by_group(scores, groups)
+    table = mean_scores(scores, groups)
     print(as_text(table[table["metric"] == "dice"].set_index([*groups, "name"]).drop(columns="metric")))
+    if out:
+        write_csv(out, table)
+        print(out)
+
+
+@app.command("limits")
+def weights_limits(
+    root: SlicesRoot = None,
+    out: TableFile = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the worst slices. They show patients.")] = None,
+) -> None:
+    """What the truth of the released slices does to a score: parts left out, where outlines run, jumps, the worst slices.
+
+    Example: spider-kit weights limits --root data/spider-2d --out build/limits.csv
+    """
+    from spider_utils.evidence.limits import limits, summarise_limits, write_worst
+    from spider_utils.files import write_csv
+
+    kitchen = _kitchen(root)
+    table, masks = limits(kitchen)
+    print(as_text(summarise_limits(table), 3))
+    print("in_rows: Dice in the rows that the truth marks; at_offset: there, each patient's outline moved by his best offset_mm")
+    print("stray: the truth with itself, without its small pieces; to_next: masks with those of the next slice")
+    if pictures:
+        print(*write_worst(pictures, kitchen, table, masks), sep="\n")
     if out:
         write_csv(out, table)
         print(out)

@@ -1,7 +1,8 @@
 """Lumbar MRI of other centres and sequences, to score networks on that have seen neither: each set as its owners stored it.
 
 Images and masks come out in the kit's axes; masks in ``structures4`` as SPIDER draws them, so the sacrum and the endplates
-between vertebra and disc, which SPIDER leaves out, are background.
+between vertebra and disc, which SPIDER leaves out, are background. Where a set says which level is which, its cases have levels
+too, in ``spider``.
 
 Sets (each a folder of the same name, the isotropic one holds two)
 ------------------------------------------------------------------
@@ -17,7 +18,8 @@ Sets (each a folder of the same name, the isotropic one holds two)
     T11. Headers say identity; rows run down, columns backwards, slices from side to side.
 ``isotropic_3d``
     T2 volumes of 1 mm: discs up to L1/L2 (``IVD_*``) or vertebral bodies (``VBs_*``); see data.discs. A body of S1 is left out
-    (measure.levels tells it from L5).
+    (measure.levels tells it from L5). Discs are numbered from 1 = L5/S1 upward. Numbers of bodies follow no order: the lowest one
+    above the sacrum is L5, as it is in the two volumes of which the kit's results speak.
 ``tptbox_crop_3d``
     a crop of a T2 volume around one vertebra (TPTBox): <subject>_<rest>_T2w.nii.gz, <subject>_seg-subreg_<rest>_msk.nii.gz with
     parts of vertebrae, canal, cord, discs and endplates by SPINEPS' numbers.
@@ -37,15 +39,16 @@ import numpy as np
 from spider_utils.data.discs import check_stacked, open_disc_set
 from spider_utils.data.volumes import Volume, read_pair, read_pixels, read_volume
 from spider_utils.errors import DataError
-from spider_utils.labels import get_scheme
+from spider_utils.labels import convert, get_scheme
 from spider_utils.measure.levels import name_levels
 
 VERTEBRA, CANAL, DISC = get_scheme("structures4").foreground
 COLOURS = {  # of the vertebrae of spider_t1t2_vertebrae_2d, L5 to T11
     (255, 0, 0): 1, (0, 255, 0): 2, (0, 0, 255): 3, (255, 255, 0): 4, (255, 0, 255): 5, (0, 255, 255): 6, (128, 128, 128): 7,
 }  # fmt: skip
-_BODIES_DOWNWARD = {**{level: VERTEBRA for level in range(1, 6)}, 6: 0}
+_LEVELS_DOWNWARD = {**{number: 6 - number for number in range(1, 6)}, 6: 0}  # L1 to L5, and S1, which is no level
 _SUBREGIONS = {**{part: VERTEBRA for part in range(41, 51)}, 60: CANAL, 61: CANAL, 62: 0, 100: DISC}  # cord, canal, endplates
+_DISCS = 200  # added to their numbers in ``spider``
 _TRUE_AXES = "PIR"  # of volumes whose header says identity
 _UPSIDE_DOWN = "PSR"
 
@@ -59,12 +62,14 @@ class CentreCase:
         patient: number or name of the patient; of the series where patients are unknown (CentreSet.patients_known).
         image: in the kit's axes; a single slice has a spacing of 1 mm that means nothing (CentreSet.spacing_known).
         mask: uint8 in ``structures4`` on the image's grid; None where there is no truth.
+        levels: the same truth in ``spider``: 1 = L5 and upward, 201 = L5/S1 and upward; None where it knows no levels.
     """
 
     case: str
     patient: str
     image: Volume
     mask: Volume | None
+    levels: Volume | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,9 @@ def _mendeley(images: list[Path]) -> Iterator[CentreCase]:
     for path in images:
         patient = _name(path, r"T1_(\d+)_S\d+")
         image, mask = read_pair(path, _mask_of_picture(path))
-        truth = _in_structures(mask, _BODIES_DOWNWARD)
-        check_stacked(mask.with_array((7 - mask.array) % 7))
-        yield CentreCase(path.stem, patient, image, truth)
+        levels = _relabelled(mask, _LEVELS_DOWNWARD)
+        check_stacked(mask.with_array((7 - mask.array) % 7))  # with S1
+        yield _with_levels(path.stem, patient, image, levels)
 
 
 def _spider_vertebrae(images: list[Path]) -> Iterator[CentreCase]:
@@ -128,26 +133,27 @@ def _spider_vertebrae(images: list[Path]) -> Iterator[CentreCase]:
         numbers = _numbers_of_colours(marked)[None, ::-1]
         if numbers.shape != image.array.shape:
             raise DataError(marked, f"has not the size of {path.name}", "Fetch both again.")
-        mask = replace(image.with_array(numbers), path=marked)
-        check_stacked(mask)
-        yield CentreCase(path.stem, series, image, mask.with_array((numbers > 0).astype(np.uint8) * VERTEBRA))
+        levels = replace(image.with_array(numbers), path=marked)
+        check_stacked(levels)
+        yield _with_levels(path.stem, series, image, levels)
 
 
 def _chu(images: list[Path]) -> Iterator[CentreCase]:
     for path in images:
         patient = _name(path, r"case(\d+)_image")
         image, mask = read_pair(path, path.with_name(f"case{patient}_instances.mha"), _TRUE_AXES)
-        truth = _in_structures(mask, {level: VERTEBRA for level in range(1, 8)})
-        check_stacked(mask)
-        yield CentreCase(f"case{patient}", patient, image, truth)
+        levels = _relabelled(mask, {level: level for level in range(1, 8)})
+        check_stacked(levels)
+        yield _with_levels(f"case{patient}", patient, image, levels)
 
 
 def _isotropic_discs(images: list[Path]) -> Iterator[CentreCase]:
     found = open_disc_set("isotropic", images[0].parent)
     for name in found.cases["case"]:
         case = found.load(name)
-        truth = (case.mask.array > 0).astype(np.uint8) * DISC
-        yield CentreCase(name, str(case.patient), case.images[0], case.mask.with_array(truth))
+        numbers = case.mask.array  # uint8, 1 = L5/S1 to 7
+        levels = case.mask.with_array(np.where(numbers > 0, numbers + np.uint8(_DISCS), 0))
+        yield _with_levels(name, str(case.patient), case.images[0], levels)
 
 
 def _isotropic_bodies(images: list[Path]) -> Iterator[CentreCase]:
@@ -155,18 +161,17 @@ def _isotropic_bodies(images: list[Path]) -> Iterator[CentreCase]:
     for name in found.cases["case"]:
         case = found.load(name)
         try:
-            lumbar = name_levels(case.mask.array > 0, case.mask.spacing, "vertebrae").mask > 0
+            levels = name_levels(case.mask.array > 0, case.mask.spacing, "vertebrae").mask
         except ValueError as error:
             raise DataError(case.mask.path, f"no vertebral body can be told ({error})", "Fetch the mask again.") from error
-        truth = case.mask.with_array(lumbar.astype(np.uint8) * VERTEBRA)
-        yield CentreCase(name, str(case.patient), case.images[0], truth)
+        yield _with_levels(name, str(case.patient), case.images[0], case.mask.with_array(levels))
 
 
 def _tptbox(images: list[Path]) -> Iterator[CentreCase]:
     for path in images:
         subject, rest = path.name.removesuffix("_T2w.nii.gz").split("_", maxsplit=1)
         image, mask = read_pair(path, path.with_name(f"{subject}_seg-subreg_{rest}_msk.nii.gz"))
-        truth = _in_structures(mask, _SUBREGIONS)
+        truth = _relabelled(mask, _SUBREGIONS)
         yield CentreCase(f"{subject}_{rest}", subject, image, truth)
 
 
@@ -179,6 +184,11 @@ def _volumes(images: list[Path]) -> Iterator[CentreCase]:
     for path in images:
         name = path.name.removesuffix(".nii.gz")
         yield CentreCase(name, name, read_volume(path), None)
+
+
+def _with_levels(case: str, patient: str, image: Volume, levels: Volume) -> CentreCase:
+    """A case whose truth numbers all that it marks."""
+    return CentreCase(case, patient, image, levels.with_array(convert(levels.array, "spider", "structures4")), levels)
 
 
 def _name(path: Path, pattern: str) -> str:
@@ -197,16 +207,16 @@ def _mask_of_picture(path: Path) -> Path:
     return mask
 
 
-def _in_structures(mask: Volume, structures: Mapping[int, int]) -> Volume:
-    """A mask of the set's own labels in ``structures4``. Raises DataError when it holds a label that the set does not know."""
-    unknown = sorted(set(np.unique(mask.array).tolist()) - {0, *structures})
+def _relabelled(mask: Volume, values: Mapping[int, int]) -> Volume:
+    """A mask of the set's own labels as uint8 with the values given. Raises DataError when it holds a label that has none."""
+    unknown = sorted(set(np.unique(mask.array).tolist()) - {0, *values})
     if unknown:
         count = int((mask.array == unknown[0]).sum())
         raise DataError(
-            mask.path, f"holds the unknown label {unknown[0]} ({count} voxels)", f"Known are {', '.join(map(str, structures))}."
+            mask.path, f"holds the unknown label {unknown[0]} ({count} voxels)", f"Known are {', '.join(map(str, values))}."
         )
-    table = np.zeros(max(structures) + 1, np.uint8)
-    table[list(structures)] = list(structures.values())
+    table = np.zeros(max(values) + 1, np.uint8)
+    table[list(values)] = list(values.values())
     return mask.with_array(table[mask.array])
 
 

@@ -17,7 +17,7 @@ that takes the skin of the belly for a canal would lose every body that it did f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,10 @@ from spider_utils.data.centres import CENTRE_SETS, VERTEBRA, CentreCase, CentreS
 from spider_utils.data.slices import scale_to_uint8
 from spider_utils.data.volumes import Volume
 from spider_utils.evaluation.metrics import measure_case
+from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_names, own_names, score_names
 from spider_utils.evaluation.statistics import FOREGROUND, SUMMARY_COLUMNS, pooled, summarise
 from spider_utils.labels import convert, get_scheme
+from spider_utils.measure.levels import SCHEMES_WITH_LEVELS
 from spider_utils.runtime import progress
 
 SCHEME = "structures4"
@@ -137,13 +139,20 @@ def in_a_field(array: np.ndarray, spacing_mm: Sequence[float], field_mm: Sequenc
     return field, place
 
 
-def _predicted(image: Volume, predict: Callable[[Volume], Volume], is_crop: bool) -> np.ndarray:
+def _shown(image: Volume, is_crop: bool) -> tuple[Volume, tuple]:
+    """What a network is shown of an image, and the index that takes the image out of it."""
     if not is_crop:
-        return predict(image).array
+        return image, ()
     # Grays first: percentiles of intensities would fall on the empty field instead of on the picture.
     field, place = in_a_field(scale_to_uint8(image.array), image.spacing)
     # The field's own corner lies elsewhere, but no network asks where.
-    return predict(Volume(field, image.spacing, image.origin, image.direction)).array[place]
+    return Volume(field, image.spacing, image.origin, image.direction), place
+
+
+def _names(one: CentreSet, case: CentreCase, named: Mapping[str, np.ndarray]) -> list[pd.DataFrame]:
+    """The rows of score_names for each way to count."""
+    facts = {"set": one.name, "case": case.case, "patient": case.patient}
+    return [score_names(case.levels.array, mask).assign(**facts, count_from=way)[[*NAME_COLUMNS]] for way, mask in named.items()]
 
 
 def score_centres(
@@ -152,35 +161,46 @@ def score_centres(
     scheme: str = SCHEME,
     tolerance_mm: float = 1.0,
     show: Callable[[CentreSet, CentreCase, np.ndarray], None] | None = None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict and score every case of the sets below a folder.
 
     Args:
         root: folder that holds some of the sets of data.centres.
-        predict: image -> mask on the same grid (VolumePredictor.predict_volume).
-        scheme: label scheme of these masks; it is converted to ``structures4``.
+        predict: image -> mask on the same grid, as the network draws it (VolumePredictor.predict_volume without whole_parts).
+            Of a network with levels each part gets one number here, as ``spider-kit predict`` does.
+        scheme: label scheme of these masks; for the scores it is converted to ``structures4``.
         tolerance_mm: of the NSD.
         show: told each case and its prediction in ``structures4``, to draw it. Without it sets without truth are passed over.
 
     Returns:
-        The rows of score_case for all cases; empty when no set below ``root`` has a truth.
+        The rows of score_case for all cases, and those of evaluation.naming (NAME_COLUMNS) for cases whose truth knows levels:
+        ``count_from`` "lowest", and "own" of a network with levels. Empty where no set below ``root`` has such a truth.
 
     Raises:
         DataError: none of the sets is there, or a file of one is not as it should be.
         ValueError: the scheme cannot be converted to ``structures4``.
     """
     convert(np.zeros(1, np.uint8), scheme, SCHEME)  # said before anything is computed
-    tables = [pd.DataFrame()]
+    tables, names = [pd.DataFrame()], []
     for one in sets_in(root)[0]:
         if not (one.structures or show):
             continue
         for case in progress(one.cases(root), one.name, total=len(one.images(root))):
-            prediction = convert(_predicted(case.image, predict, one.is_crop), scheme, SCHEME)
+            image, place = _shown(case.image, one.is_crop)
+            drawn, named = predict(image), {}
+            prediction = convert(drawn.array[place], scheme, SCHEME)
+            if scheme in SCHEMES_WITH_LEVELS:
+                named[OWN] = own_names(drawn, scheme)[place]
+                prediction = convert(named[OWN], "spider", SCHEME)
             if show:
                 show(one, case, prediction)
             if one.structures:
                 tables.append(score_case(one, case, prediction, tolerance_mm))
-    return pd.concat(tables, ignore_index=True)
+            if case.levels is not None:
+                named[LOWEST] = counted_names(drawn, scheme)[place]
+                names += _names(one, case, named)
+    named_parts = pd.concat(names, ignore_index=True) if names else pd.DataFrame(columns=list(NAME_COLUMNS))
+    return pd.concat(tables, ignore_index=True), named_parts
 
 
 def summarise_centres(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

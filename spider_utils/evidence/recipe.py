@@ -3,9 +3,10 @@
 Each step is a run folder like any other: made when it is not there, gone on with when it was killed. Step by step:
 
 - ``coarse``: phantoms of any look, 320x256, in strips of 160 columns. This network has seen no patient.
-- ``fold``: from ``coarse``, the released T2_SPACE slices at 512x416 of the training patients of one of five folds: what
-  ``final`` is worth on patients whom it has not seen.
+- ``fold``: from ``coarse``, the released T2_SPACE slices at 512x416 of the training patients of one of five folds, and from
+  there once more, at a rate that starts lower: what ``final`` is worth on patients whom it has not seen.
 - ``final``: the same of all patients but the two that a training must leave out.
+- ``levels``: from ``coarse``, phantoms again, each vertebra and disc by its own name (levels20).
 
 Small first and large later, because a step on a quarter of the pixels takes a quarter of the time (progressive resizing).
 Phantoms first, because they are free.
@@ -24,6 +25,7 @@ from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.phantom.dataset import PHANTOM_FILE
 from spider_utils.data.splits import Split
 from spider_utils.locks import make_once
+from spider_utils.tidy import Tidy
 from spider_utils.training.runs import RunResult
 from spider_utils.workflow import Workspace
 
@@ -52,7 +54,8 @@ class Recipe:
     Attributes:
         phantoms: how many made-up patients; ``phantom_seed`` and ``phantom_size`` as for generate_dataset.
         options: of the ResUNet.
-        coarse, real: the trainings.
+        coarse, real, again, levels: the trainings; ``again`` follows ``real``.
+        tidy: how the masks of slices become those of a series. Both numbers were chosen on the validation patients of the folds.
     """
 
     phantoms: int
@@ -61,6 +64,9 @@ class Recipe:
     options: dict[str, Any]
     coarse: Step
     real: Step
+    again: Step
+    levels: Step
+    tidy: Tidy
 
 
 RECIPE = Recipe(
@@ -70,6 +76,10 @@ RECIPE = Recipe(
     options={"widths": [32, 64, 128, 128, 128], "pixel_shuffle": 2},  # 2.07 million weights
     coarse=Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=3e-3, slice_gap_mm=3.0, augment="standard"),
     real=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="standard"),
+    again=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=0.0, augment="standard"),
+    # A level is told by what lies above and below it, so no sample is turned or enlarged past its field of view.
+    levels=Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=2e-3, slice_gap_mm=3.0, augment="field_of_view"),
+    tidy=Tidy(across_mm=1.3, canal_share=0.1),
 )
 
 
@@ -115,12 +125,20 @@ class Kitchen:
     def fold(self, number: int) -> tuple[Split, RunResult]:
         """One of the five trainings on real slices whose test patients together are all patients; with its split."""
         split = self.real.split("kfold5", fold=number)
-        return split, self._train(self.real, f"fold{number}", self.recipe.real, split=split, start_from=self.coarse())
+        return split, self._on_patients(f"fold{number}", split)
 
     def final(self) -> RunResult:
         """The training on real slices of all patients but two."""
-        split = all_but_two(self.real.source.cases)
-        return self._train(self.real, "final", self.recipe.real, split=split, start_from=self.coarse())
+        return self._on_patients("final", all_but_two(self.real.source.cases))
+
+    def levels(self) -> RunResult:
+        """The training on phantoms that names every level."""
+        given = {"scheme": "levels20", "start_from": self.coarse()}
+        return self._train(self.made_up, "levels", self.recipe.levels, **given)
+
+    def _on_patients(self, tag: str, split: Split) -> RunResult:
+        first = self._train(self.real, tag, self.recipe.real, split=split, start_from=self.coarse())
+        return self._train(self.real, f"{tag}-again", self.recipe.again, split=split, start_from=first)
 
     def _train(self, workspace: Workspace, tag: str, step: Step, **given: Any) -> RunResult:
         return workspace.train(ARCHITECTURE, tag=f"weights-{tag}", options=self.recipe.options, **asdict(step), **given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from spider_utils.data.phantom.dataset import LOOKS
 from spider_utils.data.splits import Split
 from spider_utils.evidence.recipe import ARCHITECTURE, Kitchen, Step
-from spider_utils.evidence.score import mean_scores, on_everyone
+from spider_utils.evidence.score import ALONE, everyone, segmented
 from spider_utils.training.runs import RunResult
 
 LADDER_STEP = Step((160, 128), 64, 12, 1000, batch_size=16, learning_rate=3e-3, slice_gap_mm=3.0, augment="standard")
@@ -35,7 +34,7 @@ def ladder(kitchen: Kitchen, step: Step = LADDER_STEP, few: int = FEW_PHANTOMS) 
             settings = asdict(step) | {"options": kitchen.recipe.options}
             run = made_up.train(ARCHITECTURE, tag=f"ladder{least}", split=split, **settings)
             about = {"looks": looks, "phantoms": len(split.patients("train"))}
-            tables.append(on_everyone(kitchen, run).assign(**about))
+            tables.append(segmented(kitchen, run, everyone(kitchen, run), ALONE)[0].assign(**about))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -68,19 +67,6 @@ def epochs_for(step: Step, n_slices: int) -> int:
     batch = min(step.batch_size, n_slices)
     shown = min(step.samples_per_epoch, n_slices) // batch * batch
     return round(step.epochs * step.samples_per_epoch / shown)
-
-
-def by_group(scores: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
-    """Mean scores by group: of ``ladder`` by "looks" and "phantoms", of ``training_sizes`` by "start" and "learned".
-
-    Returns:
-        Rows of mean_scores, the groups' columns first.
-    """
-    tables = []
-    for values, part in scores.groupby(list(groups), sort=False):
-        found = mean_scores(part)
-        tables.append(found.assign(**dict(zip(groups, values, strict=True)))[[*groups, *found.columns]])
-    return pd.concat(tables, ignore_index=True)
 
 
 def _first(split: Split, most: int) -> Split:

@@ -8,6 +8,7 @@ import numpy as np
 
 _BESIDE = 0.5  # of the rows of two vertebrae are never shared: a process reaches down to a third of the next vertebra
 _CLASSES = frozenset({0, 1, 2, 3})  # of structures4
+_OF_LEVELS20 = range(10, 20)  # its canal, 10, and discs
 
 
 def checked_spacing(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
@@ -27,7 +28,8 @@ def checked_spacing(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarr
 
 
 def refuse_classes(mask: np.ndarray, scheme: str) -> None:
-    """Refuse a mask of classes (structures4) that is given as one of levels: 1, 2 and 3 would be three vertebrae.
+    """Refuse a mask of classes (structures4) that is given as one of levels, where 1, 2 and 3 would be three vertebrae; and one
+    of levels20 that is given as ``spider``, where its canal and discs would be vertebrae, up to those of the neck.
 
     Three vertebrae alone are a mask like any other, one above the other. What tells classes is that they lie beside each other:
     canal and discs share most of their rows with the vertebrae.
@@ -37,9 +39,17 @@ def refuse_classes(mask: np.ndarray, scheme: str) -> None:
         scheme: that it is said to be in.
 
     Raises:
-        ValueError: it holds classes.
+        ValueError: it holds classes, or levels20.
     """
     found = np.flatnonzero(np.bincount(mask.reshape(-1)))
+    if scheme == "spider" and found[-1] in _OF_LEVELS20:
+        # A tenth vertebra would lie above the others; the canal, which has this number in levels20, lies behind them.
+        tenth, lower = (((mask >= low) & (mask <= high)).any(axis=-1) for low, high in ((10, 10), (1, 9)))
+        if (tenth & lower).sum() > _BESIDE * tenth.sum():
+            raise ValueError(
+                f"the mask is said to be in scheme 'spider', but it holds nothing above {found[-1]}, and 10 lies beside lower "
+                "numbers: it seems to be in levels20, as `spider-kit predict` draws series. Say so, with --scheme levels20"
+            )
     if not set(found.tolist()) <= _CLASSES:
         return
     spans = []

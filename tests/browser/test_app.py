@@ -181,7 +181,7 @@ def test_before_any_training_the_command_serves_what_comes_with_the_kit_and_this
     with serve(command, f"http://127.0.0.1:{port}/", tmp_path / "log", CHECKOUT, variables) as url:
         page.set_default_timeout(LIMIT_S * 1000)
         page.goto(url)
-        expect(page.get_by_text("structures4-phantom. Vertebrae, spinal canal and discs")).to_be_visible()
+        expect(page.get_by_text("levels20. Each vertebra and disc by its name")).to_be_visible()
         assert f"the page is at http://127.0.0.1:{port}" in (tmp_path / "log").read_text()
         for address in other_addresses():
             with pytest.raises(OSError), socket.create_connection((address, port), timeout=5):

@@ -45,6 +45,7 @@ def test_slices_of_another_centre(real_data):
         assert case.image.array[case.mask.array > 0].mean() > case.image.array[0, :, :100].mean(), "marrow is brighter than air"
         stored = read_mask(real_data / "mendeley_t1_2d" / "masks" / f"{case.case}.png").array
         np.testing.assert_array_equal(case.mask.array > 0, (stored > 0) & (stored < 6))
+        np.testing.assert_array_equal(case.levels.array, (6 - np.where(stored == 0, 6, stored)))
 
 
 @pytest.mark.real_data("spider_t1t2_vertebrae_2d")
@@ -70,6 +71,7 @@ def test_volumes_of_chu(real_data):
         assert 100 < (case.mask.array > 0).sum() * np.prod(case.mask.spacing) / 1000 < 300, "seven bodies, in cm3"
         front, back = before_and_behind(case)
         assert back > front, "the liquor, brightest on T2, lies behind the bodies"
+        assert np.unique(case.levels.array).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.real_data("isotropic_3d")
@@ -79,6 +81,9 @@ def test_isotropic_volumes(real_data):
     for case in discs:
         front, back = before_and_behind(case)
         assert back > front
+        assert np.unique(case.levels.array).tolist() == [0, 201, 202, 203, 204, 205]
+    # Looked at: below the lowest body of each volume that is not left out lies the sacrum.
+    assert [int(case.levels.array.max()) for case in bodies] == [6, 5]
     # Of VB1_15 the seventh body is S1, which SPIDER does not mark: its rows are free.
     stored = read_mask(real_data / "isotropic_3d" / "VBs_VB1_15_mask.mha", "PIR").array
     np.testing.assert_array_equal(bodies[0].mask.array > 0, (stored > 0) & (stored != 4))

@@ -62,7 +62,9 @@ def test_before_any_training_it_offers_what_comes_with_the_kit(tmp_path, monkeyp
     monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
     page = opened()
     assert not page.error and page.file_uploader
-    assert page.selectbox[0].options == ["structures4-phantom, comes with the kit", "structures4, comes with the kit"]
+    assert page.selectbox[0].options == [
+        f"{name}, comes with the kit" for name in ("levels20", "structures4", "structures4-phantom")
+    ]
 
 
 def test_an_odd_folder_under_runs_does_not_end_the_page(home, monkeypatch):

@@ -27,6 +27,8 @@ from spider_utils.evaluation.centres import (
     score_centres,
     summarise_centres,
 )
+from spider_utils.evaluation.naming import NAME_COLUMNS
+from spider_utils.labels import convert
 from spider_utils.view.centre_pictures import shown_slice, write_picture
 from tests import other_centres
 
@@ -168,27 +170,36 @@ def test_what_is_large_enough_stays_as_it_is():
 
 
 class Copycat:
-    """Predicts what the truth is, and remembers what it was shown. Labels in ``levels20`` when asked for."""
+    """Predicts what the truth is, and remembers what it was shown. With a shift in ``levels20``: so many levels too high."""
 
-    def __init__(self, root: Path, factor: int = 1):
-        self.truth = {case.image.path: case.mask for one in CENTRE_SETS for case in one.cases(root) if case.mask}
+    def __init__(self, root: Path, shift: int | None = None):
+        cases = [case for one in CENTRE_SETS for case in one.cases(root) if case.mask]
+        self.truth = {case.image.path: case.mask.array for case in cases}
+        if shift is not None:
+            levels = {case.image.path: case.levels.array for case in cases if case.levels}
+            self.truth = {
+                path: convert(mask + (mask > 0) * np.uint8(shift), "spider", "levels20") for path, mask in levels.items()
+            }
         self.seen: list[Volume] = []
-        self.factor = factor
 
     def __call__(self, image: Volume) -> Volume:
         self.seen.append(image)
-        mask = self.truth.get(image.path)
-        return image.with_array(np.zeros(image.array.shape, np.uint8) if mask is None else mask.array * np.uint8(self.factor))
+        return image.with_array(self.truth.get(image.path, np.zeros(image.array.shape, np.uint8)))
 
 
 def test_every_set_is_scored_and_shown(tmp_path):
     root, shown = other_centres.everything(tmp_path), []
-    table = score_centres(root, Copycat(root), show=lambda one, case, mask: shown.append((one.name, case.case, mask.shape)))
+    table, names = score_centres(
+        root, Copycat(root), show=lambda one, case, mask: shown.append((one.name, case.case, mask.shape))
+    )
     assert [name for name, _, _ in shown] == list(SETS), "those without truth are shown too"
     whole = table[table["set"] != "tptbox_crop_3d"]
     assert (whole["dice"] == 1).all() and set(whole["set"]) == {n for n, one in SETS.items() if one.structures} - {
         "tptbox_crop_3d"
     }
+    assert set(names["set"]) == {name for name in SETS if name.startswith(("mendeley", "spider_t1t2", "chu", "isotropic"))}
+    assert len(names) == 5 + 7 + 7 + 5 + 5 and set(names["count_from"]) == {"lowest"}
+    assert names[names["set"].str.startswith("isotropic")]["right"].all(), "of the size of real ones"
 
 
 def test_a_crop_is_shown_in_a_field_of_view_and_cut_out_again(tmp_path):
@@ -211,14 +222,32 @@ def test_a_crop_is_shown_in_a_field_of_view_and_cut_out_again(tmp_path):
 def test_sets_without_truth_are_passed_over_when_nobody_looks(tmp_path):
     other_centres.unlabelled(tmp_path)
     copycat = Copycat(tmp_path)
-    assert score_centres(tmp_path, copycat).empty and not copycat.seen
+    table, names = score_centres(tmp_path, copycat)
+    assert table.empty and names.empty and not copycat.seen
 
 
-def test_masks_with_levels_are_converted(tmp_path):
-    root = tmp_path
-    other_centres.isotropic(root)
-    table = score_centres(root, Copycat(root, factor=5), scheme="levels20")  # 5: a vertebra, 15: a disc
-    assert (table["dice"] == 1).all()
+def test_masks_with_levels_are_scored_by_structure_and_by_name(tmp_path):
+    other_centres.isotropic(tmp_path)
+    table, names = score_centres(tmp_path, Copycat(tmp_path, shift=1), scheme="levels20")
+    assert (table["dice"] == 1).all(), "the wrong name costs no Dice"
+    shifts = names.groupby(["set", "component", "count_from"])["shift"].unique().map(list).to_dict()
+    assert shifts == {
+        ("isotropic_3d, IVD", "disc", "own"): [1],
+        ("isotropic_3d, IVD", "disc", "lowest"): [0],
+        ("isotropic_3d, VBs", "vertebra", "own"): [1],
+        ("isotropic_3d, VBs", "vertebra", "lowest"): [0],
+    }
+    assert len(names) == 4 * 5 and names.columns.tolist() == list(NAME_COLUMNS)
+
+
+def test_each_part_of_a_network_with_levels_gets_one_number_before_it_is_scored(tmp_path):
+    other_centres.isotropic(tmp_path)
+    network = Copycat(tmp_path, shift=0)
+    for drawn in network.truth.values():
+        drawn[:, :2, :2] = 3  # a crumb far from the spine
+        drawn[:, :, 10:16][drawn[:, :, 10:16] > 10] = 15  # the front of every disc is taken for one of them
+    table, names = score_centres(tmp_path, network, scheme="levels20")
+    assert (table["dice"] == 1).all() and names["right"].all()
 
 
 def test_a_scheme_without_structures_is_refused_before_anything_is_read(tmp_path):
@@ -298,9 +327,9 @@ def test_a_picture_shows_the_middle_of_the_marked_slices(tmp_path):
 def said(monkeypatch, tmp_path):
     """Runs the command with a network that predicts the truth."""
 
-    def run(root: Path, *arguments: str):
+    def run(root: Path, *arguments: str, shift: int | None = None):
         (tmp_path / "run").mkdir(exist_ok=True)
-        predictor = SimpleNamespace(predict_volume=Copycat(root), scheme="structures4")
+        predictor = SimpleNamespace(predict_volume=Copycat(root, shift), scheme="structures4" if shift is None else "levels20")
         monkeypatch.setattr("spider_utils.workflow.find_run", lambda _: tmp_path / "run")
         monkeypatch.setattr("spider_utils.predict.load_predictor", lambda *_: predictor)
         return CliRunner().invoke(cli.app, ["centres", "--data", str(root), *arguments], env={"COLUMNS": "300"})
@@ -317,6 +346,20 @@ def test_the_command_writes_tables_and_pictures(said, tmp_path):
     shown = {path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png")}
     assert {"sct_t2_lumbar_3d/t2_lumbar.png", "spider_midslices_unlabelled/12_t1.png", "isotropic_3d/IVD_11.png"} <= shown
     assert len(shown) == len(CENTRE_SETS)
+    assert len(pd.read_csv(out.with_name("t_names.csv"))) == 5 + 7 + 7 + 5 + 5
+    assert len(pd.read_csv(out.with_name("t_names_summary.csv"))) == 5 * 6
+
+
+def test_the_command_tells_names_in_both_ways(said, tmp_path):
+    other_centres.isotropic(tmp_path / "data")
+    out = tmp_path / "t.csv"
+    result = said(tmp_path / "data", "--out", str(out), shift=1)
+    assert result.exit_code == 0, result.output
+    summary = pd.read_csv(tmp_path / "t_names_summary.csv").query("quantity == 'named right'")
+    assert summary.set_index(["set", "count_from"])["share"].to_dict() == {
+        (name, way): share for name in ("isotropic_3d, IVD", "isotropic_3d, VBs") for way, share in (("own", 0), ("lowest", 1))
+    }
+    assert len(pd.read_csv(tmp_path / "t_names.csv")) == 20 and "names of levels" in result.output
 
 
 def test_the_command_names_what_is_not_there_and_writes_nothing_unasked(said, tmp_path, monkeypatch):

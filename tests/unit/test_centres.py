@@ -10,6 +10,7 @@ import pytest
 
 from spider_utils.data.centres import CENTRE_SETS, CentreCase, sets_in
 from spider_utils.errors import DataError
+from spider_utils.labels import convert
 from tests import other_centres
 from tests.other_centres import chu, column, grays, in_colours, mendeley, save, save_volume, spider_vertebrae, tptbox
 
@@ -60,6 +61,22 @@ def test_every_mask_is_in_structures4_on_the_image_grid(tmp_path):
             assert case.mask.spacing == case.image.spacing
 
 
+def test_levels_are_those_of_spider_where_a_set_knows_them(tmp_path):
+    other_centres.everything(tmp_path)
+    known = {}
+    for one in CENTRE_SETS:
+        for case in one.cases(tmp_path):
+            if case.levels is not None:
+                assert case.levels.array.dtype == np.uint8 and case.levels.spacing == case.image.spacing
+                np.testing.assert_array_equal(convert(case.levels.array, "spider", "structures4"), case.mask.array)
+                known[one.name] = np.unique(case.levels.array)[1:].tolist()
+    assert known == {
+        "mendeley_t1_2d": [1, 2, 3, 4, 5], "spider_t1t2_vertebrae_2d": [1, 2, 3, 4, 5, 6, 7],
+        "chu2015_t2_3d": [1, 2, 3, 4, 5, 6, 7], "isotropic_3d, IVD": [201, 202, 203, 204, 205],
+        "isotropic_3d, VBs": [1, 2, 3, 4, 5],
+    }  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------------------------ mendeley
 
 
@@ -68,6 +85,7 @@ def test_mendeley_counts_downward_and_its_s1_is_background(tmp_path):
     case = only_case(tmp_path, "mendeley_t1_2d")
     upward = column(6)  # 1 is S1 here
     np.testing.assert_array_equal(case.mask.array[0], (upward > 1).astype(np.uint8))
+    np.testing.assert_array_equal(case.levels.array[0], np.maximum(upward, 1) - 1)
     assert (case.case, case.patient) == ("T1_0007_S8", "0007")
 
 
@@ -122,6 +140,7 @@ def test_coloured_slices_are_turned_upright(tmp_path):
     mask = column(7, rows=46)
     np.testing.assert_array_equal(case.image.array[0], grays(mask))
     np.testing.assert_array_equal(case.mask.array[0], (mask > 0).astype(np.uint8))
+    np.testing.assert_array_equal(case.levels.array[0], mask)
     assert case.patient == "10008" and not SETS["spider_t1t2_vertebrae_2d"].patients_known
 
 
@@ -165,6 +184,7 @@ def test_chu_headers_are_not_trusted(tmp_path):
     mask = np.repeat(column(7, rows=46)[None], 3, axis=0)
     np.testing.assert_array_equal(case.image.array, grays(mask))
     np.testing.assert_array_equal(case.mask.array, (mask > 0).astype(np.uint8))
+    np.testing.assert_array_equal(case.levels.array, mask)
     assert case.image.spacing == (2.0, 1.25, 1.25) and case.patient == "01"
 
 
@@ -182,7 +202,10 @@ def test_chu_on_another_grid_is_refused(tmp_path):
 def test_isotropic_volumes_hold_discs_or_bodies(tmp_path):
     other_centres.isotropic(tmp_path)
     discs, bodies = only_case(tmp_path, "isotropic_3d, IVD"), only_case(tmp_path, "isotropic_3d, VBs")
-    np.testing.assert_array_equal(discs.mask.array, np.repeat((column(5) > 0)[None], 3, axis=0) * np.uint8(3))
+    assert (discs.mask.array == 3).sum() == 5 * 16 * 9 * 34
+    for case, first in ((discs, 201), (bodies, 1)):  # a file of bodies counts downward
+        heights = [np.argwhere(case.levels.array == level)[:, 1].mean() for level in range(first, first + 5)]
+        assert np.diff(heights).tolist() == pytest.approx([-35] * 4)
     assert (discs.patient, bodies.patient) == ("11", "115")
     assert (bodies.mask.array == 1).sum() == 5 * 16 * 26 * 34
 

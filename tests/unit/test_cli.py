@@ -23,6 +23,8 @@ from spider_utils.data.augment import AUGMENTS
 from spider_utils.errors import DataError
 from spider_utils.locks import file_lock
 from spider_utils.models import available_models
+from spider_utils.models.shipped import shipped
+from spider_utils.training.checkpoints import read_card
 from spider_utils.training.losses import LOSSES
 
 COMMANDS = [
@@ -262,6 +264,7 @@ def test_measure(tmp_path: Path) -> None:
     assert table["L4/L5", "canal diameter"] == pytest.approx(12, abs=0.2)
     assert table["L4/L5", "disc signal over marrow"] == pytest.approx(0.5)
     Image.fromarray(mask[2]).save(tmp_path / "slice.png")
+    assert_one_line_error(kit("measure", str(tmp_path / "slice.png")), "slice.png", "no pixel size", "--spacing-mm ROW COLUMN")
     said = kit("measure", str(tmp_path / "slice.png"), "--spacing-mm", "1.5", "1.5")
     assert said.returncode == 0 and "9.00" in said.stdout and "single slice" in said.stdout
 
@@ -331,9 +334,10 @@ def test_predict_errors(tmp_path: Path) -> None:
 def test_predict_takes_what_comes_with_the_kit_by_itself_and_says_which(tmp_path: Path) -> None:
     mask_file(tmp_path / "scan.mha", 1, (3, 1, 1))
     Image.fromarray(np.arange(64 * 40, dtype=np.uint8).reshape(64, 40)).save(tmp_path / "slice.png")
-    for name, network in {"scan.mha": "structures4-phantom", "slice.png": "structures4"}.items():
+    for name, network in {"scan.mha": "levels20", "slice.png": "structures4"}.items():
         said = kit("predict", str(tmp_path / name), "--out", str(tmp_path / "out"), cwd=tmp_path)
-        assert f"model: {network}, masks in scheme structures4. Vertebrae" in said.stdout, said.stderr
+        what = read_card(shipped()[network])["what"].rstrip(".")
+        assert f"model: {network}, masks in scheme {network}. {what}\n" in said.stdout, said.stderr
         assert (tmp_path / "out" / name).is_file()
 
 

@@ -15,9 +15,10 @@ from PIL import Image
 from spider_utils.cli.weights import ProductName
 from spider_utils.errors import KitError
 from spider_utils.evidence import pack as packing
+from spider_utils.evidence.limits import limits, write_worst
 from spider_utils.evidence.recipe import RECIPE, Kitchen, Step, all_but_two
-from spider_utils.evidence.score import cross_validated, on_everyone
-from spider_utils.evidence.sim_to_real import by_group, epochs_for, ladder, training_sizes
+from spider_utils.evidence.score import ALONE, AS_SERIES, cross_validated, mean_scores, of_levels, on_everyone
+from spider_utils.evidence.sim_to_real import epochs_for, ladder, training_sizes
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
 from spider_utils.predict import load_predictor
@@ -31,6 +32,8 @@ TINY = replace(
     options={"widths": [4, 8], "pixel_shuffle": 2},
     coarse=TINY_STEP,
     real=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
+    again=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
+    levels=TINY_STEP,
 )
 
 
@@ -60,7 +63,8 @@ def test_real_trainings_start_from_the_phantoms_and_leave_their_test_patients_ou
     tested = []
     for number in range(5):
         split, run = kitchen.fold(number)
-        assert run.card["starts_from"]["run"] == first and run.card["size"] == [48, 32]
+        before = read_card(Path(run.folder).with_name(run.card["starts_from"]["run"]))
+        assert before["starts_from"]["run"] == first and before["split"] == run.card["split"] and run.card["size"] == [48, 32]
         assert run.card["split"]["fingerprint"] == split.fingerprint
         tested += split.patients("test")
     assert sorted(tested) == list(range(1, 9)), "each patient is tested once"
@@ -72,8 +76,8 @@ def test_everyone_is_scored_once_by_a_network_that_has_not_seen_him(kitchen):
     for number in range(5):
         split, run = kitchen.fold(number)
         own = kitchen.real.evaluate(run, split)
-        there = scores[scores["fold"] == number].drop(columns="fold").reset_index(drop=True)
-        pd.testing.assert_frame_equal(there, own)
+        there = scores[(scores["fold"] == number) & (scores["shown"] == ALONE)].drop(columns=["fold", "shown"])
+        pd.testing.assert_frame_equal(there.reset_index(drop=True), own, check_dtype=False)
         assert not set(there["patient"]) & set(split.patients("train") + split.patients("val"))
 
 
@@ -81,6 +85,35 @@ def test_only_networks_of_phantoms_are_scored_on_everyone(kitchen):
     assert sorted(on_everyone(kitchen, kitchen.coarse())["patient"].unique()) == list(range(1, 9))
     with pytest.raises(ValueError, match="has seen real patients"):
         on_everyone(kitchen, kitchen.final())
+
+
+def test_series_are_scored_with_what_neighbouring_slices_tell(kitchen):
+    split, run = kitchen.fold(0)
+    predictor = replace(load_predictor(run.folder), tidy=kitchen.recipe.tidy)
+    own = kitchen.real.measure(predictor, split)[0]
+    scores = cross_validated(kitchen)
+    there = scores[(scores["fold"] == 0) & (scores["shown"] == AS_SERIES)].drop(columns=["fold", "shown"])
+    pd.testing.assert_frame_equal(there.reset_index(drop=True), own)
+
+
+def test_the_network_of_levels_is_scored_in_classes_and_by_level(kitchen):
+    scores = of_levels(kitchen)
+    assert kitchen.levels().card["starts_from"]["run"] == Path(kitchen.coarse().folder).name
+    on_patients = scores[scores["shown"].isin([ALONE, AS_SERIES])]
+    assert set(on_patients["name"]) == {"vertebra", "spinal canal", "disc"} and set(on_patients["patient"]) == set(range(1, 9))
+    by_level = scores[scores["shown"] == "phantoms"]
+    assert {"L5", "disc L5/S1"} <= set(by_level["name"])
+    assert set(by_level["patient"]) == set(kitchen.made_up.split().patients("test"))
+
+
+def test_limits_are_of_everyone_and_the_worst_slices_are_drawn(kitchen, tmp_path):
+    table, masks = limits(kitchen)
+    assert sorted(table["patient"].unique()) == list(range(1, 9)) and len(table) == 8 * 3 and len(masks) == 8
+    whole = cross_validated(kitchen)
+    whole = whole[whole["shown"] == ALONE].set_index(["case", "name"])["dice"]
+    assert table.set_index(["case", "name"])["dice"].to_dict() == pytest.approx(whole.to_dict(), nan_ok=True)
+    written = write_worst(tmp_path, kitchen, table, masks, lowest=1)
+    assert [path.suffix for path in written] == 3 * [".png"] and all(path.is_file() for path in written)
 
 
 def test_the_final_training_leaves_out_two_patients():
@@ -93,7 +126,7 @@ def test_the_ladder_differs_in_what_is_shown_alone(kitchen):
     many = len(kitchen.made_up.split().patients("train"))
     found = scores.groupby(["looks", "phantoms"])["patient"].nunique()
     assert found.to_dict() == {(looks, n): 8 for looks in ("hospital", "random") for n in (2, many)}
-    table = by_group(scores, ("looks", "phantoms")).set_index(["looks", "phantoms", "name", "metric"])
+    table = mean_scores(scores, ("looks", "phantoms")).set_index(["looks", "phantoms", "name", "metric"])
     one = scores[(scores["looks"] == "random") & (scores["phantoms"] == 2) & (scores["name"] == "disc")]
     assert table.loc[("random", 2, "disc", "dice"), "mean"] == pytest.approx(one["dice"].mean()) and len(table) == 4 * 4 * 2
     cards = [read_card(path) for path in sorted((kitchen.home / "runs").glob("*-ladder*")) if path.is_dir()]
@@ -135,10 +168,12 @@ def test_a_packed_network_predicts_as_its_run_does(kitchen, tmp_path, monkeypatc
         "spider-kit weights pack"
     )
     assert all(row["patients"] == 8 for row in card["measured"])
+    assert {row["shown"] for row in card["measured"]} == {ALONE, AS_SERIES}
+    assert load_predictor(out).tidy == kitchen.recipe.tidy and load_predictor(run.folder).tidy is None
     json.dumps(card, allow_nan=False)
     monkeypatch.setattr(packing, "MOST_BYTES", 1000)
     with pytest.raises(KitError, match="are more than 1000"):
-        packing.pack(run, out, "", [], "")
+        packing.pack(run, out, {})
     assert load_model(out)[1] == card, "what was there stays"
 
 
@@ -151,5 +186,5 @@ def test_the_networks_that_come_with_the_kit_are_small_told_of_and_open():
     for name, folder in shipped().items():
         card = read_card(folder)
         assert card["what"] == packing.PRODUCTS[name].what and card["measured"] and card["learned_from"]
-        assert load_predictor(folder).scheme == "structures4"
+        assert load_predictor(folder).scheme == name.split("-")[0] and load_predictor(folder).tidy == RECIPE.tidy
         assert card["options"] == build_model(card["architecture"], 1, card["n_classes"], **RECIPE.options).spec["options"]

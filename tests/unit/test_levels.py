@@ -195,6 +195,20 @@ def test_clamped_masks_hold_no_levels():
 # ----------------------------------------------------------------------------------------------------------- missing parts
 
 
+def test_levels20_that_is_called_spider_is_refused():
+    named = convert(name_levels(spine(), SPACING).mask, "spider", "levels20")
+    with pytest.raises(ValueError, match="holds nothing above 1[0-9], and 10 lies beside lower numbers.*--scheme levels20"):
+        name_levels(named, SPACING, "spider")
+    assert name_levels(named, SPACING, "levels20").names == name_levels(spine(), SPACING).names
+
+
+def test_ten_vertebrae_without_canal_and_discs_are_no_levels20():
+    stack = np.zeros((4, 440, 60), np.uint8)
+    for level in range(1, 12):
+        stack[:, 440 - 38 * level : 440 - 38 * level + 26, 10:40] = level
+    assert set(name_levels(stack, (4.0, 1.0, 1.0), "spider").names.values()) >= {"L5", "T7"}
+
+
 @pytest.mark.parametrize("scheme", ["structures4", "discs"])
 def test_a_missing_disc_leaves_a_gap_in_the_count(scheme: str):
     mask = spine()

@@ -84,6 +84,11 @@ def test_links_of_documents_lead_somewhere():
     assert [fault for fault in checked if fault[2]] == []
 
 
+def test_no_document_waits_for_a_number():
+    """Numbers that are filled in by a script stand as @NAME@ until then."""
+    assert [(place, left) for place, text in documents() if (left := re.findall(r"@[A-Z]+@", text))] == []
+
+
 def test_no_link_of_a_document_is_broken_in_its_markdown():
     """Every "](" belongs to a link that Markdown reads as one: its brackets pair, its target has no blank."""
     wrong = []

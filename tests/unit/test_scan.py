@@ -106,7 +106,7 @@ def test_what_comes_with_the_kit_is_offered_first_by_what_it_is_for(tmp_path, mo
     monkeypatch.setenv("SPIDER_KIT_HOME", str(tmp_path))
     own = make_run(tmp_path, "mine", scheme="structures4")
     names = [folder.name for folder in scan.usable_runs()]
-    assert names == ["structures4-phantom", "structures4", "mine"]
+    assert names == ["levels20", "structures4", "structures4-phantom", "mine"]
     assert scan.usable_runs(series=False)[0].name == "structures4" and scan.usable_runs()[-1] == own
     called, learned = scan.describe_run(scan.usable_runs(series=False)[0])
     assert called == "structures4, comes with the kit" and "T2_SPACE" in learned

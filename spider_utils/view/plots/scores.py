@@ -181,6 +181,7 @@ def bar_with_intervals(
     ax.grid(axis="y", visible=False)
     ax.set(xlabel=xlabel, title=title)
     if group:
-        figure.legend(loc="outside lower center", ncols=min(len(groups), 4), title=group)
+        wide = sum(len(str(one)) for one in groups) > 85  # characters, more than a line of the figure holds
+        figure.legend(loc="outside lower center", ncols=min(len(groups), 2 if wide else 4), title=group)
     figure.caption = f"{title}: {xlabel}, by {label}{f' and {group}' if group else ''}.".removeprefix(": ")
     return figure

@@ -1,0 +1,156 @@
+"""Where the truth of the released slices limits what a score can be, and the slices on which the kit's own network does worst."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from spider_utils.evaluation.metrics import ConfusionMatrix
+from spider_utils.evaluation.statistics import bootstrap_interval
+from spider_utils.evidence.recipe import N_FOLDS, Kitchen
+from spider_utils.evidence.score import ALONE, CLASSES, segmented
+from spider_utils.labels import convert, get_scheme
+from spider_utils.view.plots import overlay_comparison, save_figure
+
+SMALL_MM2 = 7.0  # of a slice, 32 pixels: mostly an outline's remains, but at the side also the tip of a process
+LIMIT_COLUMNS = ("dice", "in_rows", "at_offset", "offset_mm", "moved_mm", "stray", "truth_to_next", "drawn_to_next")
+OFFSETS_MM = np.round(np.arange(-1.5, 1.51, 0.1), 1)
+_IN_SLICE = np.zeros((3, 3, 3), bool)
+_IN_SLICE[1] = True
+
+
+def without_small_pieces(mask: np.ndarray, spacing_mm: tuple[float, ...], below_mm2: float = SMALL_MM2) -> np.ndarray:
+    """A copy of a mask (slice, row, column) without pieces of a class that are smaller than so many mm2 in their slice."""
+    kept, pixel_mm2 = mask.copy(), spacing_mm[1] * spacing_mm[2]
+    for value in np.unique(mask[mask > 0]):
+        inside = mask == value
+        pieces, _ = ndimage.label(inside, _IN_SLICE)
+        kept[inside & (np.bincount(pieces.reshape(-1)) * pixel_mm2 < below_mm2)[pieces]] = 0
+    return kept
+
+
+def within_rows(mask: np.ndarray, truth: np.ndarray, value: int) -> np.ndarray:
+    """Where a mask has a class, in the rows from the truth's highest to its lowest of this class in any slice; bool."""
+    rows = np.flatnonzero((truth == value).any(axis=(0, 2)))
+    inside = mask == value
+    if len(rows):
+        inside[:, : rows[0]] = inside[:, rows[-1] + 1 :] = False
+    return inside
+
+
+def best_offset(inside: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[float, float]:
+    """How far a mask's outline must be moved, the same everywhere, to agree best with the truth.
+
+    Args:
+        inside, truth: bool (slices, rows, columns).
+        spacing_mm: of their axes; the outline moves within slices.
+
+    Returns:
+        Millimetres outward (negative: inward) out of OFFSETS_MM, and the Dice there. Of the pixel itself half counts, so that an
+        offset of 0 changes nothing.
+    """
+    depth_mm = np.empty(inside.shape, np.float32)  # from the outline, positive inside
+    for one, depth in zip(inside, depth_mm, strict=True):
+        within, beyond = (ndimage.distance_transform_edt(part, spacing_mm[1:]) for part in (one, ~one))
+        depth[:] = np.where(one, within, -beyond) if one.any() else -np.inf
+    half = 0.5 * min(spacing_mm[1:])
+    depth_mm -= np.where(inside, half, -half).astype(np.float32)
+    total, found = truth.sum(), []
+    for offset in OFFSETS_MM:
+        moved = depth_mm >= -offset if offset else inside
+        found.append(2 * (moved & truth).sum() / max(1, moved.sum() + total))
+    # Offsets of less than a pixel give one mask: of those that are equally good the nearest to none.
+    best = min(np.flatnonzero(np.isclose(found, max(found), rtol=0, atol=1e-12)), key=lambda k: abs(OFFSETS_MM[k]))
+    return float(OFFSETS_MM[best]), float(found[best])
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Dice of two masks of CLASSES by class; NaN for a class that neither holds."""
+    return ConfusionMatrix(get_scheme(CLASSES).n_classes).update(a, b).dice()
+
+
+def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, ...]) -> pd.DataFrame:
+    """What one series' masks say about the truth.
+
+    Args:
+        truth, drawn: uint8 of ``structures4``, (slices, rows, columns); ``drawn`` by a network that saw each slice by itself.
+        spacing_mm: of their axes.
+
+    Returns:
+        A row a structure: name; ``dice`` of the two; ``in_rows``, the same within_rows; ``at_offset``, ``offset_mm`` and
+        ``moved_mm``, the Dice in these rows after the outline was moved as agrees best, how far, and its amount; ``stray``, the
+        truth's own Dice with itself after without_small_pieces; ``truth_to_next`` and ``drawn_to_next``, mean Dice of each mask
+        with that of the next slice; ``worst_slice``, the number of the slice with the lowest Dice, and ``worst_dice``.
+    """
+    stray = _dice(truth, without_small_pieces(truth, spacing_mm))
+    steps = [np.array([_dice(a, b) for a, b in zip(one[:-1], one[1:], strict=True)]) for one in (truth, drawn)]
+    by_slice = np.array([_dice(a, b) for a, b in zip(truth, drawn, strict=True)])
+    rows, whole = [], _dice(truth, drawn)
+    for value in get_scheme(CLASSES).foreground:
+        truth_to_next, drawn_to_next = (_mean(step[:, value]) if len(step) else np.nan for step in steps)
+        known = ~np.isnan(by_slice[:, value])
+        worst = int(np.nanargmin(by_slice[:, value])) if known.any() else -1
+        marked, found = truth == value, within_rows(drawn, truth, value)
+        in_rows = 2 * (marked & found).sum() / (marked.sum() + found.sum()) if marked.any() else np.nan
+        offset_mm, at_offset = best_offset(found, marked, spacing_mm) if marked.any() else (np.nan, np.nan)
+        moved = (at_offset, offset_mm, abs(offset_mm))
+        about = (whole[value], in_rows, *moved, stray[value], truth_to_next, drawn_to_next)
+        rows.append((get_scheme(CLASSES).names[value], *about, worst, by_slice[worst, value]))
+    return pd.DataFrame(rows, columns=["name", *LIMIT_COLUMNS, "worst_slice", "worst_dice"])
+
+
+def _mean(values: np.ndarray) -> float:
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def limits(kitchen: Kitchen) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """The rows of ``label_limits`` for all patients with released slices, with ``patient`` and ``case``; and by case the masks,
+    each drawn slice by slice by the network of the fold that tests on the patient."""
+    tables, masks = [], {}
+    for number in range(N_FOLDS):
+        split, run = kitchen.fold(number)
+        masks |= segmented(kitchen, run, split, ALONE)[1]
+    for name, drawn in masks.items():
+        case = kitchen.real.source.load(name)
+        truth = convert(case.mask.array, kitchen.real.source.scheme, CLASSES)
+        tables.append(label_limits(truth, drawn, case.mask.spacing).assign(patient=case.patient, case=name))
+    return pd.concat(tables, ignore_index=True), masks
+
+
+def summarise_limits(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over patients of ``limits``' rows: name, quantity (LIMIT_COLUMNS), mean, low, high (95 % over patients), patients."""
+    rows = []
+    for name, part in table.groupby("name", sort=False):
+        for quantity in LIMIT_COLUMNS:
+            found = bootstrap_interval(part[quantity], part["patient"].tolist())
+            rows.append(
+                (name, quantity, found.estimate, found.low, found.high, part.loc[part[quantity].notna(), "patient"].nunique())
+            )
+    return pd.DataFrame(rows, columns=["name", "quantity", "mean", "low", "high", "patients"])
+
+
+def write_worst(
+    folder: str | Path, kitchen: Kitchen, table: pd.DataFrame, masks: dict[str, np.ndarray], lowest: int = 2
+) -> list[Path]:
+    """Write pictures of the worst slice of the patients with the lowest Dice of each structure: truth, mask and errors.
+
+    Args:
+        folder: for the pictures. They show patients: keep it out of repositories.
+        table, masks: of ``limits``.
+        lowest: so many patients a structure.
+    """
+    written = []
+    for structure, rows in table.groupby("name", sort=False):
+        for row in rows.nsmallest(lowest, "dice").itertuples():
+            case, k = kitchen.real.source.load(row.case), row.worst_slice
+            truth = convert(case.mask.array[k], kitchen.real.source.scheme, CLASSES)
+            title = f"{structure}, patient {row.patient}: Dice {row.dice:.3f}, of this slice {row.worst_dice:.3f}"
+            spacing_mm = case.image.spacing[1:]
+            figure = overlay_comparison(case.image.array[k], truth, masks[row.case][k], CLASSES, spacing_mm, title=title)
+            name = f"{structure.replace(' ', '-')}-{row.case}.png"
+            written.append(save_figure(figure, Path(folder) / name, figure.caption))
+    return written

@@ -1,0 +1,93 @@
+"""What is known of a spine beside how one slice looks: slices beside each other show nearly the same, and its canal is one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from spider_utils.labels import convert
+
+MOST_NEIGHBOURS = 8  # on a side, held in memory; at 1.3 mm only series with slices nearer than 0.4 mm would have more
+_CUT = 2.5  # standard deviations after which a neighbour no longer counts
+_CANAL = 2  # structures4
+_TOUCHING = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True)
+class Tidy:
+    """How the masks of a 2D network's slices become that of a series.
+
+    Attributes:
+        across_mm: class probabilities are averaged over neighbouring slices, with weights of a Gaussian of this standard
+            deviation. Where slices lie much further apart than this, each stays as it is.
+        canal_share: pieces of the spinal canal that have less than this share of the largest one's voxels become background.
+
+    Raises:
+        ValueError: not a distance from 0 to 10 mm, not a share below 1.
+    """
+
+    across_mm: float
+    canal_share: float
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("across_mm", self.across_mm, 10), ("canal_share", self.canal_share, 1)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+                raise ValueError(f"{name} of {value!r}")
+
+    def weights(self, gap_mm: float) -> np.ndarray:
+        """Weights of a slice and of its neighbours 1, 2, ... slices away, the first 1; slices are ``gap_mm`` apart."""
+        reach = min(int(_CUT * self.across_mm / gap_mm), MOST_NEIGHBOURS)
+        away = np.arange(reach + 1) * gap_mm
+        return np.exp(-0.5 * (away / max(self.across_mm, 1e-6)) ** 2).astype(np.float32)
+
+    def blended(self, parts: Iterable[np.ndarray], gap_mm: float) -> Iterator[np.ndarray]:
+        """Class probabilities averaged over neighbouring slices. At the ends of a series the neighbours that there are count.
+
+        Args:
+            parts: float32 (n, classes, rows, columns), all slices of a series in order, a few at a time.
+            gap_mm: from slice to slice.
+
+        Yields:
+            The same, one slice at a time (1, classes, rows, columns); of slices before and after, no more are held than count.
+        """
+        weights = self.weights(gap_mm)
+        reach, held, first = len(weights) - 1, deque(), 0  # ``first``: number of the first slice that is held
+        done = seen = 0
+        for one in _singly(parts):
+            held.append(one)
+            seen += 1
+            if seen > done + reach:
+                yield _mean(held, done - first, weights)
+                done += 1
+                if done - first > reach:
+                    held.popleft()
+                    first += 1
+        for index in range(done, seen):
+            yield _mean(held, index - first, weights)
+
+    def without_canal_pieces(self, mask: np.ndarray, scheme: str) -> np.ndarray:
+        """A copy of a mask (slice, row, column) whose canal has no small pieces; slices that touch are one."""
+        canal = convert(mask, scheme, "structures4") == _CANAL
+        pieces, _ = ndimage.label(canal, _TOUCHING)
+        sizes = np.bincount(pieces.reshape(-1))
+        sizes[0] = 0
+        return np.where(canal & (sizes < self.canal_share * sizes.max())[pieces], 0, mask).astype(mask.dtype)
+
+
+def _singly(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """One slice after the other, each with memory of its own, so that no part is held for the sake of one of its slices."""
+    for part in parts:
+        yield from map(np.copy, part)
+        del part  # before the next is made
+
+
+def _mean(held: deque[np.ndarray], index: int, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean of a slice that is held and of its neighbours."""
+    near = range(max(0, index - len(weights) + 1), min(len(held), index + len(weights)))
+    given = [weights[abs(k - index)] for k in near]
+    total = sum(w * held[k] for w, k in zip(given, near, strict=True))
+    return (total / sum(given))[None]

@@ -1,0 +1,81 @@
+"""Neighbouring slices averaged, and a canal without stray pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from spider_utils.tidy import MOST_NEIGHBOURS, Tidy
+
+RANDOM = np.random.default_rng(0)
+
+
+def parts_of(array: np.ndarray, at_once: int) -> list[np.ndarray]:
+    return [array[k : k + at_once] for k in range(0, len(array), at_once)]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8, 40])
+@pytest.mark.parametrize(
+    ("n", "gap_mm", "across_mm"), [(20, 0.9, 1.0), (20, 0.5, 1.7), (3, 0.9, 2.0), (1, 1.0, 1.0), (6, 4.4, 1.0)]
+)
+def test_blending_is_a_gaussian_mean_that_knows_its_ends(n: int, gap_mm: float, across_mm: float, at_once: int) -> None:
+    given = RANDOM.random((n, 2, 5, 4), dtype=np.float32)
+    found = list(Tidy(across_mm, 0.1).blended(parts_of(given, at_once), gap_mm))
+    assert [one.shape for one in found] == n * [(1, 2, 5, 4)]
+    settings = {"sigma": across_mm / gap_mm, "axis": 0, "mode": "constant", "radius": int(2.5 * across_mm / gap_mm)}
+    there = ndimage.gaussian_filter1d(np.ones(n), **settings)  # of the kernel's weight, what falls on slices
+    wanted = ndimage.gaussian_filter1d(given.astype(float), **settings) / there[:, None, None, None]
+    np.testing.assert_allclose(np.concatenate(found), wanted, atol=1e-6)
+
+
+def test_slices_far_apart_stay_as_they_are() -> None:
+    given = RANDOM.random((5, 2, 3, 3), dtype=np.float32)
+    np.testing.assert_array_equal(np.concatenate(list(Tidy(1.0, 0.1).blended([given], 3.3))), given)
+
+
+def test_no_more_slices_are_asked_for_than_count() -> None:
+    """Memory is bounded: before slice k is given back, none beyond its last neighbour was made; and of a header's absurdly thin
+    slices no more than MOST_NEIGHBOURS a side count."""
+    made = []
+
+    def slices(n: int):
+        for k in range(n):
+            made.append(k)
+            yield np.full((1, 1, 2, 2), k, np.float32)
+
+    for k, _ in enumerate(Tidy(1.0, 0.1).blended(slices(30), 1e-6)):
+        assert len(made) == min(30, k + MOST_NEIGHBOURS + 1)
+
+
+def canal_in_pieces(canal: int, bone: int) -> np.ndarray:
+    mask = np.zeros((3, 60, 30), np.uint8)
+    mask[:, 5:55, 10:14] = canal  # 600 voxels
+    mask[0, 0:4, 25:29] = canal  # 16
+    mask[2, 50:60, 20:29] = canal  # 90
+    mask[1, 30:33, 0:3] = bone
+    return mask
+
+
+@pytest.mark.parametrize(("scheme", "canal"), [("structures4", 2), ("spider", 100)])
+def test_small_pieces_of_the_canal_alone_become_background(scheme: str, canal: int) -> None:
+    mask = canal_in_pieces(canal, 1)
+    wanted = mask.copy()
+    wanted[0, 0:4, 25:29] = 0
+    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_canal_pieces(mask, scheme), wanted)
+    wanted[2, 50:60, 20:29] = 0
+    np.testing.assert_array_equal(Tidy(1.0, 0.2).without_canal_pieces(mask, scheme), wanted)
+    assert (mask == canal).sum() == 600 + 16 + 90, "the mask that was given stays as it is"
+
+
+def test_a_mask_without_canal_stays_as_it_is() -> None:
+    mask = np.eye(4, dtype=np.uint8)[None]
+    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_canal_pieces(mask, "structures4"), mask)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"across_mm": -1.0}, {"across_mm": float("nan")}, {"canal_share": 1.5}, {"canal_share": "x"}]
+)
+def test_settings_that_mean_nothing(settings: dict) -> None:
+    with pytest.raises(ValueError, match="of "):
+        Tidy(**{"across_mm": 1.0, "canal_share": 0.1} | settings)
