@@ -17,8 +17,24 @@ def in_memory_order(array: np.ndarray) -> np.ndarray:
     The array itself may be a view whose axes are swapped or run backward. Where things lie no longer tells anything then; it is
     for what does not depend on that.
     """
-    forward = array[tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)]
-    return forward.transpose(np.argsort([-stride for stride in forward.strides], kind="stable"))
+    return array[_forward(array)].transpose(_slowest_first(array))
+
+
+def _forward(array: np.ndarray) -> tuple[slice, ...]:
+    """Turns every axis that runs backward in memory."""
+    return tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
+
+
+def _slowest_first(array: np.ndarray) -> np.ndarray:
+    """The axes in the order in which memory runs along them, the fastest last."""
+    return np.argsort([-abs(stride) for stride in array.strides], kind="stable")
+
+
+def from_memory_order(values: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Values that belong to those of ``in_memory_order(array)``, one after the other, in the axes of ``array``: a view."""
+    laid = values.reshape(in_memory_order(array).shape)
+    turned = laid.transpose(np.argsort(_slowest_first(array)))
+    return turned[_forward(array)]
 
 
 def counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -105,9 +105,16 @@ class LabelScheme:
         """Number of values, background included."""
         return len(self.names)
 
-    def check(self, mask: np.ndarray) -> None:
-        """Raise ValueError when ``mask`` holds a value that the scheme does not know, naming values and counts."""
-        if mask.size and mask.dtype.kind in "iu" and self.names.keys() >= set(distinct(mask).tolist()):
+    def check(self, mask: np.ndarray, found: np.ndarray | None = None) -> None:
+        """Raise ValueError when ``mask`` holds a value that the scheme does not know, naming values and counts.
+
+        Args:
+            mask: of any shape.
+            found: its distinct values (``arrays.distinct``) where they are known already.
+        """
+        if found is None and mask.size and mask.dtype.kind in "iu":
+            found = distinct(mask)
+        if found is not None and self.names.keys() >= set(found.tolist()):
             return
         found, counts = counted(mask)
         unknown = {v.item(): int(c) for v, c in zip(found, counts, strict=True) if v not in self.names}

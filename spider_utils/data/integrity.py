@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spider_utils.data.inflate import CHECKSUM_BYTES, adler32
 from spider_utils.data.volume_headers import VoxelPlace, find_voxels
 from spider_utils.errors import DataError
 
@@ -18,19 +19,27 @@ CHUNK_BYTES = 1 << 20
 _NEVER = 10**18  # bytes: no disk holds so many
 _MOST_UNPROVEN = 1 << 28  # bytes of voxels that ITK may make room for before anything shows that they are there
 _MOST_PACKED = 1032  # times that zlib's format can shrink anything
-_CHECKSUM_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Seal:
-    """What a file says of its voxels: their number of bytes, and the checksum that ends zlib's format (Adler-32, RFC 1950)."""
+    """What a file says of its voxels: their number of bytes, and the checksum that ends zlib's format (Adler-32, RFC 1950).
 
+    Attributes:
+        place: where the stream lies.
+        length: of the stream, in bytes.
+        n_bytes: of the voxels that it packs.
+        checksum: theirs.
+    """
+
+    place: VoxelPlace
+    length: int
     n_bytes: int
     checksum: int
 
     def fits(self, voxels: np.ndarray) -> bool:
         """Whether these are the very voxels that were packed; an array without gaps, as the file has it."""
-        return voxels.nbytes == self.n_bytes and zlib.adler32(voxels) == self.checksum
+        return voxels.nbytes == self.n_bytes and adler32(voxels) == self.checksum
 
 
 def find_seal(path: Path) -> Seal | None:
@@ -48,15 +57,15 @@ def find_seal(path: Path) -> Seal | None:
         return None
     n_bytes, there = place.voxels * place.voxel_bytes, place.path.stat().st_size - place.start
     length = there if place.length is None else place.length
-    if not 2 + _CHECKSUM_BYTES <= length <= there or n_bytes > min(_MOST_UNPROVEN, _MOST_PACKED * length):
+    if not 2 + CHECKSUM_BYTES <= length <= there or n_bytes > min(_MOST_UNPROVEN, _MOST_PACKED * length):
         return None
     with open(place.path, "rb") as file:
         file.seek(place.start)
         method, flags = file.read(2)
-        file.seek(place.start + length - _CHECKSUM_BYTES)
-        checksum = int.from_bytes(file.read(_CHECKSUM_BYTES), "big")
+        file.seek(place.start + length - CHECKSUM_BYTES)
+        checksum = int.from_bytes(file.read(CHECKSUM_BYTES), "big")
     is_zlib = method & 15 == zlib.DEFLATED and (method << 8 | flags) % 31 == 0
-    return Seal(n_bytes, checksum) if is_zlib else None
+    return Seal(place, length, n_bytes, checksum) if is_zlib else None
 
 
 def check_whole(path: Path, inflate: bool = True) -> None:

@@ -6,8 +6,9 @@ source's own label scheme (every value fits in a byte); a dataset converts them 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,17 +52,14 @@ def scale_to_uint8(array: np.ndarray, percentiles: tuple[float, float] = PERCENT
     low, high = intensity_range(array, percentiles)
     if high <= low:
         return np.zeros(array.shape, np.uint8)
-    # Piece by piece, as those stay in the processor's cache, and as they lie in memory.
-    operands = [["readonly"], ["writeonly", "allocate"]]
-    with np.nditer(
-        [array, None], ["external_loop", "buffered"], operands, [np.float32, np.uint8], "K", "unsafe", buffersize=_PIECE
-    ) as pieces:
-        for values, out in pieces:
-            scaled = values - np.float32(low)
-            scaled *= 255 / (high - low)
-            np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
-            out[...] = scaled
-        return pieces.operands[1]
+    values = arrays.in_memory_order(array).reshape(-1)
+    scaled, buffer = np.empty(values.size, np.uint8), np.empty(_PIECE, np.float32)
+    for start in range(0, values.size, _PIECE):  # pieces stay in the processor's cache
+        piece = values[start : start + _PIECE]
+        shades = np.subtract(piece, np.float32(low), out=buffer[: piece.size], dtype=np.float32, casting="unsafe")
+        shades *= 255 / (high - low)
+        scaled[start : start + _PIECE] = np.clip(np.rint(shades, out=shades), 0, 255, out=shades)
+    return arrays.from_memory_order(scaled, array)
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,11 @@ def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndar
     if array.shape[-2:] == tuple(shape):
         return array
     if is_mask:
-        if array.dtype != np.uint8 and array.size and (array.min() < 0 or array.max() > 255):
-            raise ValueError(f"mask values must lie between 0 and 255 here, not {array.min()} to {array.max()}")
         rows, columns = (_nearest(*sides) for sides in zip(array.shape[-2:], shape, strict=True))
-        return array[..., rows, :][..., columns]
+        chosen = array[..., rows[:, None], columns]
+        if chosen.dtype != np.uint8 and chosen.size and (chosen.min() < 0 or chosen.max() > 255):
+            raise ValueError(f"mask values must lie between 0 and 255 here, not {chosen.min()} to {chosen.max()}")
+        return chosen
     resized = np.empty((*array.shape[:-2], *shape), array.dtype)
     for index in np.ndindex(array.shape[:-2]):  # one after the other: a few stay in the processor's cache
         plane = torch.from_numpy(np.ascontiguousarray(array[index], dtype=np.float32))[None, None]
@@ -189,9 +188,21 @@ def _write_store(source: Source, series: list[Any], folder: Path, size: tuple[in
     """Build the store of ``series``, rows of ``source.cases``."""
     grid = SliceGrid(*size)
     scheme = get_scheme(source.scheme)
-    cut = map_in_threads(lambda row: _cut(source, grid, row), series, cpu_count())  # reading and inflating, beside each other
-    parts = progress(cut, desc="cutting slices", total=len(series))
-    write_store(folder, parts, source.kind, scheme.name, key)
+    with _one_torch_thread():
+        cut = map_in_threads(lambda row: _cut(source, grid, row), series, cpu_count())  # reading and inflating, beside each other
+        parts = progress(cut, desc="cutting slices", total=len(series))
+        write_store(folder, parts, source.kind, scheme.name, key)
+
+
+@contextlib.contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Threads that begin meanwhile get no further ones from torch: where each core has its series, those only wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def write_store(
@@ -213,25 +224,27 @@ def write_store(
 
 def _cut(source: Source, grid: SliceGrid, row: Any) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Images and masks of one series in the grid, and their rows of the table; ``row`` is its row of ``source.cases``."""
-    case = source.load(row.case, copy=False)
-    spacing = case.image.spacing[1:]
-    native = case.image.array.shape[1:]
-    images = grid.fit(scale_to_uint8(case.image.array), spacing)
-    masks = grid.fit(case.mask.array, spacing, is_mask=True).astype(np.uint8, copy=False)
+    volumes = source.volumes(row.case, copy=False)
+    image = next(volumes)
+    (slice_mm, *spacing), native = image.spacing, image.array.shape[1:]
+    images = grid.fit(scale_to_uint8(image.array), spacing)
+    del image  # its room is the mask's
+    masks = grid.fit(next(volumes).array, spacing, is_mask=True).astype(np.uint8, copy=False)
+    counts = np.array([np.bincount(mask.reshape(-1), minlength=256) for mask in masks])
     rows = {
-        "case": case.case,
-        "patient": case.patient,
-        "sequence": case.sequence,
+        "case": row.case,
+        "patient": int(row.patient),
+        "sequence": row.sequence,
         "slice": range(len(images)),
         "subset": row.subset,
         "pixel_mm": round(grid.placement(native, spacing)[2], 5),
         "native_rows": native[0],
         "native_columns": native[1],
-        "slice_mm": case.image.spacing[0],
+        "slice_mm": slice_mm,
         "row_mm": spacing[0],
         "column_mm": spacing[1],
-        "labels": [int(np.count_nonzero(np.bincount(mask.reshape(-1)))) - 1 for mask in masks],
-        "labelled": [round(float(np.count_nonzero(mask) / mask.size), 5) for mask in masks],
+        "labels": np.count_nonzero(counts, axis=1) - 1,
+        "labelled": [round(float(n) / masks[0].size, 5) for n in counts[:, 1:].sum(axis=1)],
     }
     return images, masks, pd.DataFrame(rows)
 

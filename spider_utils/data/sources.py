@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.data.manifest import manifest_folder
-from spider_utils.data.volumes import Volume, kit_direction, read_pair, read_picture
+from spider_utils.data.volumes import Volume, kit_direction, read_in_turn, read_picture
 from spider_utils.errors import DataError, KitError
 from spider_utils.files import fingerprint, read_csv
 from spider_utils.labels import convert, get_scheme
@@ -212,16 +213,17 @@ class Source:
             DataError: a file cannot be read, image and mask do not share one grid, or the mask holds unknown labels.
             KeyError: no such case.
         """
+        image, mask = self.volumes(case, copy)
+        row = self._rows.loc[case]
+        return Case(case, int(row["patient"]), row["sequence"], image, mask)
+
+    def volumes(self, case: str, copy: bool = True) -> Iterator[Volume]:
+        """Image and then mask of one series, as ``load`` reads them: volumes are read one by one (see read_in_turn)."""
         row = self._rows.loc[case]
         if self.kind == "spider-2d":
-            image, mask = self._stack(row)
+            yield from self._stack(row)
         else:
-            image, mask = read_pair(row["image"], row["mask"], copy=copy)
-            try:
-                get_scheme(self.scheme).check(mask.array)
-            except ValueError as error:
-                raise DataError(row["mask"], str(error), "Fetch the mask again.") from error
-        return Case(case, int(row["patient"]), row["sequence"], image, mask)
+            yield from read_in_turn(row["image"], row["mask"], copy=copy, scheme=get_scheme(self.scheme))
 
     @cached_property
     def _native_sizes(self) -> dict[int, tuple[int, int]]:

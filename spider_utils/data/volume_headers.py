@@ -74,6 +74,7 @@ class VoxelPlace:
         packing: "" (none), "stream" (the voxels alone) or "file" (the header with them).
         voxels: number of values, those of all channels.
         voxel_bytes: bytes of one value.
+        is_big_endian: whether a value's highest byte comes first.
     """
 
     path: Path
@@ -82,6 +83,7 @@ class VoxelPlace:
     packing: str
     voxels: int
     voxel_bytes: int
+    is_big_endian: bool
 
 
 def find_voxels(path: Path) -> VoxelPlace | None:
@@ -181,7 +183,9 @@ def _metaimage(path: Path) -> VoxelPlace:
         path, start = _file_beside(path, where), 0
     if skipped:
         start = skipped if skipped > 0 else -voxels * voxel_bytes
-    return VoxelPlace(path, start, (length or None) if is_packed else None, "stream" if is_packed else "", voxels, voxel_bytes)
+    is_big_endian = any(fields.get(name, "False").lower() == "true" for name in _META_FLAGS if name.endswith("MSB"))
+    packing, length = ("stream", length or None) if is_packed else ("", None)
+    return VoxelPlace(path, start, length, packing, voxels, voxel_bytes, is_big_endian)
 
 
 def _metaimage_fields(path: Path, file: BinaryIO) -> dict[str, str]:
@@ -253,7 +257,7 @@ def _nifti(path: Path) -> VoxelPlace:
         if struct.unpack_from(f"{order}h", head, at)[0] > 0 and not all(abs(one) <= FARTHEST_MM for one in numbers):
             raise _damaged(path, f"{name} holds {', '.join(f'{one:g}' for one in numbers)}")  # ITK never ends on infinite ones
     packing = "file" if is_packed else ""
-    return VoxelPlace(path, int(start), None, packing, math.prod(sizes[:dimensions]), _NIFTI_BYTES[kind])
+    return VoxelPlace(path, int(start), None, packing, math.prod(sizes[:dimensions]), _NIFTI_BYTES[kind], order == ">")
 
 
 # ------------------------------------------------------------------------------------------------------------------------- NRRD
@@ -281,7 +285,8 @@ def _nrrd(path: Path) -> VoxelPlace:
         raise DataError(path, f"packs its voxels as '{encoding[:20]}'", "Save the image again with encoding raw or gzip.")
     if _NRRD_TYPES[kind] > 1 and fields.get("endian", "").lower() not in ("little", "big"):
         raise _odd(path, "endian", fields.get("endian", ""), "little or big")
-    return VoxelPlace(path, start, None, "" if encoding == "raw" else "stream", math.prod(sizes), _NRRD_TYPES[kind])
+    packing, is_big_endian = "" if encoding == "raw" else "stream", fields.get("endian", "").lower() == "big"
+    return VoxelPlace(path, start, None, packing, math.prod(sizes), _NRRD_TYPES[kind], is_big_endian)
 
 
 def _nrrd_fields(path: Path, file: BinaryIO) -> dict[str, str]:

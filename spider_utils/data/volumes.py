@@ -8,7 +8,9 @@ true reorientation from the file's header (SimpleITK), never guessed from sizes.
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,15 +20,23 @@ import SimpleITK as sitk  # noqa: N813
 from spider_utils.arrays import distinct
 from spider_utils.data.dicom import FARTHEST_MM, is_dicom_name, possible_edges, quiet_itk, read_series_image
 from spider_utils.data.dicom_header import MOST_PIXELS
-from spider_utils.data.integrity import check_whole, find_seal
+from spider_utils.data.inflate import inflate
+from spider_utils.data.integrity import Seal, check_whole, find_seal
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_path
+from spider_utils.labels import LabelScheme
 
 KIT_AXES = "PIR"  # ITK's name for (fastest axis to Posterior, then Inferior, then Right)
 VOLUME_SUFFIXES = (".mha", ".mhd", ".nii", ".nii.gz", ".nrrd")
 _AXIS_OF = {letter: axis for axis in ("LR", "AP", "IS") for letter in axis}
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 PNG_SLICE_SPACING_MM = (1.0, 1.0, 1.0)  # a PNG has no spacing; callers who know it pass it
+# Voxels as a MetaImage has them, little-endian; whole numbers of 8 bytes are named differently from system to system.
+_STORED = {
+    sitk.sitkInt8: "<i1", sitk.sitkUInt8: "<u1", sitk.sitkInt16: "<i2", sitk.sitkUInt16: "<u2", sitk.sitkInt32: "<i4",
+    sitk.sitkUInt32: "<u4", sitk.sitkFloat32: "<f4", sitk.sitkFloat64: "<f8",
+}  # fmt: skip
+Header = sitk.Image | sitk.ImageFileReader  # both tell size, spacing, origin, direction and pixel type
 
 
 @dataclass(frozen=True)
@@ -105,9 +115,9 @@ class Volume:
         )
 
 
-def orientation_code(image: sitk.Image) -> str:
+def orientation_code(header: Header) -> str:
     """ITK's three-letter name of an image's orientation, nearest one for oblique images."""
-    return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(header.GetDirection())
 
 
 def reorient_image(image: sitk.Image, code: str) -> sitk.Image:
@@ -115,9 +125,14 @@ def reorient_image(image: sitk.Image, code: str) -> sitk.Image:
     return sitk.DICOMOrient(image, code)
 
 
-def _geometry(image: sitk.Image) -> StoredGeometry:
+def _geometry(header: Header) -> StoredGeometry:
     return StoredGeometry(
-        image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection(), orientation_code(image), image.GetPixelID()
+        header.GetSize(),
+        header.GetSpacing(),
+        header.GetOrigin(),
+        header.GetDirection(),
+        orientation_code(header),
+        header.GetPixelID(),
     )
 
 
@@ -142,18 +157,23 @@ def from_image(image: sitk.Image, path: str | Path | None = None, orientation: s
     Raises:
         ValueError: ``orientation`` is not one of the 48 codes.
     """
+    return _volume(image, np.asarray(_Kept(image)), path, orientation, copy)
+
+
+def _volume(header: Header, voxels: np.ndarray, path: str | Path | None, orientation: str | None, copy: bool) -> Volume:
+    """See from_image; ``voxels`` in the file's own order, slowest axis first."""
     if orientation is not None and sorted(_AXIS_OF.get(letter, letter) for letter in orientation) != ["AP", "IS", "LR"]:
         raise ValueError(f"'{orientation}' is not an orientation: give one of L/R, one of A/P and one of I/S, such as 'PIR'")
-    stored = _geometry(image)
-    cosines = image.GetDirection()
+    stored = _geometry(header)
+    cosines = header.GetDirection()
     if orientation is not None:
         # The header's numbers are kept for writing back; only the meaning of the axes changes.
         stored = replace(stored, code=orientation)
         cosines = sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(orientation)
-    order, signs, grid = _turned(image, cosines)
+    order, signs, grid = _turned(header, cosines)
     stored = replace(stored, axes=tuple(signs[order.index(axis)] * (order.index(axis) + 1) for axis in range(3)))
     # ITK lists the fastest axis first, numpy last: reverse the order of axes, not the vectors' components.
-    array = np.asarray(_Kept(image)).transpose([2 - axis for axis in reversed(order)])
+    array = voxels.transpose([2 - axis for axis in reversed(order)])
     array = array[tuple(slice(None, None, sign) for sign in reversed(signs))]
     direction = np.array(grid.GetDirection()).reshape(3, 3)[:, ::-1]
     return Volume(
@@ -166,11 +186,11 @@ def from_image(image: sitk.Image, path: str | Path | None = None, orientation: s
     )
 
 
-def _turned(image: sitk.Image, cosines: tuple[float, ...]) -> tuple[list[int], list[int], sitk.Image]:
+def _turned(header: Header, cosines: tuple[float, ...]) -> tuple[list[int], list[int], sitk.Image]:
     """What ``reorient_image`` to the kit's axes does, without moving a voxel: ITK takes longer for that than for inflating them.
 
     Args:
-        image: to be turned.
+        header: of the image to be turned.
         cosines: its direction.
 
     Returns:
@@ -181,11 +201,11 @@ def _turned(image: sitk.Image, cosines: tuple[float, ...]) -> tuple[list[int], l
     order = [next(k for k, own in enumerate(code) if _AXIS_OF[own] == _AXIS_OF[letter]) for letter in KIT_AXES]
     signs = [1 if code[axis] == letter else -1 for axis, letter in zip(order, KIT_AXES, strict=True)]
     grid = sitk.Image([1, 1, 1], sitk.sitkUInt8)
-    grid.SetSpacing([image.GetSpacing()[axis] for axis in order])
-    grid.SetOrigin(image.GetOrigin())
+    grid.SetSpacing([header.GetSpacing()[axis] for axis in order])
+    grid.SetOrigin(header.GetOrigin())
     permuted = np.reshape(cosines, (3, 3))[:, order]
     grid.SetDirection(permuted.reshape(-1).tolist())
-    last = [image.GetSize()[axis] - 1 for axis in order]
+    last = [header.GetSize()[axis] - 1 for axis in order]
     grid.SetOrigin(grid.TransformIndexToPhysicalPoint([n if sign < 0 else 0 for n, sign in zip(last, signs, strict=True)]))
     grid.SetDirection((permuted * signs + 0.0).reshape(-1).tolist())  # no zero is negative
     return order, signs, grid
@@ -268,27 +288,69 @@ def kit_direction() -> np.ndarray:
     return np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
-def _read_whole(path: Path) -> sitk.Image:
-    """ITK's image of a file whose voxels are all there and undamaged, which ITK itself does not look at."""
+def _inflated(path: Path, seal: Seal) -> tuple[Header, np.ndarray] | None:
+    """Header and voxels of a compressed MetaImage whose voxels ITK would inflate more slowly, or not what the seal promises.
+
+    None where ITK shall try: the same voxels, or what is wrong with them, come out of that.
+    """
+    if seal.place.is_big_endian:
+        return None
+    header = sitk.ImageFileReader()
+    header.SetImageIO("MetaImageIO")
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    kind, size = _STORED.get(header.GetPixelID()), header.GetSize()
+    single = kind is not None and header.GetNumberOfComponents() == 1 and len(size) == 3
+    if not single or math.prod(size) * np.dtype(kind).itemsize != seal.n_bytes:
+        return None
+    voxels = inflate(seal.place.path, seal.place.start, seal.length, seal.n_bytes)
+    if voxels is None:
+        return None
+    voxels.setflags(write=False)
+    return header, voxels.view(kind).reshape(size[::-1])
+
+
+def _read_whole(path: Path) -> tuple[Header, np.ndarray]:
+    """Header and voxels of a file whose voxels are all there and undamaged, which ITK itself does not look at."""
     if seal := find_seal(path):
         with contextlib.suppress(RuntimeError), quiet_itk():
+            if found := _inflated(path, seal):
+                return found
             image = sitk.ReadImage(str(path))
             if seal.fits(sitk.GetArrayViewFromImage(image)):
-                return image
+                return _single_valued(path, image)
     check_whole(path)
     with quiet_itk():
-        return sitk.ReadImage(str(path))
+        image = sitk.ReadImage(str(path))
+    return _single_valued(path, image)
 
 
-def _read_image(path: Path) -> sitk.Image:
+def _single_valued(path: Path, image: sitk.Image) -> tuple[sitk.Image, np.ndarray]:
+    """A three-dimensional image with one real value a voxel, and its voxels in the file's order. Raises DataError for others."""
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise DataError(
+            path,
+            f"holds {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values a voxel",
+            "Give a three-dimensional image with one value a voxel.",
+        )
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise DataError(path, "holds complex values", "Give an image of magnitudes.")
+    return image, np.asarray(_Kept(image))
+
+
+def _read_image(path: Path) -> tuple[Header, np.ndarray]:
+    """Header and voxels, in the file's order, of an image of any format. Raises DataError: see read_volume."""
     try:
         if not path.exists():
             raise DataError(path, "the file does not exist", "Check the path.")
         if path.is_dir() or is_dicom_name(path):
-            return read_series_image(path)
+            return _single_valued(path, read_series_image(path))
         if suffix_of(path) in PICTURE_SUFFIXES:
             picture = np.ascontiguousarray(read_picture(path))
-            return to_image(Volume(picture[None], PNG_SLICE_SPACING_MM, (0.0, 0.0, 0.0), kit_direction()))
+            image = to_image(Volume(picture[None], PNG_SLICE_SPACING_MM, (0.0, 0.0, 0.0), kit_direction()))
+            return _single_valued(path, image)
         return _read_whole(path)
     except (RuntimeError, OSError, ValueError) as error:
         if suffix_of(path) not in (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES) and not (path.is_dir() or is_dicom_name(path)):
@@ -319,46 +381,44 @@ def read_volume(path: str | Path, orientation: str | None = None, copy: bool = T
         DataError: missing, truncated or unreadable file; more than one channel; NaN or infinite voxels; fewer than 3 dimensions.
     """
     path = Path(path)
-    image = _read_image(path)
-    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        image = image[:, :, :, 0]
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise DataError(
-            path,
-            f"holds {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values a voxel",
-            "Give a three-dimensional image with one value a voxel.",
-        )
-    if "complex" in image.GetPixelIDTypeAsString():
-        raise DataError(path, "holds complex values", "Give an image of magnitudes.")
-    edges, origin = image.GetSpacing(), image.GetOrigin()
+    header, voxels = _read_image(path)
+    edges, origin = header.GetSpacing(), header.GetOrigin()
     if not possible_edges(edges) or not np.abs(origin).max() <= FARTHEST_MM:  # NaN is neither
         raise DataError(
             path,
             f"has voxels of {' x '.join(f'{e:g}' for e in edges)} mm at {', '.join(f'{o:g}' for o in origin)} mm",
             "Export the file again with a valid header.",
         )
-    cosines = np.array(image.GetDirection()).reshape(3, 3)
+    cosines = np.array(header.GetDirection()).reshape(3, 3)
     if not np.allclose(cosines.T @ cosines, np.eye(3), atol=1e-2):
         raise DataError(
             path, "its direction cosines are not perpendicular unit vectors", "Export the file again with a valid header."
         )
-    volume = from_image(image, path, orientation, copy)
+    volume = _volume(header, voxels, path, orientation, copy)
     if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
         count = int((~np.isfinite(volume.array)).sum())
         raise DataError(path, f"{count} voxels are NaN or infinite", "Export the image again, or replace them on purpose.")
     return volume
 
 
-def read_mask(path: str | Path, orientation: str | None = None, allow_empty: bool = False, copy: bool = True) -> Volume:
+def read_mask(
+    path: str | Path,
+    orientation: str | None = None,
+    allow_empty: bool = False,
+    copy: bool = True,
+    scheme: LabelScheme | None = None,
+) -> Volume:
     """Read a mask of labels: like read_volume, and the values must be whole numbers from 0 to 65535.
 
     Args:
         path, orientation: as read_volume.
         copy: see from_image; a view has the file's own type, else it is uint8 or, for values above 255, uint16.
         allow_empty: take a mask without a single labelled voxel: a model may find nothing, an annotator must not.
+        scheme: that must know all its values; None takes any.
 
     Raises:
-        DataError: as read_volume; values that are negative or not whole; no labelled voxel, unless ``allow_empty``.
+        DataError: as read_volume; values that are negative or not whole, or that ``scheme`` does not know; no labelled voxel,
+            unless ``allow_empty``.
     """
     volume = read_volume(path, orientation, copy=False)
     array = values = volume.array
@@ -377,6 +437,11 @@ def read_mask(path: str | Path, orientation: str | None = None, allow_empty: boo
         )
     if not allow_empty and not values.any():
         raise DataError(path, "the mask is empty: every voxel is 0", "Leave this case out, or fetch the mask again.")
+    if scheme is not None:
+        try:
+            scheme.check(array, None if array.dtype.kind == "f" else values)
+        except ValueError as error:
+            raise DataError(path, str(error), "Fetch the mask again.") from error
     if not copy:
         return volume
     return volume.with_array(array.astype(np.uint8 if values.max() <= 255 else np.uint16, order="C"))
@@ -446,12 +511,31 @@ def check_same_geometry(image: Volume, mask: Volume) -> None:
 
 
 def read_pair(
-    image_path: str | Path, mask_path: str | Path, orientation: str | None = None, copy: bool = True
+    image_path: str | Path,
+    mask_path: str | Path,
+    orientation: str | None = None,
+    copy: bool = True,
+    scheme: LabelScheme | None = None,
 ) -> tuple[Volume, Volume]:
-    """Read an image and its mask (see read_volume) and make sure that they share one grid. Raises DataError otherwise."""
-    image, mask = read_volume(image_path, orientation, copy), read_mask(mask_path, orientation, copy=copy)
-    check_same_geometry(image, mask)
+    """Read an image and its mask (see read_volume, read_mask) and make sure that they share one grid, else raise DataError."""
+    image, mask = read_in_turn(image_path, mask_path, orientation, copy, scheme)
     return image, mask
+
+
+def read_in_turn(
+    image_path: str | Path,
+    mask_path: str | Path,
+    orientation: str | None = None,
+    copy: bool = True,
+    scheme: LabelScheme | None = None,
+) -> Iterator[Volume]:
+    """The image and then the mask of ``read_pair``: who lets go of the image before taking the mask has room for one only."""
+    read = [read_volume(image_path, orientation, copy)]
+    grid = read[0].with_array(np.broadcast_to(np.uint8(0), read[0].array.shape))
+    yield read.pop()  # kept by the taker alone
+    mask = read_mask(mask_path, orientation, copy=copy, scheme=scheme)
+    check_same_geometry(grid, mask)
+    yield mask
 
 
 def write_volume(volume: Volume, path: str | Path) -> Path:
@@ -482,7 +566,7 @@ def write_volume(volume: Volume, path: str | Path) -> Path:
             with quiet_itk():
                 sitk.WriteImage(image, str(partial), useCompression=True)
             # ITK does not notice when a full disk cuts a NIfTI or NRRD file short: read it back.
-            back = sitk.GetArrayFromImage(_read_image(partial))
+            back = _read_image(partial)[1]
         except (RuntimeError, DataError) as error:
             raise failed from error
         array = sitk.GetArrayViewFromImage(image)

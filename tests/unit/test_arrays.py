@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spider_utils.arrays import counted, distinct, in_memory_order, percentiles
+from spider_utils.arrays import counted, distinct, from_memory_order, in_memory_order, percentiles
 
 WHOLE = [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64]
 
@@ -27,6 +27,9 @@ def test_memory_order_is_found_from_any_view(order, backward):
     found = in_memory_order(array)
     assert np.shares_memory(found, array)
     np.testing.assert_array_equal(found.reshape(-1), np.arange(24))
+    back = from_memory_order(found.reshape(-1) + 1, array)
+    np.testing.assert_array_equal(back, array + 1)
+    assert back.strides == array.strides
 
 
 @given(

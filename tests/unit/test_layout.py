@@ -153,7 +153,7 @@ def locked_versions() -> dict[str, list[tuple[str, str]]]:
 
 
 def test_the_extras_are_those_of_the_readme():
-    extras = {"notebooks", "batch", "cluster", "app", "book", "export", "gpus", "test"}
+    extras = {"notebooks", "batch", "cluster", "app", "book", "export", "fast", "gpus", "test"}
     assert set(PROJECT["optional-dependencies"]) == extras
     assert PROJECT["name"] == "spider-utils" and PROJECT["scripts"] == {"spider-kit": "spider_utils.cli:main"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from spider_utils.data import slices
 from spider_utils.data.augment import make_augment
 from spider_utils.data.slices import (
     SliceDataset,
@@ -201,7 +203,7 @@ def test_a_store_holds_every_slice_with_its_origin(spider_layout, store, made_ca
 
 
 def test_a_second_build_only_opens(spider_layout, store, monkeypatch):
-    monkeypatch.setattr(Source, "load", lambda *_: pytest.fail("nothing may be read again"))
+    monkeypatch.setattr(Source, "volumes", lambda *_, **__: pytest.fail("nothing may be read again"))
     again = build_store(open_source("spider", spider_layout), store.folder, (32, 32))
     assert again.fingerprint == store.fingerprint
     pd.testing.assert_frame_equal(again.table, SliceStore.open(store.folder).table)
@@ -244,14 +246,14 @@ def test_hidden_files_do_not_count(spider_root):
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, DataError("5_t1.mha", "is bad", "Fix it.")])
 def test_a_killed_build_leaves_nothing(spider_layout, tmp_path, monkeypatch, stop):
-    load = Source.load
+    volumes = Source.volumes
 
     def stops(self, case, **options):
         if case == "5_t1":
             raise stop
-        return load(self, case, **options)
+        return volumes(self, case, **options)
 
-    monkeypatch.setattr(Source, "load", stops)
+    monkeypatch.setattr(Source, "volumes", stops)
     with pytest.raises(stop if isinstance(stop, type) else type(stop)):
         build_store(open_source("spider", spider_layout), tmp_path / "store", (32, 32))
     assert list(tmp_path.iterdir()) == []
@@ -454,3 +456,23 @@ def test_an_export_into_a_folder_with_other_files_is_refused(store, tmp_path, un
     shutil.copytree(store.folder, tmp_path / "other")
     with unchanged(tmp_path), pytest.raises(DataError, match="other: holds other files"):
         export_png(store, tmp_path / "other")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_torch_has_its_threads_back_after_a_build(spider_root, tmp_path, monkeypatch, fails):
+    seen, before, real = [], torch.get_num_threads(), slices._cut
+
+    def cut(*args):
+        seen.append(torch.get_num_threads())
+        if fails:
+            raise DataError("a.mha", "is damaged", "Fetch it again.")
+        return real(*args)
+
+    monkeypatch.setattr(slices, "_cut", cut)
+    torch.set_num_threads(3)
+    try:
+        with contextlib.suppress(DataError):
+            build_store(open_source("spider", spider_root), tmp_path / "store", (32, 32))
+        assert set(seen) == {1} and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

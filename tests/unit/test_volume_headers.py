@@ -55,20 +55,20 @@ def nifti(folder: Path, packed: bool = False, **fields: tuple) -> Path:
 
 def test_where_the_voxels_lie(tmp_path):
     meta = metaimage(tmp_path)
-    assert find_voxels(meta) == VoxelPlace(meta, meta.stat().st_size - 48, None, "", 24, 2)
+    assert find_voxels(meta) == VoxelPlace(meta, meta.stat().st_size - 48, None, "", 24, 2, False)
     packed = zlib.compress(VOXELS.tobytes())
     meta = metaimage(tmp_path, packed, CompressedData="True", CompressedDataSize=str(len(packed)))
-    assert find_voxels(meta) == VoxelPlace(meta, meta.stat().st_size - len(packed), len(packed), "stream", 24, 2)
+    assert find_voxels(meta) == VoxelPlace(meta, meta.stat().st_size - len(packed), len(packed), "stream", 24, 2, False)
     (tmp_path / "a.raw").write_bytes(b"head" + VOXELS.tobytes())
     for skipped, start in (("4", 4), ("-1", -48)):
         beside = metaimage(tmp_path, b"", "a.mhd", ElementDataFile=None, HeaderSize=skipped)
         with open(beside, "ab") as file:
             file.write(b"ElementDataFile = a.raw")  # no line end: many write none
-        assert find_voxels(beside) == VoxelPlace(tmp_path / "a.raw", start, None, "", 24, 2)
-    assert find_voxels(nifti(tmp_path)) == VoxelPlace(tmp_path / "a.nii", 352, None, "", 24, 2)
-    assert find_voxels(nifti(tmp_path, packed=True)) == VoxelPlace(tmp_path / "a.nii.gz", 352, None, "file", 24, 2)
+        assert find_voxels(beside) == VoxelPlace(tmp_path / "a.raw", start, None, "", 24, 2, False)
+    assert find_voxels(nifti(tmp_path)) == VoxelPlace(tmp_path / "a.nii", 352, None, "", 24, 2, False)
+    assert find_voxels(nifti(tmp_path, packed=True)) == VoxelPlace(tmp_path / "a.nii.gz", 352, None, "file", 24, 2, False)
     made = nrrd(tmp_path)
-    assert find_voxels(made) == VoxelPlace(made, made.stat().st_size - 48, None, "", 24, 2)
+    assert find_voxels(made) == VoxelPlace(made, made.stat().st_size - 48, None, "", 24, 2, False)
     assert find_voxels(tmp_path / "a.png") is None
 
 

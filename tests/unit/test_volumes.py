@@ -7,6 +7,7 @@ import itertools
 import os
 import struct
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from spider_utils.data.volumes import (
     geometry_differences,
     kit_direction,
     orientation_code,
+    read_in_turn,
     read_mask,
     read_picture,
     read_volume,
@@ -639,3 +641,23 @@ def test_what_itk_prints_stays_quiet_and_the_error_stream_comes_back(made_volume
     os.write(2, b"still here\n")
     assert failures == [bad] * 4
     assert capfd.readouterr().err == "still here\n"
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_of_image_and_mask_in_turn_only_one_is_kept(tmp_path, copy):
+    voxels = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    for name, spacing in (("image", (3.0, 2.0, 1.0)), ("mask", (3.0, 2.0, 1.0)), ("other", (3.0, 2.0, 1.5))):
+        write_volume(Volume(voxels, spacing, (1.0, 2.0, 3.0), kit_direction()), tmp_path / f"{name}.mha")
+    for mask in ("mask", "other"):
+        volumes = read_in_turn(tmp_path / "image.mha", tmp_path / f"{mask}.mha", copy=copy)
+        image = next(volumes)
+        np.testing.assert_array_equal(image.array, voxels)
+        kept = weakref.ref(image)
+        del image
+        assert kept() is None
+        if mask == "mask":
+            np.testing.assert_array_equal(next(volumes).array, voxels)
+            assert not list(volumes)
+        else:
+            with pytest.raises(DataError, match="other.mha: its geometry differs from image.mha in spacing"):
+                next(volumes)
