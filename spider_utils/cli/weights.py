@@ -155,6 +155,17 @@ def weights_sizes(root: SlicesRoot = None, out: TableFile = None) -> None:
     _tell_groups(training_sizes(_kitchen(root)), ("start", "learned"), out)
 
 
+@app.command("tidy")
+def weights_tidy(root: SlicesRoot = None, out: TableFile = None) -> None:
+    """How far to average over neighbouring slices, and which pieces of the canal to leave out: Dice on validation patients.
+
+    Example: spider-kit weights tidy --root data/spider-2d --out build/tidy.csv
+    """
+    from spider_utils.evidence.score import choices_of_tidy
+
+    _tell_groups(choices_of_tidy(_kitchen(root)), ("across_mm", "canal_share"), out)
+
+
 def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None) -> None:
     """Print the means of groups of scores, and write them."""
     from spider_utils.evidence.score import mean_scores

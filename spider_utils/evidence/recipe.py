@@ -58,7 +58,8 @@ class Recipe:
         phantoms: how many made-up patients; ``phantom_seed`` and ``phantom_size`` as for generate_dataset.
         options: of the ResUNet.
         coarse, real, again, levels, mixed: the trainings; ``again`` follows ``real``, and ``mixed`` follows ``levels``.
-        tidy: how the masks of slices become those of a series. Both numbers were chosen on the validation patients of the folds.
+        tidy: how the masks of slices become those of a series. Both numbers were chosen on the validation patients of the folds
+            (`spider-kit weights tidy`).
     """
 
     phantoms: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.labels import convert
 from spider_utils.predict import Predictor, Track, VolumePredictor
+from spider_utils.tidy import Tidy
 from spider_utils.training.runs import RunResult
 
 CLASSES = "structures4"
@@ -89,6 +91,24 @@ def cross_validated(kitchen: Kitchen, fold: Callable[[int], tuple[Split, RunResu
     """
     folds = [(fold or kitchen.fold)(number) for number in range(N_FOLDS)]
     tables = [both_ways(kitchen, run, split).assign(fold=number) for number, (split, run) in enumerate(folds)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def choices_of_tidy(
+    kitchen: Kitchen, across_mm: Sequence[float] = (0.0, 0.65, 1.3, 2.0), canal_shares: Sequence[float] = (0.0, 0.1)
+) -> pd.DataFrame:
+    """What Recipe.tidy was chosen by: scores of the validation patients of each fold, with every pair of its numbers.
+
+    Returns:
+        Rows of Workspace.measure with across_mm, canal_share and fold. Half of all patients validate in some fold.
+    """
+    tables = []
+    for number in range(N_FOLDS):
+        split, run = kitchen.fold(number)
+        predictor = Predictor.load(run.folder)
+        for across, share in product(across_mm, canal_shares):
+            scores, _ = kitchen.real.measure(replace(predictor, tidy=Tidy(across, share)), split, "val")
+            tables.append(scores.assign(across_mm=across, canal_share=share, fold=number))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -38,7 +38,7 @@ COMMANDS = [
     ("gradings", "table"), ("gradings", "models"), ("gradings", "herniation"),
     ("export", "seg"), ("export", "colors"), ("export", "onnx"),
     ("weights", "list"), ("weights", "figure"), ("weights", "make"), ("weights", "score"), ("weights", "names"),
-    ("weights", "ladder"), ("weights", "sizes"), ("weights", "limits"), ("weights", "pack"),
+    ("weights", "ladder"), ("weights", "sizes"), ("weights", "limits"), ("weights", "pack"), ("weights", "tidy"),
 ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from spider_utils.evidence.score import (
     ALONE,
     AS_SERIES,
     BY_LEVEL,
+    choices_of_tidy,
     cross_validated,
     mean_scores,
     names_of_levels,
@@ -34,6 +35,7 @@ from spider_utils.labels import convert
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
 from spider_utils.predict import load_predictor
+from spider_utils.tidy import Tidy
 from spider_utils.training.checkpoints import load_model, read_card
 
 TINY_STEP = Step((32, 32), None, 1, 16, batch_size=8, learning_rate=1e-3, slice_gap_mm=3.0, augment="none")
@@ -136,6 +138,16 @@ def test_trainings_on_both_start_from_levels_and_test_on_whom_they_have_not_seen
         assert {n for n in whole.patients("train") if n < MADE_UP} == set(split.patients("train"))
         tested += whole.patients("test")
     assert sorted(tested) == list(range(1, 9)), "each real patient is tested once, and nobody made up"
+
+
+def test_the_numbers_of_tidy_are_chosen_by_validation_patients(kitchen):
+    scores = choices_of_tidy(kitchen, (0.0, 1.3), (0.1,))
+    validating = {patient for number in range(5) for patient in kitchen.fold(number)[0].patients("val")}
+    assert {patient for _, rows in scores.groupby("across_mm") for patient in rows["patient"]} == validating
+    split, run = kitchen.fold(1)
+    own = kitchen.real.measure(replace(load_predictor(run.folder), tidy=Tidy(1.3, 0.1)), split, "val")[0]
+    there = scores[(scores["fold"] == 1) & (scores["across_mm"] == 1.3)].drop(columns=["fold", "across_mm", "canal_share"])
+    pd.testing.assert_frame_equal(there.reset_index(drop=True), own)
 
 
 def test_the_networks_of_levels_are_scored_in_classes_and_by_level(kitchen):
