@@ -1,4 +1,5 @@
-"""`spider-kit predict` on a whole T2_SPACE series, 120 x 640 x 512 voxels, on two cores, and numbering its levels."""
+"""`spider-kit predict` on a whole T2_SPACE series, 120 x 640 x 512 voxels, on two cores, and numbering its levels; and, with the
+networks that come with the kit, on a picture and on a series of 20 slices."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import SimpleITK as sitk  # noqa: N813
 
 from spider_utils.data.phantom.anatomy import make_anatomy
 from spider_utils.data.phantom.scanner import draw_protocols, render
-from spider_utils.data.volumes import write_volume
+from spider_utils.data.slices import scale_to_uint8
+from spider_utils.data.volumes import read_volume, write_volume
 from spider_utils.labels import get_scheme
 from spider_utils.models import build_model
 from spider_utils.runtime import get_profile
@@ -58,6 +60,17 @@ def run() -> Iterator[Cost]:
             assert sitk.ReadImage(str(root / "masks" / scan.name)).GetSize() == sitk.ReadImage(str(scan)).GetSize()
             assert cost.peak_bytes < MOST_BYTES, f"{name}: {cost.peak_bytes / 1e9:.2f} GB"
             yield cost
+        volume = read_volume(scan)
+        middle = SHAPE[0] // 2
+        own = {
+            "a picture of 640x512": write_volume(
+                replace(volume, array=scale_to_uint8(volume.array)[middle : middle + 1]), root / "slice.png"
+            ),
+            "20x640x512": write_volume(replace(volume, array=volume.array[middle - 10 : middle + 10]), root / "short.mha"),
+        }
+        for what, path in own.items():
+            command = ["-m", "spider_utils.cli", "predict", str(path), "--out", str(root / "own"), "--device", "cpu"]
+            yield run_apart(f"predict {what}, by the kit's own network", [sys.executable, *command], CORES)
         command = ["-m", "spider_utils.cli", "levels", str(truth), "--scheme", "spider", "--count-from", "own"]
         name = f"levels {'x'.join(map(str, SHAPE))}, one number a part"
         cost = run_apart(name, [sys.executable, *command, "--out", str(root / "levels.mha")], CORES)
