@@ -13,10 +13,10 @@ from spider_utils.data.manifest import manifest_folder
 from spider_utils.errors import DataError
 from spider_utils.evaluation.side_by_side import read_measured
 from spider_utils.evaluation.statistics import FOREGROUND_NAME
-from spider_utils.evidence.sim_to_real import COLUMNS
+from spider_utils.evidence.score import MEAN_COLUMNS
 
 LADDER_FILE, SIZES_FILE = "sim_to_real.csv", "training_sizes.csv"
-_NUMBERS = [column for column in COLUMNS if column not in ("name", "metric")]
+_NUMBERS = [column for column in MEAN_COLUMNS if column not in ("name", "metric")]
 _COUNTS = ["n", "patients"]
 
 
@@ -24,7 +24,7 @@ def kept_ladder() -> pd.DataFrame:
     """Networks of phantoms alone on all real patients, as `spider-kit weights ladder` writes them.
 
     Returns:
-        Rows of sim_to_real.by_group: looks ("hospital" or "random"), phantoms (how many learned from), name, metric ("dice" or
+        Rows of score.mean_scores: looks ("hospital" or "random"), phantoms (how many learned from), name, metric ("dice" or
         "asd_mm"), mean, std, low, high (95 % over patients), n, patients.
 
     Raises:
@@ -37,7 +37,7 @@ def kept_sizes() -> pd.DataFrame:
     """Networks of few real patients, as `spider-kit weights sizes` writes them.
 
     Returns:
-        Rows of sim_to_real.by_group: start ("random" weights, or those of "phantoms"), learned (real patients in training), and
+        Rows of score.mean_scores: start ("random" weights, or those of "phantoms"), learned (real patients in training), and
         the rest as for ``kept_ladder``.
 
     Raises:
@@ -49,7 +49,7 @@ def kept_sizes() -> pd.DataFrame:
 def _read(file: str, kind: str, kinds: tuple[str, ...], count: str, command: str) -> pd.DataFrame:
     """A kept table of scores by two groups, a name and a number of patients, checked."""
     path, fix = manifest_folder() / "measured" / file, f"Restore the committed file, or measure it: spider-kit weights {command}."
-    table = read_measured(file, [kind, count, *COLUMNS])
+    table = read_measured(file, [kind, count, *MEAN_COLUMNS])
     for column in (count, *_NUMBERS):
         numbers = pd.to_numeric(table[column].replace("", "nan"), errors="coerce")
         wrong = numbers.isna() & ~(table[column].isin(["", "nan"]) & (column in ("std", "low", "high")))

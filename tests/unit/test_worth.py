@@ -11,7 +11,7 @@ import pytest
 from spider_utils.errors import DataError
 from spider_utils.evaluation import side_by_side
 from spider_utils.evidence import worth
-from spider_utils.evidence.sim_to_real import COLUMNS, by_group
+from spider_utils.evidence.score import MEAN_COLUMNS, mean_scores
 
 SCORES = pd.DataFrame(
     {"class": [1, 2] * 8, "name": ["vertebra", "disc"] * 8, "patient": [1, 1, 2, 2] * 4, "case": list("aabb") * 4}
@@ -40,7 +40,7 @@ def written() -> dict[str, str]:
     ):
         marks = [(kind, n) for kind in kinds for n in (3, 7) for _ in range(4)]
         scores = SCORES.assign(**dict(zip(groups, zip(*marks, strict=True), strict=True)))
-        texts[file] = by_group(scores, groups).to_csv(index=False)
+        texts[file] = mean_scores(scores, groups).to_csv(index=False)
     return texts
 
 
@@ -57,7 +57,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: dict[str, str
 
 def test_kept_tables_are_what_the_command_writes(kept):
     ladder, sizes_ = worth.kept_ladder(), worth.kept_sizes()
-    assert list(ladder.columns) == ["looks", "phantoms", *COLUMNS] and list(sizes_.columns)[:2] == ["start", "learned"]
+    assert list(ladder.columns) == ["looks", "phantoms", *MEAN_COLUMNS] and list(sizes_.columns)[:2] == ["start", "learned"]
     disc = ladder[(ladder["name"] == "disc") & (ladder["metric"] == "dice")]
     assert disc["mean"].tolist() == pytest.approx([0.65] * 4) and disc["phantoms"].tolist() == [3, 7, 3, 7]
     assert (disc["patients"] == 2).all() and set(ladder["metric"]) == {"dice", "asd_mm"}
