@@ -64,9 +64,11 @@ def run() -> Iterator[Cost]:
         middle = SHAPE[0] // 2
         own = {
             "a picture of 640x512": write_volume(
-                replace(volume, array=scale_to_uint8(volume.array)[middle : middle + 1]), root / "slice.png"
+                replace(volume, array=scale_to_uint8(volume.array)[middle : middle + 1], stored=None), root / "slice.png"
             ),
-            "20x640x512": write_volume(replace(volume, array=volume.array[middle - 10 : middle + 10]), root / "short.mha"),
+            "20x640x512": write_volume(
+                replace(volume, array=volume.array[middle - 10 : middle + 10], stored=None), root / "short.mha"
+            ),
         }
         for what, path in own.items():
             command = ["-m", "spider_utils.cli", "predict", str(path), "--out", str(root / "own"), "--device", "cpu"]
