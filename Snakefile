@@ -49,6 +49,7 @@ NOTEBOOKS = {
     "13c_axial_tissues": ["triplanar_axial"],
     "14_disease_classification": list(FINDING_TRAININGS),
     "15_reproducibility_audit": [],
+    "15b_from_phantom_to_patient": ["resunet"] if config["data"] == "phantom" else [],  # its network learns from phantoms
     "16_interactive_viewer": ["unet"],
 }
 # Where cores are few these go first, in this order: others wait for them, or they take long. A training gets half of the cores,

@@ -6,6 +6,7 @@ together), and ``not_measured.csv``, the reasons for the rest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import pandas as pd
@@ -38,7 +39,9 @@ def measured_results() -> pd.DataFrame:
         fit), protocol (PROTOCOLS, or "both"), data, settings, value, low and high (95 % over patients), n, unit, patients,
         command, quoted (where README or docs print it); text as written, "" where there is none.
     """
-    return _read("results.csv", [*_PLACE, "protocol", "data", "settings", "value", "low", "high", "n", "unit", "patients"])
+    return read_measured(
+        "results.csv", [*_PLACE, "protocol", "data", "settings", "value", "low", "high", "n", "unit", "patients"]
+    )
 
 
 def reasons() -> pd.DataFrame:
@@ -47,10 +50,19 @@ def reasons() -> pd.DataFrame:
     Raises:
         DataError: as measured_results.
     """
-    return _read("not_measured.csv", [*_PLACE, "protocol", "reason"])
+    return read_measured("not_measured.csv", [*_PLACE, "protocol", "reason"])
 
 
-def _read(name: str, columns: list[str]) -> pd.DataFrame:
+def read_measured(name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """A table of data_manifest/measured, all of it text ("" where there is nothing).
+
+    Args:
+        name: of its file.
+        columns: that it must have.
+
+    Raises:
+        DataError: the file is missing, no CSV, or lacks a column.
+    """
     path = manifest_folder() / "measured" / name
     try:
         table = read_csv(path, comment="#", dtype=str, keep_default_na=False)

@@ -164,6 +164,25 @@ def _difference(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return np.select([~wrong, truth == 0, prediction == 0], [0, 1, 2], 3)
 
 
+def _two_looks() -> list[tuple[pd.DataFrame]]:
+    """Series of patients with both kinds of looks, some twice, and of one patient with one kind only."""
+    rows = [(1, "hospital", 0.92), (1, "hospital", 0.88), (1, "random", 0.70), (2, "hospital", 0.80), (2, "random", 0.76)]
+    rows += [(3, "hospital", 0.95), (4, "random", 0.30), (4, "random", 0.40), (4, "random", 0.20), (4, "hospital", 0.85)]
+    columns = ["patient", "looks", "dice"]
+    return [(pd.DataFrame(rows, columns=columns),), (pd.DataFrame(rows[1:], columns=columns),)]
+
+
+def _mean_loss(table: pd.DataFrame) -> float:
+    """Mean over patients of their own difference between hospital and random looks."""
+    means = table.groupby(["patient", "looks"])["dice"].mean().unstack().dropna()
+    return float((means["hospital"] - means["random"]).mean())
+
+
+def _unpaired(table: pd.DataFrame) -> float:
+    means = table.groupby("looks")["dice"].mean()
+    return float(means["hospital"] - means["random"])
+
+
 EXERCISES = (
     Exercise(
         key="11.1",
@@ -411,6 +430,40 @@ EXERCISES = (
             "That is the other way round: True where it *can* be.": lambda text, items: not _can_be_share(text, items),
         },
         why="a share of few items has few values, so its digits give the number of items away.",
+    ),
+    Exercise(
+        key="15b.1",
+        expected="one number of patients",
+        right=lambda: math.sqrt(4 * 16),
+        slips={
+            "That is halfway between the numbers of patients themselves, not between their logarithms.": lambda: (4 + 16) / 2,
+            "That is the logarithm of the number: go back to patients.": lambda: math.log(8),
+            "That is the logarithm to base 10 of the number: go back to patients.": lambda: math.log10(8),
+            "That is the logarithm to base 2 of the number: go back to patients.": lambda: math.log2(8),
+        },
+        why="halfway along the logarithm is the geometric mean: each doubling of the patients gives the same gain.",
+    ),
+    Exercise(
+        key="15b.2",
+        expected="a function of (table) that returns one number",
+        is_function=True,
+        cases=_two_looks,
+        right=_mean_loss,
+        slips={
+            "The sign is the other way round: a loss is positive where random looks score lower.": lambda table: (
+                -_mean_loss(table)
+            ),
+            "A patient who has one kind of looks only has no difference: leave him out.": lambda table: _unpaired(
+                table.groupby(["patient", "looks"], as_index=False)["dice"].mean()
+            ),
+            "A patient with several series counts once: average these first.": lambda table: _unpaired(
+                table[table.groupby("patient")["looks"].transform("nunique") == 2]
+            ),
+            "Those are differences of series, of everybody: one difference a patient, of those who have both.": lambda table: (
+                _unpaired(table)
+            ),
+        },
+        why="each patient is compared with himself, so that easy and hard patients do not blur what the looks cost.",
     ),
     Exercise(
         key="16.1",

@@ -115,6 +115,7 @@ WORKFLOW = {
     "evaluate": Stage(3, 2, "up", "Evaluation\nDice, distances,\nhow sure we are", ("12_evaluation",)),
     "view": Stage(3, 1, "data", "Slice viewer\nimages and masks,\nworst slices", ("16_interactive_viewer",)),
     "audit": Stage(4, 3, "up", "Audit\nprinted numbers\nbeside ours", ("15_reproducibility_audit",)),
+    "patients": Stage(0, 3, "data", "From phantom\nto patient\nrandom looks", ("15b_from_phantom_to_patient",)),
     "measure": Stage(4, 2, "new", "Measurements\nmm and degrees", ("13_measurements",)),
     "grade": Stage(4, 1, "new", "Gradings\nwhat radiologists\nwrite", ("13b_gradings",)),
     "axial": Stage(0, 1, "new", "Axial slices\ntissues around\na disc", ("13c_axial_tissues",)),
@@ -123,7 +124,7 @@ WORKFLOW = {
 """The course from data to findings, by stage."""
 
 WORKFLOW_ARROWS = (
-    ("data", "prepare"), ("data", "axial"), ("data", "classify"),
+    ("data", "prepare"), ("data", "axial"), ("data", "classify"), ("data", "patients"),
     ("prepare", "augment"), ("prepare", "planes"), ("prepare", "volumes"), ("augment", "slices"),
     ("slices", "ensemble"), ("slices", "evaluate"), ("planes", "evaluate"), ("volumes", "evaluate"),
     ("ensemble", "evaluate"), ("evaluate", "measure"), ("measure", "grade"), ("evaluate", "view"),

@@ -40,6 +40,7 @@ EXPECTED = [
     "13c_axial_tissues",
     "14_disease_classification",
     "15_reproducibility_audit",
+    "15b_from_phantom_to_patient",
     "16_interactive_viewer",
 ]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spider_utils.data.phantom import generate_dataset
-from spider_utils.data.phantom.dataset import draw_patient, phantom_facts
+from spider_utils.data.phantom.dataset import draw_patient, make_case, phantom_facts
 from spider_utils.data.phantom.randomize import Disturbance, random_table, randomized
 from spider_utils.data.phantom.scanner import render
 from spider_utils.data.phantom.signal import TISSUE, TISSUES
@@ -87,6 +87,9 @@ def test_a_set_of_random_looks_has_its_own_facts_and_is_no_default(tmp_path):
     for name in names:
         assert sha256_of(plain / "masks" / name) == sha256_of(other / "masks" / name)
         assert sha256_of(plain / "images" / name) != sha256_of(other / "images" / name)
+    case = make_case(1, 5, "small", "random")
+    in_the_set = read_pair(other / "images" / f"{case.case}.mha", other / "masks" / f"{case.case}.mha")[0]
+    np.testing.assert_array_equal(case.image.array, in_the_set.array)
     with pytest.raises(ValueError, match="looks='odd'.*'hospital', 'random'"):
         generate_dataset(tmp_path / "odd", 1, looks="odd")
 

@@ -124,9 +124,9 @@ def draw_patient(patient: int, seed: int, size: str, looks: str = "hospital") ->
     return anatomy, protocols
 
 
-def make_case(patient: int, seed: int, size: str) -> Case:
+def make_case(patient: int, seed: int, size: str, looks: str = "hospital") -> Case:
     """One series of a patient of a set, T2 where there is one: the voxels that ``generate_dataset`` writes, in memory."""
-    anatomy, protocols = draw_patient(patient, seed, size)
+    anatomy, protocols = draw_patient(patient, seed, size, looks)
     body = build_body(anatomy, *body_box(protocols), body_spacing(protocols, size))
     protocol = next((one for one in protocols if one.sequence == "t2"), protocols[0])
     image, mask = render(anatomy, protocol.sequence, protocol, size=size, body=body)
