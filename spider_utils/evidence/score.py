@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from spider_utils.data.splits import Split
 from spider_utils.data.volumes import Volume
-from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_names, own_names, score_names
+from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_names, score_names
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.labels import convert
@@ -79,17 +79,13 @@ def both_ways(kitchen: Kitchen, run: RunResult, split: Split) -> pd.DataFrame:
     return pd.concat([segmented(kitchen, run, split, shown)[0] for shown in SHOWN], ignore_index=True)
 
 
-def cross_validated(kitchen: Kitchen, fold: Callable[[int], tuple[Split, RunResult]] | None = None) -> pd.DataFrame:
+def cross_validated(kitchen: Kitchen) -> pd.DataFrame:
     """Scores of all patients with released slices, each by the network of the fold that tests on him.
-
-    Args:
-        kitchen: where the folds are trained.
-        fold: gives split and training of a fold; Kitchen.fold when None.
 
     Returns:
         Rows of ``both_ways``, with ``fold``.
     """
-    folds = [(fold or kitchen.fold)(number) for number in range(N_FOLDS)]
+    folds = [kitchen.fold(number) for number in range(N_FOLDS)]
     tables = [both_ways(kitchen, run, split).assign(fold=number) for number, (split, run) in enumerate(folds)]
     return pd.concat(tables, ignore_index=True)
 
@@ -129,33 +125,43 @@ def on_everyone(kitchen: Kitchen, run: RunResult) -> pd.DataFrame:
     return both_ways(kitchen, run, everyone(kitchen, run))
 
 
+def drawn_levels(kitchen: Kitchen, number: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Scores by level, and masks in ``levels20``, of a fold's test patients as series, by the network of levels that has not seen
+    them: as Workspace.measure. The truth's levels are counted from below (evidence.mixed)."""
+    split, run = kitchen.levels_fold(number)
+    predictor = replace(Predictor.load(run.folder), tidy=kitchen.recipe.tidy)
+    return kitchen.both.measure(predictor, kitchen.mixed.split(split))
+
+
 def of_levels(kitchen: Kitchen) -> pd.DataFrame:
-    """Scores of the networks of levels that have seen other patients: rows of ``cross_validated``, in classes; and as series by
-    level, ``shown`` being BY_LEVEL, the truth's levels being counted from below (evidence.mixed)."""
-    tables = [cross_validated(kitchen, kitchen.levels_fold)]
-    for number in range(N_FOLDS):
-        split, run = kitchen.levels_fold(number)
-        predictor = replace(Predictor.load(run.folder), tidy=kitchen.recipe.tidy)
-        scores, _ = kitchen.both.measure(predictor, kitchen.mixed.split(split))
-        tables.append(scores.assign(shown=BY_LEVEL, fold=number))
-    return pd.concat(tables, ignore_index=True)
-
-
-def names_of_levels(kitchen: Kitchen) -> pd.DataFrame:
-    """Which number each true part has in masks of networks of levels that have seen other patients, as series.
+    """Scores of all patients with released slices as series, each by the network of levels of the fold that tests on him.
 
     Returns:
-        Rows of evaluation.naming (NAME_COLUMNS): the network's own names, and those counted from the lowest part in view.
+        Rows of ``segmented``, in classes, and those of ``drawn_levels``, ``shown`` being BY_LEVEL; with ``fold``.
     """
     tables = []
     for number in range(N_FOLDS):
         split, run = kitchen.levels_fold(number)
-        predictor = replace(Predictor.load(run.folder), tidy=kitchen.recipe.tidy, whole_parts=False)
-        source = kitchen.both.source
-        for name in source.cases["case"].iloc[kitchen.mixed.split(split).rows("test", source.cases)]:
-            case = source.load(name)
-            drawn = predictor.predict_volume(case.image)
-            for way, named in ((OWN, own_names(drawn, predictor.scheme)), (LOWEST, counted_names(drawn, predictor.scheme))):
-                facts = {"set": RELEASED, "case": name, "patient": str(case.patient), "count_from": way}
-                tables.append(score_names(case.mask.array, named).assign(**facts)[[*NAME_COLUMNS]])
+        in_classes, by_level = segmented(kitchen, run, split, AS_SERIES)[0], drawn_levels(kitchen, number)[0]
+        tables += [in_classes.assign(fold=number), by_level.assign(shown=BY_LEVEL, fold=number)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def names_of_levels(kitchen: Kitchen) -> pd.DataFrame:
+    """Which number each true part has in the masks of ``drawn_levels``.
+
+    Returns:
+        Rows of evaluation.naming (NAME_COLUMNS): the network's own names, and those counted from the lowest part in view.
+    """
+    return pd.concat([_names(kitchen, drawn_levels(kitchen, number)[1]) for number in range(N_FOLDS)], ignore_index=True)
+
+
+def _names(kitchen: Kitchen, masks: dict[str, np.ndarray]) -> pd.DataFrame:
+    tables = []
+    for name, mask in masks.items():
+        case = kitchen.both.source.load(name)
+        drawn = case.mask.with_array(mask)
+        for way, named in ((OWN, convert(mask, "levels20", "spider")), (LOWEST, counted_names(drawn, "levels20"))):
+            facts = {"set": RELEASED, "case": name, "patient": str(case.patient), "count_from": way}
+            tables.append(score_names(case.mask.array, named).assign(**facts)[[*NAME_COLUMNS]])
     return pd.concat(tables, ignore_index=True)
