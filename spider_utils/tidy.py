@@ -55,7 +55,9 @@ class Tidy:
         """
         weights = self.weights(gap_mm)
         if len(weights) == 1:
-            yield from (one[None] for part in parts for one in part)
+            for part in parts:
+                yield from part[:, None]
+                del part  # before the next is made
             return
         reach, held, first = len(weights) - 1, deque(), 0  # ``first``: number of the first slice that is held
         done = seen = 0

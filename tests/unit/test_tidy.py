@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -46,6 +48,25 @@ def test_no_more_slices_are_asked_for_than_count() -> None:
 
     for k, _ in enumerate(Tidy(1.0, 0.1).blended(slices(30), 1e-6)):
         assert len(made) == min(30, k + MOST_NEIGHBOURS + 1)
+
+
+@pytest.mark.parametrize("gap_mm", [0.9, 5.0])
+def test_a_part_is_let_go_before_the_next_is_made(gap_mm: float) -> None:
+    alive: list[bool] = []
+
+    def parts():
+        last = None
+        for _ in range(4):
+            if last is not None:
+                alive.append(last() is not None)
+            part = RANDOM.random((3, 2, 3, 3), dtype=np.float32)
+            last = weakref.ref(part)
+            yield part
+            del part
+
+    for one in Tidy(1.0, 0.1).blended(parts(), gap_mm):
+        del one
+    assert alive == 3 * [False]
 
 
 def canal_in_pieces(canal: int, bone: int) -> np.ndarray:
