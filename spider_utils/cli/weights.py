@@ -72,7 +72,8 @@ def weights_list() -> None:
         print(f"  Dice, mean [95 % over patients], {card['measured'][0]['on']}:")
         for row in card["measured"]:
             if row["metric"] == "dice":
-                print(f"    {row['shown']}: {row['name']} {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
+                interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+                print(f"    {row['shown']}: {row['name']} {row['mean']:.3f}{interval}")
 
 
 @app.command("figure")
@@ -180,7 +181,7 @@ def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None
 
 @app.command("names")
 def weights_names(root: SlicesRoot = None, out: TableFile = None) -> None:
-    """Whether networks of levels name vertebrae and discs of other patients right, by sight and by counting from below.
+    """Whether networks of levels name vertebrae and discs of other patients as counting in the truth does: by sight, and counted.
 
     Example: spider-kit weights names --root data/spider-2d --out build/names.csv
     """

@@ -11,19 +11,22 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from spider_utils.data.phantom.dataset import phantom_facts
 from spider_utils.data.sources import Source, open_source
 from spider_utils.data.splits import Split
-from spider_utils.data.volumes import write_volume
+from spider_utils.data.volumes import Volume, write_volume
 from spider_utils.errors import DataError
 from spider_utils.files import atomic_folder, fingerprint, read_json_object, write_json
+from spider_utils.labels import get_scheme
 from spider_utils.locks import make_once
 from spider_utils.measure.levels import name_levels
 from spider_utils.runtime import progress
 
 FACTS_FILE = "mixed.json"
+MOST_LOST = 0.02  # share of a class's voxels that may have no level: crumbs of an outline, not a disc
 MADE_UP = 1000  # added to the numbers of made-up patients, lest one of them be taken for a real one
 _VERSION = 1  # raised whenever the same sources give another set
 
@@ -58,7 +61,7 @@ def mixed_set(real: Source, phantoms: Source, folder: str | Path) -> MixedSet:
         folder: written beside, then renamed.
 
     Raises:
-        DataError: a series cannot be read, or has no level that could be told.
+        DataError: a series cannot be read, has no level that could be told, or more than MOST_LOST of a class has none.
     """
     folder = Path(folder)
     key = fingerprint([_VERSION, real.state(), phantom_facts(phantoms.root)])
@@ -71,7 +74,7 @@ def mixed_set(real: Source, phantoms: Source, folder: str | Path) -> MixedSet:
 
 
 def _write(real: Source, phantoms: Source, folder: Path, key: str) -> None:
-    names = real.cases["case"].tolist()
+    names, lost = real.cases["case"].tolist(), {}
     with atomic_folder(folder, marker=FACTS_FILE) as partial:
         images, masks = partial / "images", partial / "masks"
         images.mkdir()
@@ -82,6 +85,7 @@ def _write(real: Source, phantoms: Source, folder: Path, key: str) -> None:
                 levels = name_levels(case.mask.array, case.mask.spacing).mask
             except ValueError as error:
                 raise DataError(case.mask.path, f"no level can be told ({error})", "Leave the patient out.") from error
+            lost[name] = _lost(case.mask, levels)
             write_volume(case.image, images / f"{name}.mha")
             write_volume(case.mask.with_array(levels), masks / f"{name}.mha")
         series = phantoms.cases[phantoms.cases["sequence"] != "t2_SPACE"].groupby("patient", sort=True)
@@ -89,4 +93,16 @@ def _write(real: Source, phantoms: Source, folder: Path, key: str) -> None:
             row = rows.iloc[place % len(rows)]
             for source, to in ((row["image"], images), (row["mask"], masks)):
                 shutil.copyfile(source, to / f"{MADE_UP + patient}_{row['sequence']}.mha")
-        write_json(partial / FACTS_FILE, {"key": key})
+        write_json(partial / FACTS_FILE, {"key": key, "voxels_without_level": {name: n for name, n in lost.items() if n}})
+
+
+def _lost(truth: Volume, levels: np.ndarray) -> int:
+    """How many labelled voxels have no level, and so become background. Raises DataError where these are more than crumbs."""
+    for value, name in get_scheme("structures4").names.items():
+        marked = truth.array == value
+        without = int((levels[marked] == 0).sum()) if value else 0
+        if without > MOST_LOST * marked.sum():
+            raise DataError(
+                truth.path, f"{without} voxels of {name} belong to no level", "Look at the mask, or leave the patient out."
+            )
+    return int(((truth.array > 0) & (levels == 0)).sum())

@@ -72,7 +72,9 @@ def ship(name: str, kitchen: Kitchen, out: str | Path) -> Path:
     """Train (or find) one of PRODUCTS, score it, and write it to the folder ``out``: see ``pack``."""
     product = PRODUCTS[name]
     about = {"on": product.on, "command": f"spider-kit weights score {name}"}
-    measured = [about | row for row in mean_scores(product.scores(kitchen), ["shown"]).to_dict("records")]
+    means = mean_scores(product.scores(kitchen), ["shown"])
+    means = means[means["n"] > 0].astype(object).where(lambda value: value.notna(), None)  # JSON knows no NaN
+    measured = [about | row for row in means.to_dict("records")]
     told = {"what": product.what, "measured": measured, "made_by": f"spider-kit weights pack {name}"}
     return pack(product.run(kitchen), out, told | {"tidy": asdict(kitchen.recipe.tidy)})
 

@@ -95,7 +95,7 @@ class Kitchen:
 
     Attributes:
         home: folder that holds data/ and runs/.
-        root: folder of the released T2_SPACE slices; only ``fold`` and ``final`` need it.
+        root: folder of the released T2_SPACE slices; ``coarse`` and ``levels`` alone do without.
         recipe: what is made.
     """
 

@@ -148,7 +148,8 @@ def of_levels(kitchen: Kitchen) -> pd.DataFrame:
 
 
 def names_of_levels(kitchen: Kitchen) -> pd.DataFrame:
-    """Which number each true part has in the masks of ``drawn_levels``.
+    """Which number each true part has in the masks of ``drawn_levels``. What is true was counted from the lowest part of the mask
+    by hand, so this asks whether a network and the one who counts agree, not who is right about the sacrum.
 
     Returns:
         Rows of evaluation.naming (NAME_COLUMNS): the network's own names, and those counted from the lowest part in view.

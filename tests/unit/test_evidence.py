@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from PIL import Image
 
 from spider_utils.cli.weights import ProductName
 from spider_utils.data.sources import open_source
-from spider_utils.errors import KitError
+from spider_utils.errors import DataError, KitError
+from spider_utils.evidence import mixed as mixing
 from spider_utils.evidence import pack as packing
 from spider_utils.evidence.limits import limits, write_worst
 from spider_utils.evidence.mixed import MADE_UP
@@ -158,6 +160,22 @@ def test_the_networks_of_levels_are_scored_in_classes_and_by_level(kitchen):
     by_level = scores[scores["shown"] == BY_LEVEL]
     assert {"L5", "disc L5/S1"} <= set(by_level["name"])
     assert by_level.groupby("patient")["fold"].nunique().tolist() == [1] * 8
+
+
+def test_the_card_of_levels_says_nothing_of_levels_that_nobody_has(kitchen, tmp_path):
+    card = read_card(packing.ship("levels20", kitchen, tmp_path / "levels20"))
+    assert [credit["licence"] for credit in card["learned_from"]] == ["Apache-2.0", "CC-BY-4.0"]
+    by_level = {row["name"] for row in card["measured"] if row["shown"] == BY_LEVEL and row["metric"] == "dice"}
+    assert {"L5", "disc L5/S1", "spinal canal"} <= by_level
+    assert all(row["n"] > 0 for row in card["measured"])
+    json.dumps(card, allow_nan=False)
+
+
+def test_a_truth_with_much_that_has_no_level_is_refused(kitchen, tmp_path, monkeypatch):
+    monkeypatch.setattr(mixing, "name_levels", lambda mask, spacing: SimpleNamespace(mask=np.where(mask == 3, 0, mask)))
+    with pytest.raises(DataError, match="voxels of disc belong to no level"):
+        mixing.mixed_set(kitchen.real.source, kitchen.made_up.source, tmp_path / "mixed")
+    assert not (tmp_path / "mixed").exists()
 
 
 def test_names_are_asked_of_networks_that_have_not_seen_the_patient(kitchen):
