@@ -24,6 +24,7 @@ class Tidy:
         across_mm: class probabilities are averaged over neighbouring slices, with weights of a Gaussian of this standard
             deviation. Where slices lie much further apart than this, each stays as it is.
         canal_share: pieces of the spinal canal that have less than this share of the largest one's voxels become background.
+        spine_share: the same of pieces of the whole spine, where parts that touch are one piece, whatever they are.
 
     Raises:
         ValueError: not a distance from 0 to 10 mm, not a share below 1.
@@ -31,9 +32,11 @@ class Tidy:
 
     across_mm: float
     canal_share: float
+    spine_share: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value, most in (("across_mm", self.across_mm, 10), ("canal_share", self.canal_share, 1)):
+        shares = (("canal_share", self.canal_share, 1), ("spine_share", self.spine_share, 1))
+        for name, value, most in (("across_mm", self.across_mm, 10), *shares):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise ValueError(f"{name} of {value!r}")
 
@@ -73,13 +76,19 @@ class Tidy:
         for index in range(done, seen):
             yield _mean(held, index - first, weights)
 
-    def without_canal_pieces(self, mask: np.ndarray, scheme: str) -> np.ndarray:
-        """A copy of a mask (slice, row, column) whose canal has no small pieces; slices that touch are one."""
+    def without_stray_pieces(self, mask: np.ndarray, scheme: str) -> np.ndarray:
+        """A copy of a mask (slice, row, column) whose canal, and then whose spine, has no small pieces."""
         canal = convert(mask, scheme, "structures4") == CANAL
-        pieces, _ = ndimage.label(canal, _TOUCHING)
-        sizes = np.bincount(pieces.reshape(-1))
-        sizes[0] = 0
-        return np.where(canal & (sizes < self.canal_share * sizes.max())[pieces], 0, mask).astype(mask.dtype)
+        kept = np.where(_stray(canal, self.canal_share), 0, mask)
+        return np.where(_stray(kept > 0, self.spine_share), 0, kept).astype(mask.dtype)
+
+
+def _stray(marked: np.ndarray, share: float) -> np.ndarray:
+    """Where pieces of what is marked have less than a share of the largest one's voxels; bool."""
+    pieces, _ = ndimage.label(marked, _TOUCHING)
+    sizes = np.bincount(pieces.reshape(-1))
+    sizes[0] = 0
+    return marked & (sizes < share * sizes.max())[pieces]
 
 
 def _singly(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

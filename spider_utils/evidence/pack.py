@@ -76,7 +76,8 @@ def ship(name: str, kitchen: Kitchen, out: str | Path) -> Path:
     means = means[means["n"] > 0].astype(object).where(lambda value: value.notna(), None)  # JSON knows no NaN
     measured = [about | row for row in means.to_dict("records")]
     told = {"what": product.what, "measured": measured, "made_by": f"spider-kit weights pack {name}"}
-    return pack(product.run(kitchen), out, told | {"tidy": asdict(kitchen.recipe.tidy)})
+    run = product.run(kitchen)
+    return pack(run, out, told | {"tidy": asdict(kitchen.recipe.tidy_for(run.card["scheme"]))})
 
 
 def pack(run: RunResult, out: str | Path, told: dict[str, Any]) -> Path:

@@ -60,6 +60,7 @@ class Recipe:
         coarse, real, again, levels, mixed: the trainings; ``again`` follows ``real``, and ``mixed`` follows ``levels``.
         tidy: how the masks of slices become those of a series. Both numbers were chosen on the validation patients of the folds
             (`spider-kit weights tidy`).
+        levels_tidy: the same for networks of levels, which draw whole series, and so also what lies far beside the spine.
     """
 
     phantoms: int
@@ -72,6 +73,11 @@ class Recipe:
     levels: Step
     mixed: Step
     tidy: Tidy
+    levels_tidy: Tidy
+
+    def tidy_for(self, scheme: str) -> Tidy:
+        """That of networks with such masks."""
+        return self.levels_tidy if scheme == "levels20" else self.tidy
 
 
 RECIPE = Recipe(
@@ -86,6 +92,7 @@ RECIPE = Recipe(
     levels=Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=2e-3, slice_gap_mm=3.0, augment="field_of_view"),
     mixed=Step((512, 416), 256, 7, 600, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="field_of_view"),
     tidy=Tidy(across_mm=1.3, canal_share=0.1),
+    levels_tidy=Tidy(across_mm=1.3, canal_share=0.1, spine_share=0.1),
 )
 
 

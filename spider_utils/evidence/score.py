@@ -66,8 +66,8 @@ def segmented(kitchen: Kitchen, run: RunResult, split: Split, shown: str) -> tup
     Returns:
         As Workspace.measure (a series and class a row, in the series' own pixels), rows with ``shown``.
     """
-    tidy = kitchen.recipe.tidy if shown == AS_SERIES else None
-    predictor: VolumePredictor = replace(Predictor.load(run.folder), tidy=tidy)
+    loaded = Predictor.load(run.folder)
+    predictor: VolumePredictor = replace(loaded, tidy=kitchen.recipe.tidy_for(loaded.scheme) if shown == AS_SERIES else None)
     if predictor.scheme != CLASSES:
         predictor = _InClasses(predictor)
     scores, masks = kitchen.real.measure(predictor, split)
@@ -129,7 +129,7 @@ def drawn_levels(kitchen: Kitchen, number: int) -> tuple[pd.DataFrame, dict[str,
     """Scores by level, and masks in ``levels20``, of a fold's test patients as series, by the network of levels that has not seen
     them: as Workspace.measure. The truth's levels are counted from below (evidence.mixed)."""
     split, run = kitchen.levels_fold(number)
-    predictor = replace(Predictor.load(run.folder), tidy=kitchen.recipe.tidy)
+    predictor = replace(Predictor.load(run.folder), tidy=kitchen.recipe.levels_tidy)
     return kitchen.both.measure(predictor, kitchen.mixed.split(split))
 
 

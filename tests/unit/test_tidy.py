@@ -83,19 +83,31 @@ def test_small_pieces_of_the_canal_alone_become_background(scheme: str, canal: i
     mask = canal_in_pieces(canal, 1)
     wanted = mask.copy()
     wanted[0, 0:4, 25:29] = 0
-    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_canal_pieces(mask, scheme), wanted)
+    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_stray_pieces(mask, scheme), wanted)
     wanted[2, 50:60, 20:29] = 0
-    np.testing.assert_array_equal(Tidy(1.0, 0.2).without_canal_pieces(mask, scheme), wanted)
+    np.testing.assert_array_equal(Tidy(1.0, 0.2).without_stray_pieces(mask, scheme), wanted)
     assert (mask == canal).sum() == 600 + 16 + 90, "the mask that was given stays as it is"
 
 
 def test_a_mask_without_canal_stays_as_it_is() -> None:
     mask = np.eye(4, dtype=np.uint8)[None]
-    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_canal_pieces(mask, "structures4"), mask)
+    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_stray_pieces(mask, "structures4"), mask)
+
+
+def test_what_hangs_on_the_spine_stays_and_what_lies_beside_it_goes() -> None:
+    mask = canal_in_pieces(2, 1)  # 600 + 90 voxels of canal stay, and 9 of bone lie apart
+    mask[:, 5:15, 14:20] = 1  # bone that touches the canal
+    found = Tidy(1.0, 0.1, 0.1).without_stray_pieces(mask, "structures4")
+    wanted = mask.copy()
+    wanted[0, 0:4, 25:29] = wanted[1, 30:33, 0:3] = 0
+    np.testing.assert_array_equal(found, wanted)
+    wanted[2, 50:60, 20:29] = 0  # 90 of 780 voxels
+    np.testing.assert_array_equal(Tidy(1.0, 0.1, 0.12).without_stray_pieces(mask, "structures4"), wanted)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"across_mm": -1.0}, {"across_mm": float("nan")}, {"canal_share": 1.5}, {"canal_share": "x"}]
+    "settings",
+    [{"across_mm": -1.0}, {"across_mm": float("nan")}, {"canal_share": 1.5}, {"canal_share": "x"}, {"spine_share": -0.1}],
 )
 def test_settings_that_mean_nothing(settings: dict) -> None:
     with pytest.raises(ValueError, match="of "):
