@@ -151,6 +151,8 @@ def _shade(rgb: tuple[int, int, int], level: int) -> tuple[int, int, int]:
     return tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, lightness, saturation))
 
 
+# Values of "structures4".
+VERTEBRA, CANAL, DISC = range(1, 4)
 # Values of "axial8".
 AXIAL_DISC, AXIAL_HERNIA, AXIAL_SAC, AXIAL_ARTICULAR, AXIAL_LIGAMENT, AXIAL_SPINOUS, AXIAL_VERTEBRA = range(1, 8)
 
@@ -190,8 +192,8 @@ def _make_schemes() -> dict[str, LabelScheme]:
     clamped_names = {0: BACKGROUND, _HIGHEST_CLAMPED: "all else"} | {n: vertebra_name(n) for n in clamped}
     clamped_colors = {0: (0, 0, 0), _HIGHEST_CLAMPED: _MELTED} | {n: _vertebra_color(n) for n in clamped}
 
-    four_names = {0: BACKGROUND, 1: "vertebra", 2: "spinal canal", 3: "disc"}
-    four_colors = {0: (0, 0, 0), 1: _VERTEBRA, 2: _CANAL, 3: _DISC}
+    four_names = {0: BACKGROUND, VERTEBRA: "vertebra", CANAL: "spinal canal", DISC: "disc"}
+    four_colors = {0: (0, 0, 0), VERTEBRA: _VERTEBRA, CANAL: _CANAL, DISC: _DISC}
     axial = {
         0: (BACKGROUND, (0, 0, 0)),
         AXIAL_DISC: ("disc", _DISC),

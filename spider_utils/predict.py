@@ -62,7 +62,7 @@ class VolumePredictor:
         """
         mask = self._drawn(volume, track)
         if self.tidy and len(mask.array) > 1:
-            mask = mask.with_array(self.tidy.without_canal_pieces(mask.array, self.scheme))
+            mask = mask.with_array(self.tidy.without_stray_pieces(mask.array, self.scheme, mask.spacing))
         if self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS:
             mask = mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))
         return mask

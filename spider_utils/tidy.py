@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from spider_utils.labels import convert
+from spider_utils.labels import CANAL, convert
 
 MOST_NEIGHBOURS = 8  # on a side, held in memory; at 1.3 mm only series with slices nearer than 0.4 mm would have more
 _CUT = 2.5  # standard deviations after which a neighbour no longer counts
-_CANAL = 2  # structures4
 _TOUCHING = np.ones((3, 3, 3), bool)
+_CELL_MM = 4.0  # SPIDER leaves endplates and what lies before the canal out, so discs, vertebrae and canal seldom touch
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Tidy:
         across_mm: class probabilities are averaged over neighbouring slices, with weights of a Gaussian of this standard
             deviation. Where slices lie much further apart than this, each stays as it is.
         canal_share: pieces of the spinal canal that have less than this share of the largest one's voxels become background.
+        spine_share: the same of pieces of the whole spine, where parts less than about 4 mm apart are one piece. 0 keeps all.
 
     Raises:
         ValueError: not a distance from 0 to 10 mm, not a share below 1.
@@ -32,9 +33,11 @@ class Tidy:
 
     across_mm: float
     canal_share: float
+    spine_share: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value, most in (("across_mm", self.across_mm, 10), ("canal_share", self.canal_share, 1)):
+        shares = (("canal_share", self.canal_share, 1), ("spine_share", self.spine_share, 1))
+        for name, value, most in (("across_mm", self.across_mm, 10), *shares):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise ValueError(f"{name} of {value!r}")
 
@@ -55,6 +58,11 @@ class Tidy:
             The same, one slice at a time (1, classes, rows, columns); of slices before and after, no more are held than count.
         """
         weights = self.weights(gap_mm)
+        if len(weights) == 1:
+            for part in parts:
+                yield from part[:, None]
+                del part  # before the next is made
+            return
         reach, held, first = len(weights) - 1, deque(), 0  # ``first``: number of the first slice that is held
         done = seen = 0
         for one in _singly(parts):
@@ -69,13 +77,34 @@ class Tidy:
         for index in range(done, seen):
             yield _mean(held, index - first, weights)
 
-    def without_canal_pieces(self, mask: np.ndarray, scheme: str) -> np.ndarray:
-        """A copy of a mask (slice, row, column) whose canal has no small pieces; slices that touch are one."""
-        canal = convert(mask, scheme, "structures4") == _CANAL
-        pieces, _ = ndimage.label(canal, _TOUCHING)
-        sizes = np.bincount(pieces.reshape(-1))
-        sizes[0] = 0
-        return np.where(canal & (sizes < self.canal_share * sizes.max())[pieces], 0, mask).astype(mask.dtype)
+    def without_stray_pieces(self, mask: np.ndarray, scheme: str, spacing_mm: tuple[float, ...]) -> np.ndarray:
+        """A copy of a mask (slice, row, column) whose canal, and then whose spine, has no small pieces.
+
+        Args:
+            mask: in ``scheme``.
+            spacing_mm: of its axes.
+        """
+        canal = convert(mask, scheme, "structures4") == CANAL
+        kept = np.where(_stray(canal, self.canal_share), 0, mask)
+        if self.spine_share:
+            cell = tuple(max(1, round(_CELL_MM / mm)) for mm in spacing_mm[1:])
+            kept = np.where(_stray(kept > 0, self.spine_share, cell), 0, kept)
+        return kept.astype(mask.dtype)
+
+
+def _stray(marked: np.ndarray, share: float, cell: tuple[int, int] = (1, 1)) -> np.ndarray:
+    """Where pieces of what is marked have less than a share of the largest one's voxels; bool.
+
+    Args:
+        cell: rows and columns of the cells that a slice is parted into. What lies in neighbouring cells is one piece.
+    """
+    slices, rows, columns = marked.shape
+    in_cells = np.logical_or.reduceat(marked, np.arange(0, rows, cell[0]), axis=1)
+    in_cells = np.logical_or.reduceat(in_cells, np.arange(0, columns, cell[1]), axis=2)
+    pieces, _ = ndimage.label(in_cells, _TOUCHING)
+    pieces = pieces.repeat(cell[0], axis=1)[:, :rows].repeat(cell[1], axis=2)[..., :columns]
+    sizes = np.bincount(pieces[marked], minlength=1)
+    return marked & (sizes < share * sizes.max())[pieces]
 
 
 def _singly(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

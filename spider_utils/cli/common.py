@@ -32,6 +32,17 @@ class DataKind(StrEnum):
     spider_2d = "spider-2d"
 
 
+class SchemeName(StrEnum):
+    """What the numbers of a mask mean (see labels.SCHEMES)."""
+
+    spider = "spider"
+    levels20 = "levels20"
+    clamped20 = "clamped20"
+    structures4 = "structures4"
+    axial8 = "axial8"
+    released_gray = "released_gray"
+
+
 Profile = Annotated[ProfileName, typer.Option(help="How much work is done.")]
 
 

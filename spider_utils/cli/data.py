@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spider_utils.cli.common import Data, DataKind, Profile, ProfileName, Root
+from spider_utils.cli.common import Data, DataKind, Profile, ProfileName, Root, SchemeName
 from spider_utils.errors import KitError
 
 app = typer.Typer(help="Make, fetch, check and export data.", no_args_is_help=True, rich_markup_mode=None)
@@ -155,7 +155,7 @@ def data_export_slices(
     profile: Profile = ProfileName.quick,
     rows: Annotated[int | None, typer.Option(min=8, help="Rows of a slice; the profile's when left out.")] = None,
     columns: Annotated[int | None, typer.Option(min=8, help="Columns of a slice.")] = None,
-    scheme: Annotated[str | None, typer.Option(help="Label scheme of the masks; as stored when left out.")] = None,
+    scheme: Annotated[SchemeName | None, typer.Option(help="Label scheme of the masks; as stored when left out.")] = None,
 ) -> None:
     """Write sagittal slices and masks as PNG files, to look at and to share.
 
@@ -166,4 +166,5 @@ def data_export_slices(
 
     if (rows is None) != (columns is None):
         raise typer.BadParameter("give --rows and --columns together")
-    print(export_png(Workspace.open(profile.value, data.value, root).store((rows, columns) if rows else None), out, scheme))
+    store = Workspace.open(profile.value, data.value, root).store((rows, columns) if rows else None)
+    print(export_png(store, out, scheme.value if scheme else None))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spider_utils.cli.common import SchemeName
+
 app = typer.Typer(
     help="Out into other tools: DICOM SEG, colour tables of viewers, ONNX.",
     no_args_is_help=True,
@@ -19,7 +21,7 @@ def export_seg(
     mask: Annotated[Path, typer.Argument(dir_okay=False, help="Mask of the series, as `spider-kit predict` writes it.")],
     series: Annotated[Path, typer.Option(help="Folder of the DICOM series that it was made of, or one .dcm file.")],
     out: Annotated[Path, typer.Option(help="The .dcm file to write, in another folder than the series.")],
-    scheme: Annotated[str, typer.Option(help="Label scheme of the mask, such as levels20 or spider.")],
+    scheme: Annotated[SchemeName, typer.Option(help="Label scheme of the mask.")],
     model: Annotated[str | None, typer.Option(help="Folder or name of the run that made it, to be named in the file.")] = None,
 ) -> None:
     """Write a mask as DICOM SEG: coded anatomy, colours, references to the slices; patient and study as in the series.
@@ -31,12 +33,12 @@ def export_seg(
     from spider_utils.workflow import find_run
 
     algorithm = Algorithm() if model is None else Algorithm.of_run(find_run(model))
-    print(write_dicom_seg(read_mask(mask), series, out, scheme, algorithm))
+    print(write_dicom_seg(read_mask(mask), series, out, scheme.value, algorithm))
 
 
 @app.command("colors")
 def export_colors(
-    scheme: Annotated[str, typer.Argument(help="Label scheme, such as levels20 or spider.")],
+    scheme: Annotated[SchemeName, typer.Argument(help="Label scheme.")],
     out: Annotated[Path, typer.Option(help="Folder for the tables, such as that of the masks.")],
 ) -> None:
     """Write a scheme's names and colours for 3D Slicer (.ctbl) and ITK-SNAP (label descriptions).
@@ -45,7 +47,7 @@ def export_colors(
     """
     from spider_utils.export.color_tables import write_color_tables
 
-    print(*write_color_tables(scheme, out), sep="\n")
+    print(*write_color_tables(scheme.value, out), sep="\n")
 
 
 @app.command("onnx")

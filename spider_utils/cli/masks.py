@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spider_utils.cli.common import PixelSize
+from spider_utils.cli.common import PixelSize, SchemeName
 from spider_utils.errors import DataError, KitError
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def predict(
 def evaluate(
     truth: Annotated[Path, typer.Option(help="Folder of ground-truth masks.")],
     pred: Annotated[Path, typer.Option(help="Folder of predicted masks of the same names.")],
-    scheme: Annotated[str, typer.Option(help="Label scheme of the predictions.")],
+    scheme: Annotated[SchemeName, typer.Option(help="Label scheme of the predictions.")],
     out: Annotated[Path, typer.Option(help="CSV to write; a summary is written beside it.")],
-    truth_scheme: Annotated[str | None, typer.Option(help="Label scheme of the ground truth when it differs.")] = None,
+    truth_scheme: Annotated[SchemeName | None, typer.Option(help="Label scheme of the ground truth when it differs.")] = None,
     tolerance_mm: Annotated[float, typer.Option(help="Tolerance of the NSD in mm.")] = 1.0,
     spacing_mm: PixelSize = None,
 ) -> None:
@@ -97,9 +97,9 @@ def evaluate(
     from spider_utils.evaluation.statistics import format_summary
 
     # An option of two values that is left out arrives as an empty tuple or None, depending on typer's version.
-    _, summary = evaluate_folders(
-        truth, pred, scheme, out, tolerance_mm=tolerance_mm, truth_scheme=truth_scheme, spacing_mm=spacing_mm or None
-    )
+    options = {"tolerance_mm": tolerance_mm, "spacing_mm": spacing_mm or None}
+    of_truth = truth_scheme.value if truth_scheme else None
+    _, summary = evaluate_folders(truth, pred, scheme.value, out, truth_scheme=of_truth, **options)
     print(format_summary(summary))
     print(f"{out}\n{summary_path(out)}")
 

@@ -45,6 +45,12 @@ class StepName(StrEnum):
     fold4 = "fold4"
     final = "final"
     levels = "levels"
+    levels_fold0 = "levels-fold0"
+    levels_fold1 = "levels-fold1"
+    levels_fold2 = "levels-fold2"
+    levels_fold3 = "levels-fold3"
+    levels_fold4 = "levels-fold4"
+    levels_final = "levels-final"
 
 
 @app.command("list")
@@ -66,7 +72,8 @@ def weights_list() -> None:
         print(f"  Dice, mean [95 % over patients], {card['measured'][0]['on']}:")
         for row in card["measured"]:
             if row["metric"] == "dice":
-                print(f"    {row['shown']}: {row['name']} {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
+                interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+                print(f"    {row['shown']}: {row['name']} {row['mean']:.3f}{interval}")
 
 
 @app.command("figure")
@@ -94,10 +101,12 @@ def weights_make(
     Example: spider-kit weights make fold0 --root data/spider-2d
     """
     kitchen = _kitchen(root)
-    if step.startswith("fold"):
-        run = kitchen.fold(int(step.removeprefix("fold")))[1]
+    kind, _, number = step.partition("fold")
+    if number:
+        run = {"": kitchen.fold, "levels-": kitchen.levels_fold}[kind](int(number))[1]
     else:
-        run = {"coarse": kitchen.coarse, "final": kitchen.final, "levels": kitchen.levels}[step]()
+        steps = (kitchen.coarse, kitchen.final, kitchen.levels, kitchen.levels_final)
+        run = {make.__name__.replace("_", "-"): make for make in steps}[step]()
     print(run.folder)
 
 
@@ -147,6 +156,17 @@ def weights_sizes(root: SlicesRoot = None, out: TableFile = None) -> None:
     _tell_groups(training_sizes(_kitchen(root)), ("start", "learned"), out)
 
 
+@app.command("tidy")
+def weights_tidy(root: SlicesRoot = None, out: TableFile = None) -> None:
+    """How far to average over neighbouring slices, and which pieces of the canal to leave out: Dice on validation patients.
+
+    Example: spider-kit weights tidy --root data/spider-2d --out build/tidy.csv
+    """
+    from spider_utils.evidence.score import choices_of_tidy
+
+    _tell_groups(choices_of_tidy(_kitchen(root)), ("across_mm", "canal_share"), out)
+
+
 def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None) -> None:
     """Print the means of groups of scores, and write them."""
     from spider_utils.evidence.score import mean_scores
@@ -156,6 +176,23 @@ def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None
     print(as_text(table[table["metric"] == "dice"].set_index([*groups, "name"]).drop(columns="metric")))
     if out:
         write_csv(out, table)
+        print(out)
+
+
+@app.command("names")
+def weights_names(root: SlicesRoot = None, out: TableFile = None) -> None:
+    """Whether networks of levels name vertebrae and discs of other patients as counting in the truth does: by sight, and counted.
+
+    Example: spider-kit weights names --root data/spider-2d --out build/names.csv
+    """
+    from spider_utils.evaluation.naming import summarise_names
+    from spider_utils.evidence.score import names_of_levels
+    from spider_utils.files import write_csv
+
+    names = names_of_levels(_kitchen(root))
+    print(as_text(summarise_names(names), 3))
+    if out:
+        write_csv(out, names)
         print(out)
 
 

@@ -39,10 +39,9 @@ import numpy as np
 from spider_utils.data.discs import check_stacked, open_disc_set
 from spider_utils.data.volumes import Volume, read_pair, read_pixels, read_volume
 from spider_utils.errors import DataError
-from spider_utils.labels import convert, get_scheme
+from spider_utils.labels import CANAL, DISC, VERTEBRA, convert
 from spider_utils.measure.levels import name_levels
 
-VERTEBRA, CANAL, DISC = get_scheme("structures4").foreground
 COLOURS = {  # of the vertebrae of spider_t1t2_vertebrae_2d, L5 to T11
     (255, 0, 0): 1, (0, 255, 0): 2, (0, 0, 255): 3, (255, 255, 0): 4, (255, 0, 255): 5, (0, 255, 255): 6, (128, 128, 128): 7,
 }  # fmt: skip

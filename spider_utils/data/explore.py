@@ -16,10 +16,9 @@ from spider_utils.data.integrity import check_whole
 from spider_utils.data.sources import Case, Source, parse_case
 from spider_utils.data.volumes import Volume, orientation_code
 from spider_utils.errors import KitError
-from spider_utils.labels import get_scheme
+from spider_utils.labels import CANAL, DISC, VERTEBRA, get_scheme
 
 TOUCH_MM = 3.0  # a disc and a vertebra nearer than this are neighbours; discs themselves are 4 mm high and more
-_VERTEBRA, _CANAL, _DISC = 1, 2, 3  # structures4
 _OVERVIEW = {
     "sex": "sex", "subset": "subset", "ManufacturerModelName": "scanner", "MagneticFieldStrength": "tesla",
     "MRAcquisitionType": "acquisition", "SeriesDescription": "description", "RepetitionTime": "tr_ms", "EchoTime": "te_ms",
@@ -208,10 +207,10 @@ def disc_contacts(mask: np.ndarray) -> dict[str, float]:
     for axis in (1, 2):
         low, high = (np.moveaxis(mask, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
         for disc, other in ((low, high), (high, low)):
-            counts += np.bincount(other[(disc == _DISC) & (other != _DISC)], minlength=4)[:4]
+            counts += np.bincount(other[(disc == DISC) & (other != DISC)], minlength=4)[:4]
     total = counts.sum()
     shares = counts / total if total else np.full(4, np.nan)
-    return {"vertebra": float(shares[_VERTEBRA]), "spinal canal": float(shares[_CANAL]), "background": float(shares[0])}
+    return {"vertebra": float(shares[VERTEBRA]), "spinal canal": float(shares[CANAL]), "background": float(shares[0])}
 
 
 def disc_gaps(mask: np.ndarray, row_mm: float, largest_mm: float = 4.0) -> pd.DataFrame:
@@ -232,7 +231,7 @@ def disc_gaps(mask: np.ndarray, row_mm: float, largest_mm: float = 4.0) -> pd.Da
         found = 0
         for array in (mask, mask[:, ::-1]):
             last = array.shape[1] - pixels - 1
-            hit = (array[:, :last] == _DISC) & (array[:, pixels + 1 :] == _VERTEBRA)
+            hit = (array[:, :last] == DISC) & (array[:, pixels + 1 :] == VERTEBRA)
             for step in range(1, pixels + 1):
                 hit &= array[:, step : last + step] == 0
             found += int(hit.sum())

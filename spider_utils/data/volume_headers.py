@@ -181,6 +181,8 @@ def _metaimage(path: Path) -> VoxelPlace:
     voxels, voxel_bytes = math.prod(sizes) * channels, _META_BYTES[kind.removeprefix("MET_")]
     if where.upper() != "LOCAL":
         path, start = _file_beside(path, where), 0
+    elif is_packed and not length:  # ITK then reads whatever its memory held
+        raise DataError(path, "does not say how many bytes its packed voxels take (CompressedDataSize)", "Save the image again.")
     if skipped:
         start = skipped if skipped > 0 else -voxels * voxel_bytes
     is_big_endian = any(fields.get(name, "False").lower() == "true" for name in _META_FLAGS if name.endswith("MSB"))

@@ -293,7 +293,7 @@ def _inflated(path: Path, seal: Seal) -> tuple[Header, np.ndarray] | None:
 
     None where ITK shall try: the same voxels, or what is wrong with them, come out of that.
     """
-    if seal.place.is_big_endian:
+    if seal.place.is_big_endian or path.suffix not in (".mha", ".mhd"):  # ITK knows no .MHA
         return None
     header = sitk.ImageFileReader()
     header.SetImageIO("MetaImageIO")

@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spider_utils.data.centres import CENTRE_SETS, VERTEBRA, CentreCase, CentreSet, sets_in
+from spider_utils.data.centres import CENTRE_SETS, CentreCase, CentreSet, sets_in
 from spider_utils.data.slices import scale_to_uint8
 from spider_utils.data.volumes import Volume
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_names, own_names, score_names
 from spider_utils.evaluation.statistics import FOREGROUND, SUMMARY_COLUMNS, pooled, summarise
-from spider_utils.labels import convert, get_scheme
+from spider_utils.labels import VERTEBRA, convert, get_scheme
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS
 from spider_utils.runtime import progress
 

@@ -23,15 +23,14 @@ import pandas as pd
 from spider_utils.data.centres import CENTRE_SETS
 from spider_utils.data.volumes import Volume
 from spider_utils.evaluation.prevalence import share_interval
-from spider_utils.labels import convert, get_scheme
+from spider_utils.labels import DISC, VERTEBRA, convert
 from spider_utils.measure.levels import NoLevelsError, name_levels, one_level_a_part
 
 OWN, LOWEST = "own", "lowest"
 FOUND_SHARE = 0.2  # of a true part that is drawn as its kind: less is not found, and has no name
 NAME_COLUMNS = ("set", "case", "patient", "count_from", "component", "level", "found", "right", "shift")
 
-_VERTEBRA, _, _DISC = get_scheme("structures4").foreground
-_COMPONENTS = {_VERTEBRA: "vertebra", _DISC: "disc"}
+_COMPONENTS = {VERTEBRA: "vertebra", DISC: "disc"}
 
 
 def names_path(out: str | Path) -> Path:
@@ -115,7 +114,7 @@ def summarise_names(table: pd.DataFrame) -> pd.DataFrame:
         for unit, quantity, hits, patients in _quantities(group):
             share = float(hits.mean()) if len(hits) else float("nan")
             low, high = share_interval(hits, patients)
-            drawn = one_of[name]
+            drawn = one_of.get(name, "patient")
             rows.append(
                 {"set": name, "count_from": count_from, "unit": drawn if unit == "patient" else unit, "quantity": quantity,
                  "count": int(hits.sum()), "n": len(hits), "share": share, "low": low, "high": high,

@@ -58,13 +58,18 @@ def best_offset(inside: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, 
         depth[:] = np.where(one, within, -beyond) if one.any() else -np.inf
     half = 0.5 * min(spacing_mm[1:])
     depth_mm -= np.where(inside, half, -half).astype(np.float32)
-    total, found = truth.sum(), []
+    found = []
     for offset in OFFSETS_MM:
         moved = depth_mm >= -offset if offset else inside
-        found.append(2 * (moved & truth).sum() / max(1, moved.sum() + total))
+        found.append(_overlap(moved, truth))
     # Offsets of less than a pixel give one mask: of those that are equally good the nearest to none.
     best = min(np.flatnonzero(np.isclose(found, max(found), rtol=0, atol=1e-12)), key=lambda k: abs(OFFSETS_MM[k]))
     return float(OFFSETS_MM[best]), float(found[best])
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Dice of two masks of one class, bool; one of them at least is not empty."""
+    return float(2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -94,7 +99,7 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
         known = ~np.isnan(by_slice[:, value])
         worst = int(np.nanargmin(by_slice[:, value])) if known.any() else -1
         marked, found = truth == value, within_rows(drawn, truth, value)
-        in_rows = 2 * (marked & found).sum() / (marked.sum() + found.sum()) if marked.any() else np.nan
+        in_rows = _overlap(marked, found) if marked.any() else np.nan
         offset_mm, at_offset = best_offset(found, marked, spacing_mm) if marked.any() else (np.nan, np.nan)
         moved = (at_offset, offset_mm, abs(offset_mm))
         about = (whole[value], in_rows, *moved, stray[value], truth_to_next, drawn_to_next)

@@ -44,11 +44,12 @@ class Product:
     scores: Callable[[Kitchen], pd.DataFrame]
 
 
+UNSEEN = "30 patients, 5-fold: each by a network of the same recipe that had not seen him"
 PRODUCTS = {
     "structures4": Product(
         "Vertebrae, spinal canal and discs in sagittal T2-like slices. Learned from phantoms, then from real T2_SPACE slices.",
         Kitchen.final,
-        "30 patients, 5-fold: each by a network of the same recipe that had not seen him",
+        UNSEEN,
         cross_validated,
     ),
     "structures4-phantom": Product(
@@ -58,10 +59,10 @@ PRODUCTS = {
         lambda kitchen: on_everyone(kitchen, kitchen.coarse()),
     ),
     "levels20": Product(
-        "Each vertebra and disc by its name, and the canal, in sagittal series of any contrast. Learned from phantoms alone: "
-        "near the middle of T2-like series structures4 draws better.",
-        Kitchen.levels,
-        "30 real patients (T2_SPACE slices) in classes, none of whom it had seen; by level, phantoms that it had not seen",
+        "Each vertebra and disc by its name, and the canal, in sagittal series of any contrast. Learned from phantoms, then from "
+        "phantoms and real T2_SPACE slices together.",
+        Kitchen.levels_final,
+        UNSEEN,
         of_levels,
     ),
 }
@@ -71,9 +72,12 @@ def ship(name: str, kitchen: Kitchen, out: str | Path) -> Path:
     """Train (or find) one of PRODUCTS, score it, and write it to the folder ``out``: see ``pack``."""
     product = PRODUCTS[name]
     about = {"on": product.on, "command": f"spider-kit weights score {name}"}
-    measured = [about | row for row in mean_scores(product.scores(kitchen), ["shown"]).to_dict("records")]
+    means = mean_scores(product.scores(kitchen), ["shown"])
+    means = means[means["n"] > 0].astype(object).where(lambda value: value.notna(), None)  # JSON knows no NaN
+    measured = [about | row for row in means.to_dict("records")]
     told = {"what": product.what, "measured": measured, "made_by": f"spider-kit weights pack {name}"}
-    return pack(product.run(kitchen), out, told | {"tidy": asdict(kitchen.recipe.tidy)})
+    run = product.run(kitchen)
+    return pack(run, out, told | {"tidy": asdict(kitchen.recipe.tidy_for(run.card["scheme"]))})
 
 
 def pack(run: RunResult, out: str | Path, told: dict[str, Any]) -> Path:
@@ -102,7 +106,7 @@ def pack(run: RunResult, out: str | Path, told: dict[str, Any]) -> Path:
         )
     if not all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
         raise KitError(f"{run.folder}: a weight is too large for float16")
-    credits = [PHANTOM_CREDIT] + ([SPIDER_CREDIT] if card["data"]["kind"] == "spider-2d" else [])
+    credits = [PHANTOM_CREDIT] + ([SPIDER_CREDIT] if card["data"]["kind"] != "phantom" else [])
     with atomic_folder(out, marker=CARD_FILE) as folder:
         write_tensors(folder / WEIGHTS_FILE, tensors)
         write_json(folder / CARD_FILE, card | told | {"learned_from": credits, "licence": "CC-BY-4.0"})

@@ -7,6 +7,8 @@ Each step is a run folder like any other: made when it is not there, gone on wit
   there once more, at a rate that starts lower: what ``final`` is worth on patients whom it has not seen.
 - ``final``: the same of all patients but the two that a training must leave out.
 - ``levels``: from ``coarse``, phantoms again, each vertebra and disc by its own name (levels20).
+- ``levels-fold``, ``levels-final``: from ``levels``, real slices and as many phantoms, by name as well (evidence.mixed); of the
+  training patients of a fold, and of all but two.
 
 Small first and large later, because a step on a quarter of the pixels takes a quarter of the time (progressive resizing).
 Phantoms first, because they are free.
@@ -24,6 +26,7 @@ import pandas as pd
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.phantom.dataset import PHANTOM_FILE
 from spider_utils.data.splits import Split
+from spider_utils.evidence.mixed import MixedSet, mixed_set
 from spider_utils.locks import make_once
 from spider_utils.tidy import Tidy
 from spider_utils.training.runs import RunResult
@@ -54,8 +57,10 @@ class Recipe:
     Attributes:
         phantoms: how many made-up patients; ``phantom_seed`` and ``phantom_size`` as for generate_dataset.
         options: of the ResUNet.
-        coarse, real, again, levels: the trainings; ``again`` follows ``real``.
-        tidy: how the masks of slices become those of a series. Both numbers were chosen on the validation patients of the folds.
+        coarse, real, again, levels, mixed: the trainings; ``again`` follows ``real``, and ``mixed`` follows ``levels``.
+        tidy: how the masks of slices become those of a series. Both numbers were chosen on the validation patients of the folds
+            (`spider-kit weights tidy`).
+        levels_tidy: the same for networks of levels, which draw whole series, and so also what lies far beside the spine.
     """
 
     phantoms: int
@@ -66,7 +71,13 @@ class Recipe:
     real: Step
     again: Step
     levels: Step
+    mixed: Step
     tidy: Tidy
+    levels_tidy: Tidy
+
+    def tidy_for(self, scheme: str) -> Tidy:
+        """That of networks with such masks."""
+        return self.levels_tidy if scheme == "levels20" else self.tidy
 
 
 RECIPE = Recipe(
@@ -79,7 +90,9 @@ RECIPE = Recipe(
     again=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=0.0, augment="standard"),
     # A level is told by what lies above and below it, so no sample is turned or enlarged past its field of view.
     levels=Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=2e-3, slice_gap_mm=3.0, augment="field_of_view"),
+    mixed=Step((512, 416), 256, 7, 600, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="field_of_view"),
     tidy=Tidy(across_mm=1.3, canal_share=0.1),
+    levels_tidy=Tidy(across_mm=1.3, canal_share=0.1, spine_share=0.1),
 )
 
 
@@ -89,7 +102,7 @@ class Kitchen:
 
     Attributes:
         home: folder that holds data/ and runs/.
-        root: folder of the released T2_SPACE slices; only ``fold`` and ``final`` need it.
+        root: folder of the released T2_SPACE slices; ``coarse`` and ``levels`` alone do without.
         recipe: what is made.
     """
 
@@ -118,6 +131,17 @@ class Kitchen:
         """The released slices of real patients."""
         return replace(Workspace.open("quick", "spider-2d", self.root), home=self.home)
 
+    @cached_property
+    def mixed(self) -> MixedSet:
+        """Real patients and phantoms beside them, with levels."""
+        return mixed_set(self.real.source, self.made_up.source, self.home / "data" / "mixed")
+
+    @cached_property
+    def both(self) -> Workspace:
+        """The mixed set as data of its own: its slices and splits lie beside it, not among those of whole SPIDER."""
+        opened = Workspace.open("quick", "spider", str(self.mixed.folder))
+        return replace(opened, home=self.mixed.folder.with_name("mixed-work"), runs=self.home / "runs")
+
     def coarse(self) -> RunResult:
         """The first training, on phantoms alone."""
         return self._train(self.made_up, "coarse", self.recipe.coarse)
@@ -135,6 +159,19 @@ class Kitchen:
         """The training on phantoms that names every level."""
         given = {"scheme": "levels20", "start_from": self.coarse()}
         return self._train(self.made_up, "levels", self.recipe.levels, **given)
+
+    def levels_fold(self, number: int) -> tuple[Split, RunResult]:
+        """As ``fold``, of levels."""
+        split = self.real.split("kfold5", fold=number)
+        return split, self._on_both(f"levels-fold{number}", split)
+
+    def levels_final(self) -> RunResult:
+        """As ``final``, of levels."""
+        return self._on_both("levels-final", all_but_two(self.real.source.cases))
+
+    def _on_both(self, tag: str, split: Split) -> RunResult:
+        given = {"scheme": "levels20", "split": self.mixed.split(split), "start_from": self.levels()}
+        return self._train(self.both, tag, self.recipe.mixed, **given)
 
     def _on_patients(self, tag: str, split: Split) -> RunResult:
         first = self._train(self.real, tag, self.recipe.real, split=split, start_from=self.coarse())

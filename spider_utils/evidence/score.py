@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from spider_utils.data.splits import Split
 from spider_utils.data.volumes import Volume
+from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_names, score_names
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.labels import convert
 from spider_utils.predict import Predictor, Track, VolumePredictor
+from spider_utils.tidy import Tidy
 from spider_utils.training.runs import RunResult
 
 CLASSES = "structures4"
 SHOWN = ALONE, AS_SERIES = ("slice by slice", "as series")  # each slice as if there were no other; with Recipe.tidy
+BY_LEVEL = "as series, by level"
+RELEASED = "spider_t2space_2d"  # in tables of names
 MEAN_COLUMNS = ("name", "metric", "mean", "std", "low", "high", "n", "patients")
 
 
@@ -61,8 +66,8 @@ def segmented(kitchen: Kitchen, run: RunResult, split: Split, shown: str) -> tup
     Returns:
         As Workspace.measure (a series and class a row, in the series' own pixels), rows with ``shown``.
     """
-    tidy = kitchen.recipe.tidy if shown == AS_SERIES else None
-    predictor: VolumePredictor = replace(Predictor.load(run.folder), tidy=tidy)
+    loaded = Predictor.load(run.folder)
+    predictor: VolumePredictor = replace(loaded, tidy=kitchen.recipe.tidy_for(loaded.scheme) if shown == AS_SERIES else None)
     if predictor.scheme != CLASSES:
         predictor = _InClasses(predictor)
     scores, masks = kitchen.real.measure(predictor, split)
@@ -85,6 +90,24 @@ def cross_validated(kitchen: Kitchen) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def choices_of_tidy(
+    kitchen: Kitchen, across_mm: Sequence[float] = (0.0, 0.65, 1.3, 2.0), canal_shares: Sequence[float] = (0.0, 0.1)
+) -> pd.DataFrame:
+    """What Recipe.tidy was chosen by: scores of the validation patients of each fold, with every pair of its numbers.
+
+    Returns:
+        Rows of Workspace.measure with across_mm, canal_share and fold. Half of all patients validate in some fold.
+    """
+    tables = []
+    for number in range(N_FOLDS):
+        split, run = kitchen.fold(number)
+        predictor = Predictor.load(run.folder)
+        for across, share in product(across_mm, canal_shares):
+            scores, _ = kitchen.real.measure(replace(predictor, tidy=Tidy(across, share)), split, "val")
+            tables.append(scores.assign(across_mm=across, canal_share=share, fold=number))
+    return pd.concat(tables, ignore_index=True)
+
+
 def everyone(kitchen: Kitchen, run: RunResult) -> Split:
     """A split that tests a network which has seen phantoms alone on all patients with released slices.
 
@@ -102,9 +125,44 @@ def on_everyone(kitchen: Kitchen, run: RunResult) -> pd.DataFrame:
     return both_ways(kitchen, run, everyone(kitchen, run))
 
 
+def drawn_levels(kitchen: Kitchen, number: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Scores by level, and masks in ``levels20``, of a fold's test patients as series, by the network of levels that has not seen
+    them: as Workspace.measure. The truth's levels are counted from below (evidence.mixed)."""
+    split, run = kitchen.levels_fold(number)
+    predictor = replace(Predictor.load(run.folder), tidy=kitchen.recipe.levels_tidy)
+    return kitchen.both.measure(predictor, kitchen.mixed.split(split))
+
+
 def of_levels(kitchen: Kitchen) -> pd.DataFrame:
-    """Scores of the network of levels: rows of ``on_everyone``, in classes; and by level those of the phantoms it has not seen,
-    ``shown`` being "phantoms"."""
-    run = kitchen.levels()
-    own = kitchen.made_up.evaluate(run).assign(shown="phantoms")
-    return pd.concat([on_everyone(kitchen, run), own], ignore_index=True)
+    """Scores of all patients with released slices as series, each by the network of levels of the fold that tests on him.
+
+    Returns:
+        Rows of ``segmented``, in classes, and those of ``drawn_levels``, ``shown`` being BY_LEVEL; with ``fold``.
+    """
+    tables = []
+    for number in range(N_FOLDS):
+        split, run = kitchen.levels_fold(number)
+        in_classes, by_level = segmented(kitchen, run, split, AS_SERIES)[0], drawn_levels(kitchen, number)[0]
+        tables += [in_classes.assign(fold=number), by_level.assign(shown=BY_LEVEL, fold=number)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def names_of_levels(kitchen: Kitchen) -> pd.DataFrame:
+    """Which number each true part has in the masks of ``drawn_levels``. What is true was counted from the lowest part of the mask
+    by hand, so this asks whether a network and the one who counts agree, not who is right about the sacrum.
+
+    Returns:
+        Rows of evaluation.naming (NAME_COLUMNS): the network's own names, and those counted from the lowest part in view.
+    """
+    return pd.concat([_names(kitchen, drawn_levels(kitchen, number)[1]) for number in range(N_FOLDS)], ignore_index=True)
+
+
+def _names(kitchen: Kitchen, masks: dict[str, np.ndarray]) -> pd.DataFrame:
+    tables = []
+    for name, mask in masks.items():
+        case = kitchen.both.source.load(name)
+        drawn = case.mask.with_array(mask)
+        for way, named in ((OWN, convert(mask, "levels20", "spider")), (LOWEST, counted_names(drawn, "levels20"))):
+            facts = {"set": RELEASED, "case": name, "patient": str(case.patient), "count_from": way}
+            tables.append(score_names(case.mask.array, named).assign(**facts)[[*NAME_COLUMNS]])
+    return pd.concat(tables, ignore_index=True)

@@ -21,7 +21,7 @@ SIZE_STEP = Step((320, 256), 160, 8, 400, batch_size=8, learning_rate=2e-3, slic
 def ladder(kitchen: Kitchen, step: Step = LADDER_STEP, few: int = FEW_PHANTOMS) -> pd.DataFrame:
     """Networks of phantoms alone on all real patients: few or many phantoms, of hospitals' looks or of any look.
 
-    All see as many slices in training, so that only what these show differs.
+    Each goes through as many epochs of at most ``step.samples_per_epoch`` slices. The first 24 have fewer (809).
 
     Returns:
         Rows as of Workspace.evaluate, with ``looks`` ("hospital" or "random") and ``phantoms`` (how many learned from).

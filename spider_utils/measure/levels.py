@@ -19,16 +19,15 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from spider_utils.labels import SCHEMES, LabelWarning, convert, disc_name, vertebra_name
+from spider_utils.labels import CANAL, DISC, SCHEMES, VERTEBRA, LabelWarning, convert, disc_name, vertebra_name
 from spider_utils.measure.checks import checked_spacing, refuse_classes
 from spider_utils.measure.curve import SpineCurve
 from spider_utils.measure.spread import spread
 
 SCHEMES_WITH_LEVELS = ("spider", "levels20")
 
-_VERTEBRA, _CANAL, _DISC = 1, 2, 3  # structures4
 _CANAL_LABEL, _DISC_LABELS, _MOST_LEVELS = 100, 200, 25  # spider
-_ONE_CLASS = {"vertebrae": _VERTEBRA, "discs": _DISC}
+_ONE_CLASS = {"vertebrae": VERTEBRA, "discs": DISC}
 _TOUCHING = np.ones((3, 3, 3), bool)
 _SMALLEST = {2: 5.0, 3: 10.0}  # mm2 of a slice, mm3 of a volume: less is noise; a disc's share at the image's edge is more
 
@@ -274,7 +273,7 @@ def _checked(
         classes = convert(mask, scheme, "structures4")
     else:
         raise ValueError(f"unknown scheme '{scheme}'. Known are: {', '.join([*SCHEMES, *_ONE_CLASS])}")
-    if not ((classes == _VERTEBRA) | (classes == _DISC)).any():
+    if not ((classes == VERTEBRA) | (classes == DISC)).any():
         raise NoLevelsError("the mask holds no vertebra and no disc: there is nothing to number")
     if min_size is None:
         min_size = _SMALLEST[mask.ndim]
@@ -342,8 +341,8 @@ class _Spine:
 
     def find_parts(self) -> None:
         """Discs and bodies as parts with a place along the curve."""
-        self.bones = self._pieces("vertebra", _VERTEBRA)
-        discs = self._split_off_voxels(self._pieces("disc", _DISC), "disc")
+        self.bones = self._pieces("vertebra", VERTEBRA)
+        discs = self._split_off_voxels(self._pieces("disc", DISC), "disc")
         if not discs and not self.bones.any():
             raise NoLevelsError(
                 f"every piece of the mask is smaller than {self.min_size:g}: there is nothing to number; check spacing_mm "
@@ -442,7 +441,7 @@ class _Spine:
 
     def _back_wall(self, discs: list[_Part]) -> np.ndarray | None:
         """Column (mm) for each row behind which no body reaches; None when neither canal nor two discs show it."""
-        rows, columns = np.nonzero((self.classes == _CANAL).any(axis=0))
+        rows, columns = np.nonzero((self.classes == CANAL).any(axis=0))
         if len(rows):
             seen, first = np.unique(rows, return_index=True)  # nonzero lists columns of a row in order: the first is the front
             known, wall = seen * self.spacing[1], columns[first] * self.spacing[2]
@@ -678,7 +677,7 @@ class _Spine:
 
     def painted(self) -> np.ndarray:
         """The crop in scheme "spider"."""
-        out = np.where(self.classes == _CANAL, _CANAL_LABEL, 0).astype(np.uint8)
+        out = np.where(self.classes == CANAL, _CANAL_LABEL, 0).astype(np.uint8)
         for part in self.chain:
             if part.kind == "disc":
                 out[tuple(part.voxels.T)] = _DISC_LABELS + (part.place + 1) // 2

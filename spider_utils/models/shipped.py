@@ -15,7 +15,7 @@ def shipped() -> dict[str, Path]:
 def shipped_for(series: bool) -> str:
     """Name of the network that comes with the kit for whole series, or else for single slices.
 
-    The one for slices learned from real T2_SPACE slices near the middle of the spine; the one for series from phantoms alone,
-    but of any contrast and from edge to edge, and it knows levels by sight.
+    The one for slices learned from real T2_SPACE slices near the middle of the spine; the one for series from these and from
+    phantoms of any contrast, whole from edge to edge, and it knows levels by sight.
     """
     return "levels20" if series else "structures4"

@@ -12,7 +12,8 @@ from spider_utils.view.plots import PALETTE, CourseFigure, bar_with_intervals
 
 STRUCTURES = ("vertebra", "spinal canal", "disc")
 PRINTED = "ahmed_table2"  # of the same slices
-RESULTS = {"spider-2d": "{}'s recipe, 5-fold: other patients", "phantom": "{}: phantoms alone"}  # by what it learned from
+OTHERS = "{}'s recipe, 5-fold: other patients"
+RESULTS = {"spider-2d": OTHERS, "spider": OTHERS, "phantom": "{}: phantoms alone"}  # by what it learned from
 TITLE = "The networks of the kit on 30 real patients whom they had not seen"
 
 
@@ -41,7 +42,9 @@ def shipped_dice() -> CourseFigure:
     tables = [pd.DataFrame({"result": "printed by ahmed, patients unknown", "name": STRUCTURES, "mean": means})]
     found = shipped_scores()
     found = found[found["shown"] == AS_SERIES]
-    for (kind, network), part in sorted(found.groupby(["kind", "network"]), key=lambda one: one[0][0] == "phantom"):
+    for (kind, network), part in sorted(
+        found.groupby(["kind", "network"]), key=lambda one: (one[0][0] == "phantom", one[0][0] != "spider-2d")
+    ):
         tables.append(part.assign(result=RESULTS[kind].format(network)))
     table = pd.concat(tables, ignore_index=True)
     colors = dict(zip(table["result"].unique(), ("0.75", *PALETTE), strict=False))

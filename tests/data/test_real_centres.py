@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spider_utils.data.centres import CENTRE_SETS, VERTEBRA, CentreCase
+from spider_utils.data.centres import CENTRE_SETS, CentreCase
 from spider_utils.data.volumes import read_mask, read_picture
 from spider_utils.evaluation.centres import score_case
 from spider_utils.evaluation.metrics import region_scores
-from spider_utils.labels import convert
+from spider_utils.labels import VERTEBRA, convert
 
 SETS = {one.name: one for one in CENTRE_SETS}
 

@@ -17,10 +17,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from spider_utils import cli
-from spider_utils.cli.common import write_table
+from spider_utils.cli.common import SchemeName, write_table
 from spider_utils.cli.data import PhantomKind, data_phantom
 from spider_utils.data.augment import AUGMENTS
 from spider_utils.errors import DataError
+from spider_utils.labels import SCHEMES
 from spider_utils.locks import file_lock
 from spider_utils.models import available_models
 from spider_utils.models.shipped import shipped
@@ -36,6 +37,8 @@ COMMANDS = [
     ("classify", "labels"), ("classify", "train"), ("classify", "score"),
     ("gradings", "table"), ("gradings", "models"), ("gradings", "herniation"),
     ("export", "seg"), ("export", "colors"), ("export", "onnx"),
+    ("weights", "list"), ("weights", "figure"), ("weights", "make"), ("weights", "score"), ("weights", "names"),
+    ("weights", "ladder"), ("weights", "sizes"), ("weights", "limits"), ("weights", "pack"), ("weights", "tidy"),
 ]  # fmt: skip
 
 
@@ -58,6 +61,12 @@ def test_help_shows_an_example(command: tuple[str, ...]) -> None:
     said = kit(*command, "--help")
     assert said.returncode == 0
     assert "Example: spider-kit " + " ".join(command) in re.sub(r"\s+", " ", said.stdout)
+
+
+def test_label_schemes_are_named_in_the_help_and_others_refused(tmp_path) -> None:
+    assert [one.value for one in SchemeName] == list(SCHEMES)
+    refused = kit("export", "colors", "levels", "--out", str(tmp_path / "tables"))
+    assert refused.returncode == 2 and "levels20" in refused.stderr and not (tmp_path / "tables").exists()
 
 
 def test_help_of_train_names_every_choice() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,15 +14,30 @@ import torch
 from PIL import Image
 
 from spider_utils.cli.weights import ProductName
-from spider_utils.errors import KitError
+from spider_utils.data.sources import open_source
+from spider_utils.errors import DataError, KitError
+from spider_utils.evidence import mixed as mixing
 from spider_utils.evidence import pack as packing
 from spider_utils.evidence.limits import limits, write_worst
+from spider_utils.evidence.mixed import MADE_UP
 from spider_utils.evidence.recipe import RECIPE, Kitchen, Step, all_but_two
-from spider_utils.evidence.score import ALONE, AS_SERIES, cross_validated, mean_scores, of_levels, on_everyone
+from spider_utils.evidence.score import (
+    ALONE,
+    AS_SERIES,
+    BY_LEVEL,
+    choices_of_tidy,
+    cross_validated,
+    mean_scores,
+    names_of_levels,
+    of_levels,
+    on_everyone,
+)
 from spider_utils.evidence.sim_to_real import epochs_for, ladder, training_sizes
+from spider_utils.labels import convert
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
 from spider_utils.predict import load_predictor
+from spider_utils.tidy import Tidy
 from spider_utils.training.checkpoints import load_model, read_card
 
 TINY_STEP = Step((32, 32), None, 1, 16, batch_size=8, learning_rate=1e-3, slice_gap_mm=3.0, augment="none")
@@ -34,6 +50,7 @@ TINY = replace(
     real=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
     again=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
     levels=TINY_STEP,
+    mixed=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
 )
 
 
@@ -96,14 +113,75 @@ def test_series_are_scored_with_what_neighbouring_slices_tell(kitchen):
     pd.testing.assert_frame_equal(there.reset_index(drop=True), own)
 
 
-def test_the_network_of_levels_is_scored_in_classes_and_by_level(kitchen):
+def test_real_patients_stand_beside_as_many_made_up_ones_with_their_levels_counted(kitchen):
+    mixed, real = open_source("spider", kitchen.mixed.folder), kitchen.real.source
+    is_real = mixed.cases["patient"] < MADE_UP
+    assert mixed.cases[is_real]["case"].tolist() == real.cases["case"].tolist()
+    assert (mixed.cases[~is_real]["patient"] - MADE_UP).tolist() == list(range(1, 8)), "all seven phantoms for eight patients"
+    for name in real.cases["case"]:
+        given, named = real.load(name), mixed.load(name)
+        assert np.array_equal(given.image.array, named.image.array) and given.image.spacing == pytest.approx(named.image.spacing)
+        assert np.array_equal(convert(named.mask.array, "spider", "structures4"), given.mask.array)
+        assert np.unique(named.mask.array).tolist() == [0, 1, 100, 201], "the lowest vertebra and the disc below it"
+    row = mixed.cases[~is_real].iloc[0]
+    name = f"{row['patient'] - MADE_UP}_{row['sequence']}"
+    twin = kitchen.made_up.source.load(name)
+    assert np.array_equal(mixed.load(row["case"]).mask.array, twin.mask.array)
+
+
+def test_trainings_on_both_start_from_levels_and_test_on_whom_they_have_not_seen(kitchen):
+    tested = []
+    for number in range(5):
+        split, run = kitchen.levels_fold(number)
+        whole = kitchen.mixed.split(split)
+        assert run.card["split"]["fingerprint"] == whole.fingerprint and run.card["scheme"] == "levels20"
+        assert run.card["starts_from"]["run"] == Path(kitchen.levels().folder).name
+        assert [whole.patients(one) for one in ("val", "test")] == [split.patients(one) for one in ("val", "test")]
+        assert {n for n in whole.patients("train") if n < MADE_UP} == set(split.patients("train"))
+        tested += whole.patients("test")
+    assert sorted(tested) == list(range(1, 9)), "each real patient is tested once, and nobody made up"
+
+
+def test_the_numbers_of_tidy_are_chosen_by_validation_patients(kitchen):
+    scores = choices_of_tidy(kitchen, (0.0, 1.3), (0.1,))
+    validating = {patient for number in range(5) for patient in kitchen.fold(number)[0].patients("val")}
+    assert {patient for _, rows in scores.groupby("across_mm") for patient in rows["patient"]} == validating
+    split, run = kitchen.fold(1)
+    own = kitchen.real.measure(replace(load_predictor(run.folder), tidy=Tidy(1.3, 0.1)), split, "val")[0]
+    there = scores[(scores["fold"] == 1) & (scores["across_mm"] == 1.3)].drop(columns=["fold", "across_mm", "canal_share"])
+    pd.testing.assert_frame_equal(there.reset_index(drop=True), own)
+
+
+def test_the_networks_of_levels_are_scored_in_classes_and_by_level(kitchen):
     scores = of_levels(kitchen)
-    assert kitchen.levels().card["starts_from"]["run"] == Path(kitchen.coarse().folder).name
-    on_patients = scores[scores["shown"].isin([ALONE, AS_SERIES])]
-    assert set(on_patients["name"]) == {"vertebra", "spinal canal", "disc"} and set(on_patients["patient"]) == set(range(1, 9))
-    by_level = scores[scores["shown"] == "phantoms"]
+    assert set(scores["shown"]) == {AS_SERIES, BY_LEVEL}
+    in_classes = scores[scores["shown"] == AS_SERIES]
+    assert set(in_classes["name"]) == {"vertebra", "spinal canal", "disc"} and set(in_classes["patient"]) == set(range(1, 9))
+    by_level = scores[scores["shown"] == BY_LEVEL]
     assert {"L5", "disc L5/S1"} <= set(by_level["name"])
-    assert set(by_level["patient"]) == set(kitchen.made_up.split().patients("test"))
+    assert by_level.groupby("patient")["fold"].nunique().tolist() == [1] * 8
+
+
+def test_the_card_of_levels_says_nothing_of_levels_that_nobody_has(kitchen, tmp_path):
+    card = read_card(packing.ship("levels20", kitchen, tmp_path / "levels20"))
+    assert [credit["licence"] for credit in card["learned_from"]] == ["Apache-2.0", "CC-BY-4.0"]
+    by_level = {row["name"] for row in card["measured"] if row["shown"] == BY_LEVEL and row["metric"] == "dice"}
+    assert {"L5", "disc L5/S1", "spinal canal"} <= by_level
+    assert all(row["n"] > 0 for row in card["measured"])
+    json.dumps(card, allow_nan=False)
+
+
+def test_a_truth_with_much_that_has_no_level_is_refused(kitchen, tmp_path, monkeypatch):
+    monkeypatch.setattr(mixing, "name_levels", lambda mask, spacing: SimpleNamespace(mask=np.where(mask == 3, 0, mask)))
+    with pytest.raises(DataError, match="voxels of disc belong to no level"):
+        mixing.mixed_set(kitchen.real.source, kitchen.made_up.source, tmp_path / "mixed")
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_names_are_asked_of_networks_that_have_not_seen_the_patient(kitchen):
+    names = names_of_levels(kitchen)
+    assert set(names["count_from"]) == {"own", "lowest"} and sorted(names["patient"].unique()) == [str(n) for n in range(1, 9)]
+    assert len(names) == 8 * 2 * 2, "a vertebra and a disc a patient, counted in two ways"
 
 
 def test_limits_are_of_everyone_and_the_worst_slices_are_drawn(kitchen, tmp_path):
@@ -186,5 +264,7 @@ def test_the_networks_that_come_with_the_kit_are_small_told_of_and_open():
     for name, folder in shipped().items():
         card = read_card(folder)
         assert card["what"] == packing.PRODUCTS[name].what and card["measured"] and card["learned_from"]
-        assert load_predictor(folder).scheme == name.split("-")[0] and load_predictor(folder).tidy == RECIPE.tidy
+        assert load_predictor(folder).scheme == name.split("-")[0] and load_predictor(folder).tidy == RECIPE.tidy_for(
+            card["scheme"]
+        )
         assert card["options"] == build_model(card["architecture"], 1, card["n_classes"], **RECIPE.options).spec["options"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -9,6 +11,7 @@ from scipy import ndimage
 from spider_utils.tidy import MOST_NEIGHBOURS, Tidy
 
 RANDOM = np.random.default_rng(0)
+MM = (1.0, 1.0, 1.0)
 
 
 def parts_of(array: np.ndarray, at_once: int) -> list[np.ndarray]:
@@ -48,6 +51,25 @@ def test_no_more_slices_are_asked_for_than_count() -> None:
         assert len(made) == min(30, k + MOST_NEIGHBOURS + 1)
 
 
+@pytest.mark.parametrize("gap_mm", [0.9, 5.0])
+def test_a_part_is_let_go_before_the_next_is_made(gap_mm: float) -> None:
+    alive: list[bool] = []
+
+    def parts():
+        last = None
+        for _ in range(4):
+            if last is not None:
+                alive.append(last() is not None)
+            part = RANDOM.random((3, 2, 3, 3), dtype=np.float32)
+            last = weakref.ref(part)
+            yield part
+            del part
+
+    for one in Tidy(1.0, 0.1).blended(parts(), gap_mm):
+        del one
+    assert alive == 3 * [False]
+
+
 def canal_in_pieces(canal: int, bone: int) -> np.ndarray:
     mask = np.zeros((3, 60, 30), np.uint8)
     mask[:, 5:55, 10:14] = canal  # 600 voxels
@@ -62,19 +84,42 @@ def test_small_pieces_of_the_canal_alone_become_background(scheme: str, canal: i
     mask = canal_in_pieces(canal, 1)
     wanted = mask.copy()
     wanted[0, 0:4, 25:29] = 0
-    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_canal_pieces(mask, scheme), wanted)
+    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_stray_pieces(mask, scheme, MM), wanted)
     wanted[2, 50:60, 20:29] = 0
-    np.testing.assert_array_equal(Tidy(1.0, 0.2).without_canal_pieces(mask, scheme), wanted)
+    np.testing.assert_array_equal(Tidy(1.0, 0.2).without_stray_pieces(mask, scheme, MM), wanted)
     assert (mask == canal).sum() == 600 + 16 + 90, "the mask that was given stays as it is"
 
 
 def test_a_mask_without_canal_stays_as_it_is() -> None:
     mask = np.eye(4, dtype=np.uint8)[None]
-    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_canal_pieces(mask, "structures4"), mask)
+    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_stray_pieces(mask, "structures4", MM), mask)
+
+
+def test_what_lies_near_the_spine_stays_and_what_lies_far_from_it_goes() -> None:
+    mask = np.zeros((3, 80, 60), np.uint8)
+    mask[:, 5:75, 20:24] = 2  # 840 voxels of canal
+    mask[1, 10:14, 8:18] = 1  # 2 mm in front of it: one piece with it
+    mask[2, 30:38, 40:50] = 1  # 80 voxels, 16 mm behind
+    mask[0, 60:66, 50:52] = 3  # 12 voxels, far
+    wanted = mask.copy()
+    wanted[0, 60:66, 50:52] = wanted[2, 30:38, 40:50] = 0
+    np.testing.assert_array_equal(Tidy(1.0, 0.1, 0.1).without_stray_pieces(mask, "structures4", MM), wanted)
+    wanted[2, 30:38, 40:50] = 1
+    np.testing.assert_array_equal(Tidy(1.0, 0.1, 0.05).without_stray_pieces(mask, "structures4", MM), wanted)
+    np.testing.assert_array_equal(Tidy(1.0, 0.1).without_stray_pieces(mask, "structures4", MM), mask)
+    fine = mask.repeat(3, axis=1)  # rows of a third of a millimetre: the same lengths
+    found = Tidy(1.0, 0.1, 0.05).without_stray_pieces(fine, "structures4", (1.0, 1 / 3, 1.0))
+    np.testing.assert_array_equal(found, wanted.repeat(3, axis=1))
+
+
+def test_an_empty_mask_has_no_pieces() -> None:
+    mask = np.zeros((2, 9, 7), np.uint8)
+    np.testing.assert_array_equal(Tidy(1.0, 0.1, 0.1).without_stray_pieces(mask, "structures4", MM), mask)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"across_mm": -1.0}, {"across_mm": float("nan")}, {"canal_share": 1.5}, {"canal_share": "x"}]
+    "settings",
+    [{"across_mm": -1.0}, {"across_mm": float("nan")}, {"canal_share": 1.5}, {"canal_share": "x"}, {"spine_share": -0.1}],
 )
 def test_settings_that_mean_nothing(settings: dict) -> None:
     with pytest.raises(ValueError, match="of "):
