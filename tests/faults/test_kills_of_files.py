@@ -19,12 +19,12 @@ import sys, time
 from pathlib import Path
 from spider_utils.data import slices
 from spider_utils.data.sources import Source, open_source
-load = Source.load
+volumes = Source.volumes
 def slow(self, case, copy=True):
     if case == "5_t1" and Path(sys.argv[2]).parent.joinpath("slowly").exists():
         time.sleep(600)
-    return load(self, case, copy)
-Source.load = slow
+    return volumes(self, case, copy)
+Source.volumes = slow
 slices.build_store(open_source("spider", sys.argv[1]), sys.argv[2], (32, 32))
 """
 

@@ -39,13 +39,13 @@ import sys, time
 from pathlib import Path
 from spider_utils.data.slices import build_store
 from spider_utils.data.sources import Source, open_source
-load = Source.load
+volumes = Source.volumes
 def waits(self, case, copy=True):
     Path(sys.argv[2]).with_name("begun-" + sys.argv[3]).touch()
     while sys.argv[3] == "first":
         time.sleep(1)
-    return load(self, case, copy)
-Source.load = waits
+    return volumes(self, case, copy)
+Source.volumes = waits
 build_store(open_source("spider", sys.argv[1]), sys.argv[2], (32, 32))
 """
 
