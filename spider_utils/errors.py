@@ -29,3 +29,7 @@ class DataError(KitError):
     def __init__(self, path: str | Path, problem: str, fix: str):
         self.path, self.problem, self.fix = Path(path), problem, fix
         super().__init__(f"{path}: {problem.rstrip('.')}. {fix}")
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[Path, str, str]]:
+        """Pickled as its parts, so that it comes back from a process whole."""
+        return type(self), (self.path, self.problem, self.fix)

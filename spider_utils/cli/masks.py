@@ -95,11 +95,12 @@ def evaluate(
     """
     from spider_utils.evaluation.folders import evaluate_folders, summary_path
     from spider_utils.evaluation.statistics import format_summary
+    from spider_utils.runtime import cpu_count
 
     # An option of two values that is left out arrives as an empty tuple or None, depending on typer's version.
     options = {"tolerance_mm": tolerance_mm, "spacing_mm": spacing_mm or None}
     of_truth = truth_scheme.value if truth_scheme else None
-    _, summary = evaluate_folders(truth, pred, scheme.value, out, truth_scheme=of_truth, **options)
+    _, summary = evaluate_folders(truth, pred, scheme.value, out, truth_scheme=of_truth, jobs=cpu_count(), **options)
     print(format_summary(summary))
     print(f"{out}\n{summary_path(out)}")
 

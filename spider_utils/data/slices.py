@@ -115,10 +115,12 @@ def _resize(array: np.ndarray, shape: tuple[int, int], is_mask: bool) -> np.ndar
             raise ValueError(f"mask values must lie between 0 and 255 here, not {chosen.min()} to {chosen.max()}")
         return chosen
     resized = np.empty((*array.shape[:-2], *shape), array.dtype)
-    for index in np.ndindex(array.shape[:-2]):  # one after the other: a few stay in the processor's cache
-        plane = torch.from_numpy(np.ascontiguousarray(array[index], dtype=np.float32))[None, None]
-        fitted = F.interpolate(plane, size=shape, mode="bilinear", antialias=True, align_corners=False)
-        resized[index] = (fitted.round_() if array.dtype.kind in "iu" else fitted)[0, 0]
+    # One after the other, so that a few stay in the processor's cache; class probabilities of a slice beside each other.
+    for index in np.ndindex(array.shape[: -3 if array.dtype.kind == "f" else -2]):
+        planes = torch.from_numpy(np.ascontiguousarray(array[index], dtype=np.float32))
+        planes = planes.reshape(1, -1, *planes.shape[-2:])
+        fitted = F.interpolate(planes, size=shape, mode="bilinear", antialias=True, align_corners=False)
+        resized[index] = (fitted.round_() if array.dtype.kind in "iu" else fitted).reshape(resized[index].shape)
     return resized
 
 

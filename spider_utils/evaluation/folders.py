@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ from spider_utils.evaluation.metrics import check_spacing, check_tolerance, meas
 from spider_utils.evaluation.statistics import pooled, summarise
 from spider_utils.files import write_csv
 from spider_utils.labels import ConversionReport, LabelWarning, convert, get_scheme
+from spider_utils.processes import map_in_processes
 from spider_utils.runtime import progress
 
 MASK_SUFFIXES = (*VOLUME_SUFFIXES, ".png")
+PAIRS_A_JOB = 20  # fewer are scored sooner than a process starts
 _LISTED = 5  # names shown in one error line
 
 Spacing = Sequence[float] | Mapping[Hashable, Sequence[float]]
@@ -57,12 +60,13 @@ def evaluate_folders(
     spacing_mm: Spacing | None = None,
     source_variants: bool = False,
     seed: int = 0,
+    jobs: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score every predicted mask in a folder against the ground truth of the same name.
 
-    Files are paired by name without suffix (.mha, .mhd, .nii, .nii.gz, .nrrd, .png) and read one pair at a time. A file with a
-    single slice is measured in 2D. A prediction without any label is a result and is scored; a ground truth without any is an
-    error.
+    Files are paired by name without suffix (.mha, .mhd, .nii, .nii.gz, .nrrd, .png), and each process reads one pair at a time. A
+    file with a single slice is measured in 2D. A prediction without any label is a result and is scored; a ground truth without
+    any is an error.
 
     Args:
         truth_dir, pred_dir: folders of masks; both must hold the same cases.
@@ -75,6 +79,8 @@ def evaluate_folders(
             store their spacing keep it. Without it, PNG files are scored without distances (NaN) and a SpacingWarning is issued.
         source_variants: see `measure_case`.
         seed: seed of the bootstrap.
+        jobs: at most so many processes score pairs beside each other, each PAIRS_A_JOB at least. In a script of one's own more
+            than one needs the usual ``if __name__ == "__main__":``.
 
     Returns:
         The table of cases (columns of `measure_case` after case and patient) and the summary (`summarise` and `pooled`).
@@ -82,8 +88,8 @@ def evaluate_folders(
     Raises:
         DataError: a folder is missing or holds no mask, files have no partner or share a name, a file cannot be read, holds
             a label unknown to its scheme, or differs from its partner in size, spacing, origin or direction.
-        KitError: a scheme is unknown or cannot be converted, tolerance or spacing is not a valid number, or the folders mix
-            slices and volumes.
+        KitError: a scheme is unknown or cannot be converted, tolerance or spacing is not a valid number, the folders mix
+            slices and volumes, or a process was killed.
     """
     truth_scheme = truth_scheme or scheme
     out = Path(out)
@@ -100,23 +106,15 @@ def evaluate_folders(
         raise DataError(out, "is a folder", "Name a CSV file for the scores.")
 
     pairs = _pair_files(Path(truth_dir), Path(pred_dir))
+    how = _How(scheme, truth_scheme, names, tolerance_mm, spacing_mm, source_variants)
+    tasks = [(case, *paths, how) for case, paths in pairs.items()]
+    scored = map_in_processes(_score_pair, tasks, max(1, min(jobs, len(tasks) // PAIRS_A_JOB)))
     report, tables, without_spacing = ConversionReport(), [], []
-    for case, (truth_path, prediction_path) in progress(pairs.items(), "evaluate", total=len(pairs)):
-        # A model that finds nothing is scored, not refused.
-        truth, prediction = read_mask(truth_path), read_mask(prediction_path, allow_empty=True)
-        check_same_geometry(truth, prediction)
-        truth_array = _to_scheme(truth, truth_scheme, scheme, report)
-        prediction_array = _to_scheme(prediction, scheme, scheme, report)
-        spacing = _spacing_of(truth, case, spacing_mm)
-        if spacing is None:
-            without_spacing.append(case)
-        if truth_array.shape[0] == 1:
-            truth_array, prediction_array = truth_array[0], prediction_array[0]
-            spacing = None if spacing is None else spacing[1:]
-        rows = measure_case(truth_array, prediction_array, spacing, names, tolerance_mm, source_variants)
-        rows.insert(0, "case", case)
-        rows.insert(1, "patient", patient_of(case))
+    for case, (rows, became, has_spacing) in zip(pairs, progress(scored, "evaluate", total=len(pairs)), strict=True):
+        report.add(became)
         tables.append(rows)
+        if not has_spacing:
+            without_spacing.append(case)
 
     table = pd.concat(tables, ignore_index=True)
     _check_one_unit(table, Path(truth_dir))
@@ -143,6 +141,38 @@ def evaluate_folders(
     write_csv(out, table)
     write_csv(summary_path(out), summary)
     return table, summary
+
+
+@dataclass(frozen=True)
+class _How:
+    """What all pairs are scored with: arguments of evaluate_folders, and the names of the classes."""
+
+    scheme: str
+    truth_scheme: str
+    names: Mapping[int, str]
+    tolerance_mm: float
+    spacing_mm: Spacing | None
+    source_variants: bool
+
+
+def _score_pair(task: tuple[str, Path, Path, _How]) -> tuple[pd.DataFrame, ConversionReport, bool]:
+    """Scores of a case, what its truth's conversion could not keep, and whether its pixel size is known."""
+    case, truth_path, prediction_path, how = task
+    # A model that finds nothing is scored, not refused.
+    truth, prediction = read_mask(truth_path), read_mask(prediction_path, allow_empty=True)
+    check_same_geometry(truth, prediction)
+    report = ConversionReport()
+    truth_array = _to_scheme(truth, how.truth_scheme, how.scheme, report)
+    prediction_array = _to_scheme(prediction, how.scheme, how.scheme, report)
+    spacing = _spacing_of(truth, case, how.spacing_mm)
+    of_array: tuple[float, ...] | None = spacing
+    if truth_array.shape[0] == 1:
+        truth_array, prediction_array = truth_array[0], prediction_array[0]
+        of_array = None if spacing is None else spacing[1:]
+    rows = measure_case(truth_array, prediction_array, of_array, how.names, how.tolerance_mm, how.source_variants)
+    rows.insert(0, "case", case)
+    rows.insert(1, "patient", patient_of(case))
+    return rows, report, spacing is not None
 
 
 def _mask_files(folder: Path) -> dict[str, Path]:

@@ -227,7 +227,8 @@ class Surfaces:
 
     def asd(self) -> float:
         """Average symmetric surface distance, in the unit of the spacing (mm)."""
-        return float(self._distances @ self._weights / self._weights.sum())
+        # Not @: its rounding hangs on the number of threads.
+        return float((self._distances * self._weights).sum() / self._weights.sum())
 
     def hausdorff(self, percent: float = 95) -> float:
         """The larger of the two one-way weighted percentiles of distance, in the unit of the spacing (mm)."""

@@ -15,6 +15,7 @@ from PIL import Image
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.slices import build_store
 from spider_utils.data.sources import open_source
+from spider_utils.runtime import cpu_count
 from tests.benchmarks.timing import Row, compare
 
 PATIENTS, SIZE = 3, (128, 128)  # the size is `medfusion`'s
@@ -33,7 +34,7 @@ def as_png(image_path: Path, mask_path: Path, folder: Path) -> None:
 
 
 def run() -> Iterator[Row]:
-    """Processor time of a few phantom patients at hospital voxel sizes."""
+    """A few phantom patients at hospital voxel sizes: processor time, and the time that a user waits, on all cores there are."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         source = open_source("phantom", generate_dataset(root / "phantom", PATIENTS, seed=0))
@@ -57,3 +58,5 @@ def run() -> Iterator[Row]:
         name, clock = f"a series into the store, {SIZE[0]}x{SIZE[1]}", time.process_time
         yield compare(name, build, write_pngs, "PNG files, processor time", len(pairs), rounds=3, clock=clock)
         yield compare(name, build, read, "SimpleITK reads it, processor time", len(pairs), rounds=3, clock=clock)
+        waited = f"the same, waited for on {cpu_count()} cores"
+        yield compare(waited, build, read, "SimpleITK reads one after the other", len(pairs), rounds=7)

@@ -141,6 +141,32 @@ def test_every_file_is_read_once(folders, tmp_path, monkeypatch):
     assert sorted(seen) == sorted(path for folder in folders for path in folder.iterdir())
 
 
+def many(tmp_path, n=40):
+    """So many pairs that two processes share them; every fifth prediction is empty."""
+    for number in range(n):
+        write_mha(tmp_path / "truth" / f"{number}_t1.mha", spine())
+        write_mha(tmp_path / "pred" / f"{number}_t1.mha", spine(shift=number % 3) * (number % 5 > 0))
+    return tmp_path / "truth", tmp_path / "pred"
+
+
+def test_processes_give_the_same_tables_as_one(tmp_path):
+    folders = many(tmp_path)
+    alone = evaluate_folders(*folders, "structures4", tmp_path / "alone.csv")
+    shared = evaluate_folders(*folders, "structures4", tmp_path / "shared.csv", jobs=2)
+    for one, other in zip(alone, shared, strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_what_a_process_refuses_names_the_file(tmp_path):
+    folders = many(tmp_path)
+    bad = folders[1] / "37_t1.mha"
+    bad.write_bytes(b"no mask")
+    with pytest.raises(DataError, match="37_t1.mha") as found:
+        evaluate_folders(*folders, "structures4", tmp_path / "scores.csv", jobs=2)
+    assert found.value.path == bad
+    assert not (tmp_path / "scores.csv").exists()
+
+
 def test_a_prediction_must_hold_whole_labels_even_though_it_may_be_empty(folders, tmp_path):
     write_mha(folders[1] / "40_t1.mha", spine().astype(np.float32) / 2)
     refused(folders, tmp_path, str(folders[1] / "40_t1.mha"), "must hold whole numbers")
