@@ -15,6 +15,7 @@ from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
 from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
 from spider_utils.data.volume_store import check_preparation, covering_size, fit_volume, prepare
 from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
+from spider_utils.ensemble.pooling import classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, one_level_a_part
@@ -22,7 +23,7 @@ from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.models.network import VolumeNetwork, top_class, whole_numbers
 from spider_utils.runtime import pick_device, progress
 from spider_utils.tidy import Tidy
-from spider_utils.training.checkpoints import load_model, read_card
+from spider_utils.training.checkpoints import CARD_FILE, load_model, read_card
 
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
@@ -40,7 +41,7 @@ class VolumePredictor:
         whole_parts: whether in masks with levels each vertebra and each disc gets one number: they are counted in the order of
             the spine, from where most voxels of all of them want it; what is neither becomes background (see
             measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by voxel.
-        tidy: what is done to the masks of series, not of single slices, beyond that; None for nothing.
+        tidy: what is done to masks beyond that, to most of it those of series alone; None for nothing.
     """
 
     scheme: str
@@ -61,7 +62,7 @@ class VolumePredictor:
             DataError: the volume is nothing for this predictor.
         """
         mask = self._drawn(volume, track)
-        if self.tidy and len(mask.array) > 1:
+        if self.tidy:
             mask = mask.with_array(self.tidy.without_stray_pieces(mask.array, self.scheme, mask.spacing))
         if self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS:
             mask = mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))
@@ -154,7 +155,7 @@ class Predictor(SlicePredictor):
                 raise ValueError(f"{neighbours!r} neighbours do not fit {card['in_channels']} channels")
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                Path(folder) / "model.json", f"does not say how slices go in ({str(error)[:160]})", "Train the model again."
+                Path(folder) / CARD_FILE, f"does not say how slices go in ({str(error)[:160]})", "Train the model again."
             ) from error
         model = model.eval().to(memory_format=model.channels_last)  # on CPUs in four fifths of the time
         return cls(model, grid, scheme, chosen, neighbours, tidy=tidy)
@@ -223,6 +224,65 @@ class MeanPredictor(SlicePredictor):
 
 
 @dataclass
+class PooledPredictor(SlicePredictor):
+    """A network that names levels, which asks another about classes (see ensemble.pooling.pool_classes).
+
+    Attributes:
+        first: names levels; the masks have its scheme.
+        second: of fewer classes, into which those of ``first`` convert.
+        whole_parts, tidy: see VolumePredictor.
+
+    Raises:
+        KitError: the classes of the one do not convert into those of the other.
+    """
+
+    first: Predictor
+    second: Predictor
+    whole_parts: bool = True
+    tidy: Tidy | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            self._class_of = classes_in(self.first.scheme, self.second.scheme)
+        except ValueError as error:
+            raise KitError(f"{self.second.scheme} is no second opinion on {self.first.scheme}: {error}") from error
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> PooledPredictor:
+        """Load a network whose card names another one, "second_opinion", that lies in a folder beside its own.
+
+        Raises:
+            DataError: one of the folders holds no readable model, or both do not fit together.
+            KitError: the device is not there.
+        """
+        folder, first = Path(folder), Predictor.load(folder, device)
+        name = read_card(folder)["second_opinion"]
+        card = folder / CARD_FILE
+        if not isinstance(name, str) or Path(name).name != name or name in ("", "..", folder.resolve().name):
+            raise DataError(
+                card, f"names no folder beside its own as second opinion: {str(name)[:160]!r}", "Train the model again."
+            )
+        beside = folder.resolve().parent / name
+        if not (beside / CARD_FILE).is_file():
+            raise DataError(card, f"asks the network in {beside} for a second opinion, which is not there", "Copy both folders.")
+        second = Predictor.load(beside, device)
+        try:
+            return cls(first, second, tidy=first.tidy)
+        except KitError as error:
+            raise DataError(card, str(error), "Name a network with classes of its own, such as structures4.") from error
+
+    @property
+    def scheme(self) -> str:
+        """Label scheme of the output."""
+        return self.first.scheme
+
+    def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
+        """As SlicePredictor says."""
+        asked = self.second.slice_probabilities(slices, spacing_mm, wanted)
+        return pool_classes(self.first.slice_probabilities(slices, spacing_mm, wanted), asked, self._class_of)
+
+
+@dataclass
 class WholeVolumePredictor(VolumePredictor):
     """A trained network of volumes.
 
@@ -274,7 +334,7 @@ class WholeVolumePredictor(VolumePredictor):
                 raise ValueError(f"voxels of {card['voxel_mm']} mm")
         except (KeyError, TypeError, ValueError, KitError) as error:
             raise DataError(
-                Path(folder) / "model.json", f"does not say how volumes go in ({str(error)[:160]})", "Train the model again."
+                Path(folder) / CARD_FILE, f"does not say how volumes go in ({str(error)[:160]})", "Train the model again."
             ) from error
         return cls(model.eval(), (slices, rows, columns), scheme, chosen, preparation, voxel_mm)
 
@@ -357,8 +417,8 @@ def _scheme_of(card: dict[str, Any]) -> str:
     return scheme.name
 
 
-def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | WholeVolumePredictor:
-    """The trained model in a run folder, of slices or of volumes.
+def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | PooledPredictor | WholeVolumePredictor:
+    """The trained model in a run folder, of slices or of volumes; with the second opinion that its card asks for.
 
     Raises:
         DataError: the folder holds no readable model.
@@ -371,8 +431,9 @@ def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | Whol
             "voxels and means little alone: predict does not run it. Choose another model; notebook 10 and "
             "`spider-kit triplanar tables` run the ensemble"
         )
-    is_of_volumes = card["architecture"] in VOLUME_ARCHITECTURES
-    return (WholeVolumePredictor if is_of_volumes else Predictor).load(folder, device)
+    if card["architecture"] in VOLUME_ARCHITECTURES:
+        return WholeVolumePredictor.load(folder, device)
+    return (PooledPredictor if "second_opinion" in card else Predictor).load(folder, device)
 
 
 def find_inputs(path: str | Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What is known of a spine beside how one slice looks: slices beside each other show nearly the same, and its canal is one."""
+"""What is known of a spine beside how one slice looks: slices beside each other show nearly the same, and there is one spine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from spider_utils.labels import CANAL, convert
+from spider_utils.labels import CANAL, DISC, convert
 
 MOST_NEIGHBOURS = 8  # on a side, held in memory; at 1.3 mm only series with slices nearer than 0.4 mm would have more
 _CUT = 2.5  # standard deviations after which a neighbour no longer counts
@@ -19,25 +19,30 @@ _CELL_MM = 4.0  # SPIDER leaves endplates and what lies before the canal out, so
 
 @dataclass(frozen=True)
 class Tidy:
-    """How the masks of a 2D network's slices become that of a series.
+    """How the masks of a 2D network's slices become that of a series, and what no spine can be becomes background.
 
     Attributes:
         across_mm: class probabilities are averaged over neighbouring slices, with weights of a Gaussian of this standard
             deviation. Where slices lie much further apart than this, each stays as it is.
         canal_share: pieces of the spinal canal that have less than this share of the largest one's voxels become background.
         spine_share: the same of pieces of the whole spine, where parts less than about 4 mm apart are one piece. 0 keeps all.
+        front_mm: what lies further in front of the line through the discs becomes background, in single slices as well. 0 keeps
+            all. Fat under the skin of the belly, bright between dark muscle and dark air, looks like a canal behind bodies to
+            networks of slices; discs they find in a spine alone.
 
     Raises:
-        ValueError: not a distance from 0 to 10 mm, not a share below 1.
+        ValueError: across_mm not from 0 to 10, front_mm not from 0 to 500, a share not from 0 to 1.
     """
 
     across_mm: float
     canal_share: float
     spine_share: float = 0.0
+    front_mm: float = 0.0
 
     def __post_init__(self) -> None:
-        shares = (("canal_share", self.canal_share, 1), ("spine_share", self.spine_share, 1))
-        for name, value, most in (("across_mm", self.across_mm, 10), *shares):
+        limits = {"across_mm": 10, "canal_share": 1, "spine_share": 1, "front_mm": 500}
+        for name, most in limits.items():
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise ValueError(f"{name} of {value!r}")
 
@@ -78,22 +83,56 @@ class Tidy:
             yield _mean(held, index - first, weights)
 
     def without_stray_pieces(self, mask: np.ndarray, scheme: str, spacing_mm: tuple[float, ...]) -> np.ndarray:
-        """A copy of a mask (slice, row, column) whose canal, and then whose spine, has no small pieces.
+        """A copy of a mask (slice, row, column) without what lies far in front of the spine and, where there is more than one
+        slice, without small pieces of its canal and then of its spine.
 
         Args:
             mask: in ``scheme``.
             spacing_mm: of its axes.
         """
-        canal = convert(mask, scheme, "structures4") == CANAL
-        kept = np.where(_stray(canal, self.canal_share), 0, mask)
-        if self.spine_share:
-            cell = tuple(max(1, round(_CELL_MM / mm)) for mm in spacing_mm[1:])
-            kept = np.where(_stray(kept > 0, self.spine_share, cell), 0, kept)
+        cell = (max(1, round(_CELL_MM / spacing_mm[1])), max(1, round(_CELL_MM / spacing_mm[2])))
+        kept = mask
+        if self.front_mm:
+            kept = np.where(_in_front(convert(mask, scheme, "structures4"), self.front_mm, spacing_mm[2], cell), 0, kept)
+        if len(mask) > 1:
+            canal = convert(kept, scheme, "structures4") == CANAL
+            kept = np.where(_stray(canal, self.canal_share), 0, kept)
+            if self.spine_share:
+                kept = np.where(_stray(kept > 0, self.spine_share, cell), 0, kept)
         return kept.astype(mask.dtype)
 
 
+def _in_front(classes: np.ndarray, front_mm: float, column_mm: float, cell: tuple[int, int]) -> np.ndarray:
+    """Where one is more than ``front_mm`` in front of the line through the discs; bool, False everywhere without discs.
+
+    The line goes through the mean column of discs in each row, straight on from row to row between them, and upright above and
+    below. Only discs of the piece that has most of them count.
+
+    Args:
+        classes: of structures4, (slice, row, column).
+        column_mm: column spacing.
+        cell: see _pieces.
+    """
+    pieces = _pieces(classes > 0, cell)
+    sizes = np.bincount(pieces[classes == DISC], minlength=1)
+    discs = (classes == DISC) & (pieces == sizes.argmax())
+    _, rows, columns = np.nonzero(discs)
+    if not len(rows):
+        return np.zeros(classes.shape, bool)
+    there, n = np.unique(rows, return_counts=True)
+    line = np.interp(np.arange(classes.shape[1]), there, np.bincount(rows, columns)[there] / n)
+    return np.broadcast_to(np.arange(classes.shape[2]) < line[:, None] - front_mm / column_mm, classes.shape)
+
+
 def _stray(marked: np.ndarray, share: float, cell: tuple[int, int] = (1, 1)) -> np.ndarray:
-    """Where pieces of what is marked have less than a share of the largest one's voxels; bool.
+    """Where pieces of what is marked have less than a share of the largest one's voxels; bool. ``cell``: see _pieces."""
+    pieces = _pieces(marked, cell)
+    sizes = np.bincount(pieces[marked], minlength=1)
+    return marked & (sizes < share * sizes.max())[pieces]
+
+
+def _pieces(marked: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
+    """Numbers of the pieces, from 1, of what is marked, and of background 0 (where a cell has some of a piece, the piece's).
 
     Args:
         cell: rows and columns of the cells that a slice is parted into. What lies in neighbouring cells is one piece.
@@ -102,9 +141,7 @@ def _stray(marked: np.ndarray, share: float, cell: tuple[int, int] = (1, 1)) -> 
     in_cells = np.logical_or.reduceat(marked, np.arange(0, rows, cell[0]), axis=1)
     in_cells = np.logical_or.reduceat(in_cells, np.arange(0, columns, cell[1]), axis=2)
     pieces, _ = ndimage.label(in_cells, _TOUCHING)
-    pieces = pieces.repeat(cell[0], axis=1)[:, :rows].repeat(cell[1], axis=2)[..., :columns]
-    sizes = np.bincount(pieces[marked], minlength=1)
-    return marked & (sizes < share * sizes.max())[pieces]
+    return pieces.repeat(cell[0], axis=1)[:, :rows].repeat(cell[1], axis=2)[..., :columns]
 
 
 def _singly(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -36,12 +36,14 @@ class Product:
         run: its training.
         on: whom it was measured on.
         scores: makes rows as of Workspace.evaluate that say what it is worth.
+        second: name of the product that it asks for a second opinion (see predict.PooledPredictor); it must lie beside it.
     """
 
     what: str
     run: Callable[[Kitchen], RunResult]
     on: str
     scores: Callable[[Kitchen], pd.DataFrame]
+    second: str | None = None
 
 
 UNSEEN = "30 patients, 5-fold: each by a network of the same recipe that had not seen him"
@@ -62,8 +64,9 @@ PRODUCTS = {
         "Each vertebra and disc by its name, and the canal, in sagittal series of any contrast. Learned from phantoms, then from "
         "phantoms and real T2_SPACE slices together.",
         Kitchen.levels_final,
-        UNSEEN,
+        "30 patients, 5-fold: each by networks of the same recipe, and of that of its second opinion, that had not seen him",
         of_levels,
+        second="structures4",
     ),
 }
 
@@ -77,7 +80,8 @@ def ship(name: str, kitchen: Kitchen, out: str | Path) -> Path:
     measured = [about | row for row in means.to_dict("records")]
     told = {"what": product.what, "measured": measured, "made_by": f"spider-kit weights pack {name}"}
     run = product.run(kitchen)
-    return pack(run, out, told | {"tidy": asdict(kitchen.recipe.tidy_for(run.card["scheme"]))})
+    advice = {"second_opinion": product.second} if product.second else {}
+    return pack(run, out, told | advice | {"tidy": asdict(kitchen.recipe.tidy_for(run.card["scheme"]))})
 
 
 def pack(run: RunResult, out: str | Path, told: dict[str, Any]) -> Path:
@@ -87,7 +91,7 @@ def pack(run: RunResult, out: str | Path, told: dict[str, Any]) -> Path:
         run: a finished training of slices.
         out: folder to write; replaced when it is there.
         told: what the card says beside what the run's card does: a sentence on what it is for and what it is not, what was
-            measured, on whom, what makes it again, how masks of slices become those of a series.
+            measured, on whom, what makes it again, how masks of slices become those of a series, whose second opinion it asks.
 
     Returns:
         ``out`` as a Path: ``model.safetensors``, ``model.json``.

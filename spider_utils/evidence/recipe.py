@@ -58,8 +58,9 @@ class Recipe:
         phantoms: how many made-up patients; ``phantom_seed`` and ``phantom_size`` as for generate_dataset.
         options: of the ResUNet.
         coarse, real, again, levels, mixed: the trainings; ``again`` follows ``real``, and ``mixed`` follows ``levels``.
-        tidy: how the masks of slices become those of a series. Both numbers were chosen on the validation patients of the folds
-            (`spider-kit weights tidy`).
+        tidy: how the masks of slices become those of a series. The first two numbers were chosen on the validation patients of
+            the folds (`spider-kit weights tidy`), front_mm by the anatomy: a lumbar disc is 40 mm deep, so what lies 50 mm in
+            front of its middle is belly.
         levels_tidy: the same for networks of levels, which draw whole series, and so also what lies far beside the spine.
     """
 
@@ -91,8 +92,8 @@ RECIPE = Recipe(
     # A level is told by what lies above and below it, so no sample is turned or enlarged past its field of view.
     levels=Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=2e-3, slice_gap_mm=3.0, augment="field_of_view"),
     mixed=Step((512, 416), 256, 7, 600, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="field_of_view"),
-    tidy=Tidy(across_mm=1.3, canal_share=0.1),
-    levels_tidy=Tidy(across_mm=1.3, canal_share=0.1, spine_share=0.1),
+    tidy=Tidy(across_mm=1.3, canal_share=0.1, front_mm=50.0),
+    levels_tidy=Tidy(across_mm=1.3, canal_share=0.1, spine_share=0.1, front_mm=50.0),
 )
 
 

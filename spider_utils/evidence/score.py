@@ -15,13 +15,14 @@ from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_na
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.labels import convert
-from spider_utils.predict import Predictor, Track, VolumePredictor
+from spider_utils.predict import PooledPredictor, Predictor, SlicePredictor, Track, VolumePredictor
 from spider_utils.tidy import Tidy
 from spider_utils.training.runs import RunResult
 
 CLASSES = "structures4"
 SHOWN = ALONE, AS_SERIES = ("slice by slice", "as series")  # each slice as if there were no other; with Recipe.tidy
 BY_LEVEL = "as series, by level"
+UNADVISED = "as series, without a second opinion"
 RELEASED = "spider_t2space_2d"  # in tables of names
 MEAN_COLUMNS = ("name", "metric", "mean", "std", "low", "high", "n", "patients")
 
@@ -57,21 +58,33 @@ class _InClasses(VolumePredictor):
         return mask.with_array(convert(mask.array, self.member.scheme, CLASSES))
 
 
-def segmented(kitchen: Kitchen, run: RunResult, split: Split, shown: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Scores and masks of the released slices of a split's test patients.
+def segmented(
+    kitchen: Kitchen, run: RunResult, split: Split, shown: str, second: RunResult | None = None
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Scores and masks of the released slices of a split's test patients, in classes.
 
     Args:
-        shown: one of SHOWN.
+        shown: ALONE; every other way of showing slices is as series.
+        second: a run of the same split whose network gives a second opinion (see PooledPredictor).
 
     Returns:
         As Workspace.measure (a series and class a row, in the series' own pixels), rows with ``shown``.
     """
-    loaded = Predictor.load(run.folder)
-    predictor: VolumePredictor = replace(loaded, tidy=kitchen.recipe.tidy_for(loaded.scheme) if shown == AS_SERIES else None)
+    predictor = _predictor(kitchen, run, second)
+    if shown == ALONE:
+        predictor = replace(predictor, tidy=None)
     if predictor.scheme != CLASSES:
         predictor = _InClasses(predictor)
     scores, masks = kitchen.real.measure(predictor, split)
     return scores.assign(shown=shown), masks
+
+
+def _predictor(kitchen: Kitchen, run: RunResult, second: RunResult | None = None) -> SlicePredictor:
+    """The network of a run, tidy as those that come with the kit are."""
+    found: Predictor | PooledPredictor = Predictor.load(run.folder)
+    if second is not None:
+        found = PooledPredictor(found, Predictor.load(second.folder))
+    return replace(found, tidy=kitchen.recipe.tidy_for(found.scheme))
 
 
 def both_ways(kitchen: Kitchen, run: RunResult, split: Split) -> pd.DataFrame:
@@ -126,24 +139,26 @@ def on_everyone(kitchen: Kitchen, run: RunResult) -> pd.DataFrame:
 
 
 def drawn_levels(kitchen: Kitchen, number: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Scores by level, and masks in ``levels20``, of a fold's test patients as series, by the network of levels that has not seen
+    """Scores by level, and masks in ``levels20``, of a fold's test patients as series, by the two networks that have not seen
     them: as Workspace.measure. The truth's levels are counted from below (evidence.mixed)."""
-    split, run = kitchen.levels_fold(number)
-    predictor = replace(Predictor.load(run.folder), tidy=kitchen.recipe.levels_tidy)
-    return kitchen.both.measure(predictor, kitchen.mixed.split(split))
+    (split, run), (_, second) = kitchen.levels_fold(number), kitchen.fold(number)
+    return kitchen.both.measure(_predictor(kitchen, run, second), kitchen.mixed.split(split))
 
 
 def of_levels(kitchen: Kitchen) -> pd.DataFrame:
-    """Scores of all patients with released slices as series, each by the network of levels of the fold that tests on him.
+    """Scores of all patients with released slices as series, each by the network of levels of the fold that tests on him, which
+    asks the network of classes of the same fold for a second opinion.
 
     Returns:
-        Rows of ``segmented``, in classes, and those of ``drawn_levels``, ``shown`` being BY_LEVEL; with ``fold``.
+        Rows of ``segmented``, in classes, with the second opinion and, ``shown`` being UNADVISED, without; and those of
+        ``drawn_levels``, ``shown`` being BY_LEVEL; with ``fold``.
     """
     tables = []
     for number in range(N_FOLDS):
-        split, run = kitchen.levels_fold(number)
-        in_classes, by_level = segmented(kitchen, run, split, AS_SERIES)[0], drawn_levels(kitchen, number)[0]
-        tables += [in_classes.assign(fold=number), by_level.assign(shown=BY_LEVEL, fold=number)]
+        (split, run), (_, second) = kitchen.levels_fold(number), kitchen.fold(number)
+        found = [segmented(kitchen, run, split, AS_SERIES, second)[0], segmented(kitchen, run, split, UNADVISED)[0]]
+        found.append(drawn_levels(kitchen, number)[0].assign(shown=BY_LEVEL))
+        tables += [one.assign(fold=number) for one in found]
     return pd.concat(tables, ignore_index=True)
 
 

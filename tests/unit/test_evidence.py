@@ -25,6 +25,7 @@ from spider_utils.evidence.score import (
     ALONE,
     AS_SERIES,
     BY_LEVEL,
+    UNADVISED,
     choices_of_tidy,
     cross_validated,
     mean_scores,
@@ -36,7 +37,7 @@ from spider_utils.evidence.sim_to_real import epochs_for, ladder, training_sizes
 from spider_utils.labels import convert
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
-from spider_utils.predict import load_predictor
+from spider_utils.predict import PooledPredictor, Predictor, load_predictor
 from spider_utils.tidy import Tidy
 from spider_utils.training.checkpoints import load_model, read_card
 
@@ -154,12 +155,23 @@ def test_the_numbers_of_tidy_are_chosen_by_validation_patients(kitchen):
 
 def test_the_networks_of_levels_are_scored_in_classes_and_by_level(kitchen):
     scores = of_levels(kitchen)
-    assert set(scores["shown"]) == {AS_SERIES, BY_LEVEL}
-    in_classes = scores[scores["shown"] == AS_SERIES]
-    assert set(in_classes["name"]) == {"vertebra", "spinal canal", "disc"} and set(in_classes["patient"]) == set(range(1, 9))
+    assert set(scores["shown"]) == {AS_SERIES, UNADVISED, BY_LEVEL}
+    for shown in (AS_SERIES, UNADVISED):
+        in_classes = scores[scores["shown"] == shown]
+        assert set(in_classes["name"]) == {"vertebra", "spinal canal", "disc"} and set(in_classes["patient"]) == set(range(1, 9))
     by_level = scores[scores["shown"] == BY_LEVEL]
     assert {"L5", "disc L5/S1"} <= set(by_level["name"])
     assert by_level.groupby("patient")["fold"].nunique().tolist() == [1] * 8
+
+
+def test_a_fold_asks_the_network_of_classes_that_has_not_seen_its_patients_either(kitchen):
+    (split, run), (same, second) = kitchen.levels_fold(2), kitchen.fold(2)
+    assert split.fingerprint == same.fingerprint
+    asked = PooledPredictor(Predictor.load(run.folder), Predictor.load(second.folder), tidy=kitchen.recipe.levels_tidy)
+    by_level = kitchen.both.measure(asked, kitchen.mixed.split(split))[0]
+    scores = of_levels(kitchen)
+    there = scores[(scores["fold"] == 2) & (scores["shown"] == BY_LEVEL)].drop(columns=["fold", "shown"])
+    pd.testing.assert_frame_equal(there.reset_index(drop=True), by_level)
 
 
 def test_the_card_of_levels_says_nothing_of_levels_that_nobody_has(kitchen, tmp_path):
@@ -264,6 +276,7 @@ def test_the_networks_that_come_with_the_kit_are_small_told_of_and_open():
     for name, folder in shipped().items():
         card = read_card(folder)
         assert card["what"] == packing.PRODUCTS[name].what and card["measured"] and card["learned_from"]
+        assert card.get("second_opinion") == packing.PRODUCTS[name].second
         assert load_predictor(folder).scheme == name.split("-")[0] and load_predictor(folder).tidy == RECIPE.tidy_for(
             card["scheme"]
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +20,14 @@ from spider_utils import cli
 from spider_utils import predict as predict_room
 from spider_utils.data.slices import SliceGrid
 from spider_utils.data.volumes import Volume, kit_direction, read_volume
+from spider_utils.ensemble.pooling import classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
 from spider_utils.models import build_model
 from spider_utils.models.network import top_class
 from spider_utils.predict import (
     SLICES_AT_ONCE,
     MeanPredictor,
+    PooledPredictor,
     Predictor,
     SlicePredictor,
     WholeVolumePredictor,
@@ -268,6 +272,94 @@ def test_mean_of_networks_of_different_sizes(predictor: Predictor) -> None:
         MeanPredictor([predictor, Predictor(BrightestClass(), SliceGrid(96, 96), "levels20", "cpu")])
     with pytest.raises(KitError, match="one label scheme"):
         MeanPredictor([])
+
+
+class LevelsByGray:
+    """Stands in for a network of levels that is sure of nothing: where the image is bright it says L5, L4, or the disc between."""
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        scores = torch.full((len(images), 20, *images.shape[2:]), -9.0)
+        scores[:, 0] = 1.0
+        for value, score in ((1, 0.9), (2, 0.8), (12, 0.5)):
+            scores[:, value] = torch.where(images[:, 0] > 0.5, score, -9.0)
+        return scores
+
+
+def test_a_second_opinion_decides_the_class_and_the_first_the_level() -> None:
+    first = Predictor(LevelsByGray(), SliceGrid(32, 32), "levels20", "cpu")
+    pooled = PooledPredictor(first, Predictor(BrightestClass(), SliceGrid(32, 32), "structures4", "cpu"))
+    assert pooled.scheme == "levels20"
+    slices = np.zeros((2, 32, 32), np.uint8)
+    slices[:, :, 16:] = 255
+    alone, found = (one.slice_probabilities(slices, (1.0, 1.0)) for one in (first, pooled))
+    assert found.shape == alone.shape == (2, 20, 32, 32) and found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    assert alone[0, :, 5, 20].argmax() == 0 and found[0, :, 5, 20].argmax() == 12, "the second is sure of a disc"
+    assert found[0, :, 5, 5].argmax() == 0
+    np.testing.assert_allclose(found[0, 1] / found[0, 2], alone[0, 1] / alone[0, 2], rtol=0.02)
+    with pytest.raises(KitError, match="no second opinion on structures4"):
+        PooledPredictor(pooled.second, first)
+
+
+def test_pooling_is_the_geometric_mean_of_classes() -> None:
+    rng = np.random.default_rng(0)
+    fine, coarse = rng.dirichlet(np.ones(20), (3, 4, 5)), rng.dirichlet(np.ones(4), (3, 4, 5))
+    fine, coarse = (np.moveaxis(one, -1, 1).astype(np.float32) for one in (fine, coarse))
+    class_of = classes_in("levels20", "structures4")
+    assert class_of.tolist() == [0] + 9 * [1] + [2] + 9 * [3]
+    found = pool_classes(fine, coarse, class_of)
+    sums = np.stack([fine[:, class_of == k].sum(axis=1) for k in range(4)], axis=1)
+    wanted = np.sqrt(sums * coarse)
+    wanted /= wanted.sum(axis=1, keepdims=True)
+    for k in range(4):
+        np.testing.assert_allclose(found[:, class_of == k].sum(axis=1), wanted[:, k], atol=1e-4)
+    fine[:], coarse[:] = np.eye(20, dtype=np.float32)[None, 7, :, None, None], np.eye(4, dtype=np.float32)[None, 3, :, None, None]
+    contrary = pool_classes(fine, coarse, class_of)
+    assert np.isfinite(contrary).all() and (contrary >= 0).all(), "two networks that are sure of different things"
+    np.testing.assert_allclose(contrary.sum(axis=1), 1, atol=1e-4)
+
+
+@pytest.fixture
+def advised(tmp_path: Path, model_folder: Path) -> Path:
+    """A folder with a network of levels that asks the one beside it."""
+    shutil.copytree(model_folder, tmp_path / "classes")
+    torch.manual_seed(1)
+    model = build_model("unet", in_channels=1, n_classes=20, encoder="resnet18", decoder_channels=[16, 16, 8, 8, 8])
+    tidy = {"across_mm": 1.3, "canal_share": 0.1, "front_mm": 50.0}
+    save_model(tmp_path / "levels", model, {"scheme": "levels20", "size": [64, 64], "second_opinion": "classes", "tidy": tidy})
+    return tmp_path / "levels"
+
+
+def test_a_card_names_whose_second_opinion_is_asked(advised: Path, model_folder: Path) -> None:
+    found = load_predictor(advised, "cpu")
+    assert isinstance(found, PooledPredictor) and found.tidy == Tidy(1.3, 0.1, front_mm=50.0)
+    slices = np.random.default_rng(0).integers(0, 255, (3, 70, 60), np.uint8)
+    by_hand = PooledPredictor(Predictor.load(advised, "cpu"), Predictor.load(model_folder, "cpu"))
+    np.testing.assert_array_equal(
+        found.slice_probabilities(slices, (1.0, 1.0), slice(1, 3)), by_hand.slice_probabilities(slices, (1.0, 1.0), slice(1, 3))
+    )
+    volume = Volume(slices, (4.0, 1.0, 1.0), (0.0, 0.0, 0.0), kit_direction())
+    assert found.predict_volume(volume).array.shape == slices.shape
+
+
+@pytest.mark.parametrize("name", ["../classes", "", ".", "..", "levels", 7, None, "a/b", "/etc"])
+def test_a_second_opinion_lies_in_a_folder_beside(advised: Path, name: object) -> None:
+    card = json.loads((advised / "model.json").read_text())
+    (advised / "model.json").write_text(json.dumps(card | {"second_opinion": name}))
+    with pytest.raises(DataError, match=r"model\.json.*names no folder beside its own"):
+        load_predictor(advised, "cpu")
+
+
+def test_a_second_opinion_that_is_not_there_or_does_not_fit(advised: Path) -> None:
+    (advised.parent / "classes").rename(advised.parent / "moved")
+    with pytest.raises(DataError, match="which is not there.*Copy both folders"):
+        load_predictor(advised, "cpu")
+    (advised.parent / "moved").rename(advised.parent / "classes")
+    card = json.loads((advised.parent / "classes" / "model.json").read_text())
+    (advised.parent / "classes" / "model.json").write_text(json.dumps(card | {"second_opinion": "levels"}))
+    with pytest.raises(DataError, match="levels20 is no second opinion on structures4"):
+        load_predictor(advised.parent / "classes", "cpu")
+    assert isinstance(load_predictor(advised, "cpu"), PooledPredictor), "whom it asks asks nobody"
 
 
 def test_one_bad_file_does_not_lose_the_others(tmp_path: Path, predictor: Predictor) -> None:

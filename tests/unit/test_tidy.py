@@ -117,9 +117,60 @@ def test_an_empty_mask_has_no_pieces() -> None:
     np.testing.assert_array_equal(Tidy(1.0, 0.1, 0.1).without_stray_pieces(mask, "structures4", MM), mask)
 
 
+def spine_and_belly(belly_discs: int = 2) -> np.ndarray:
+    """Bodies, discs, canal and a spinous process of a spine that leans, and in front of it all, larger, what a network may take
+    for another: dark air, a bright strip of fat, with a few voxels called disc."""
+    mask = np.zeros((3, 200, 220), np.uint8)
+    for part in range(5):
+        top, lean = 10 + 36 * part, 4 * part
+        mask[:, top : top + 25, 120 + lean : 150 + lean] = 1
+        mask[:, top + 26 : top + 35, 118 + lean : 152 + lean] = 3
+    mask[:, 10:190, 172:184], mask[:, 80:100, 195:218] = 2, 1
+    mask[:, :, :30], mask[:, :, 30:50] = 1, 2
+    mask[:, 60 : 60 + belly_discs, 10:20] = 3
+    return mask
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_what_lies_far_in_front_of_the_discs_goes(n: int) -> None:
+    mask = spine_and_belly()[:n]
+    wanted = mask.copy()
+    wanted[:, :, :50] = 0
+    np.testing.assert_array_equal(Tidy(1.0, 0.0, front_mm=50.0).without_stray_pieces(mask, "structures4", MM), wanted)
+    small = (1.0, 0.25, 0.25)  # the belly is 25 mm away now: it stays
+    np.testing.assert_array_equal(Tidy(1.0, 0.0, front_mm=50.0).without_stray_pieces(mask, "structures4", small), mask)
+    levels = np.select([mask == 1, mask == 2, mask == 3], [1, 10, 12], 0).astype(np.uint8)
+    found = Tidy(1.0, 0.0, front_mm=50.0).without_stray_pieces(levels, "levels20", MM)
+    np.testing.assert_array_equal(found, np.where(wanted > 0, levels, 0))
+    assert (mask[:, :, :50] > 0).any(), "the mask that was given stays as it is"
+
+
+def test_the_largest_piece_is_not_the_spine_when_another_has_the_discs() -> None:
+    """Without the belly its canal is the largest, and the spine is measured against itself."""
+    mask = spine_and_belly()
+    mask[:, :4, 200:210] = 2  # a stray piece of canal: 120 voxels, a fifty-fourth of the spine's
+    found = Tidy(1.0, 0.1, 0.1, 50.0).without_stray_pieces(mask, "structures4", MM)
+    assert not found[:, :, :50].any() and not found[:, :4, 200:210].any()
+    np.testing.assert_array_equal(found[:, :, 100:190], mask[:, :, 100:190])
+
+
+def test_without_discs_nothing_is_in_front() -> None:
+    mask = np.where(spine_and_belly() == 3, 0, spine_and_belly()).astype(np.uint8)
+    np.testing.assert_array_equal(Tidy(1.0, 0.0, front_mm=50.0).without_stray_pieces(mask, "structures4", MM), mask)
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{"across_mm": -1.0}, {"across_mm": float("nan")}, {"canal_share": 1.5}, {"canal_share": "x"}, {"spine_share": -0.1}],
+    [
+        {"across_mm": -1.0},
+        {"front_mm": -1.0},
+        {"front_mm": 501.0},
+        {"front_mm": True},
+        {"across_mm": float("nan")},
+        {"canal_share": 1.5},
+        {"canal_share": "x"},
+        {"spine_share": -0.1},
+    ],
 )
 def test_settings_that_mean_nothing(settings: dict) -> None:
     with pytest.raises(ValueError, match="of "):
