@@ -264,7 +264,8 @@ class PooledPredictor(SlicePredictor):
             )
         beside = folder.resolve().parent / name
         if not (beside / CARD_FILE).is_file():
-            raise DataError(card, f"asks the network in {beside} for a second opinion, which is not there", "Copy both folders.")
+            why = f"asks the network in {beside} for a second opinion, which is not there"
+            raise DataError(card, why, "Copy both folders.")
         second = Predictor.load(beside, device)
         try:
             return cls(first, second, tidy=first.tidy)

@@ -275,7 +275,7 @@ def test_mean_of_networks_of_different_sizes(predictor: Predictor) -> None:
 
 
 class LevelsByGray:
-    """Stands in for a network of levels that is sure of nothing: where the image is bright it says L5, L4, or the disc between."""
+    """Stands in for a network of levels that is sure of nothing: where the image is bright it says L5, L4, or their disc."""
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         scores = torch.full((len(images), 20, *images.shape[2:]), -9.0)
