@@ -14,6 +14,7 @@ from spider_utils.labels import CANAL, DISC, convert
 MOST_NEIGHBOURS = 8  # on a side, held in memory; at 1.3 mm only series with slices nearer than 0.4 mm would have more
 _CUT = 2.5  # standard deviations after which a neighbour no longer counts
 _TOUCHING = np.ones((3, 3, 3), bool)
+_DEPTHS = 1.5  # of discs: about 50 mm, also in pictures whose pixels are taken to be of 1 mm because nobody told their size
 _CELL_MM = 4.0  # SPIDER leaves endplates and what lies before the canal out, so discs, vertebrae and canal seldom touch
 
 
@@ -26,9 +27,9 @@ class Tidy:
             deviation. Where slices lie much further apart than this, each stays as it is.
         canal_share: pieces of the spinal canal that have less than this share of the largest one's voxels become background.
         spine_share: the same of pieces of the whole spine, where parts less than about 4 mm apart are one piece. 0 keeps all.
-        front_mm: what lies further in front of the line through the discs becomes background, in single slices as well. 0 keeps
-            all. Fat under the skin of the belly, bright between dark muscle and dark air, looks like a canal behind bodies to
-            networks of slices; discs they find in a spine alone.
+        front_mm: what lies further in front of the line through the discs, and further than one and a half times their depth,
+            becomes background, in single slices as well. 0 keeps all. Fat under the skin of the belly, bright between dark muscle
+            and dark air, looks like a canal behind bodies to networks of slices; discs they find in a spine alone.
 
     Raises:
         ValueError: across_mm not from 0 to 10, front_mm not from 0 to 500, a share not from 0 to 1.
@@ -103,10 +104,10 @@ class Tidy:
 
 
 def _in_front(classes: np.ndarray, front_mm: float, column_mm: float, cell: tuple[int, int]) -> np.ndarray:
-    """Where one is more than ``front_mm`` in front of the line through the discs; bool, False everywhere without discs.
+    """Where one is far in front of the line through the discs (see Tidy.front_mm); bool, False everywhere without discs.
 
     The line goes through the mean column of discs in each row, straight on from row to row between them, and upright above and
-    below. Only discs of the piece that has most of them count.
+    below. Only discs of the piece that has most of them count; their depth is that of all but a tenth of their rows.
 
     Args:
         classes: of structures4, (slice, row, column).
@@ -121,7 +122,9 @@ def _in_front(classes: np.ndarray, front_mm: float, column_mm: float, cell: tupl
         return np.zeros(classes.shape, bool)
     there, n = np.unique(rows, return_counts=True)
     line = np.interp(np.arange(classes.shape[1]), there, np.bincount(rows, columns)[there] / n)
-    return np.broadcast_to(np.arange(classes.shape[2]) < line[:, None] - front_mm / column_mm, classes.shape)
+    depths = discs.sum(axis=2)
+    far = max(front_mm / column_mm, _DEPTHS * np.percentile(depths[depths > 0], 90))
+    return np.broadcast_to(np.arange(classes.shape[2]) < line[:, None] - far, classes.shape)
 
 
 def _stray(marked: np.ndarray, share: float, cell: tuple[int, int] = (1, 1)) -> np.ndarray:

@@ -62,8 +62,10 @@ def predict(
     folder = find_run(model or shipped_for(series=any(suffix_of(path) not in PICTURE_SUFFIXES for path in inputs)))
     predictor = load_predictor(folder, device)
     predictor.whole_parts = not as_drawn
-    about = read_card(folder).get("what", "")
-    print(f"model: {folder.name}, masks in scheme {predictor.scheme}. {about}".rstrip(". "), flush=True)
+    card = read_card(folder)
+    advice = f" with a second opinion of {card['second_opinion']}" if "second_opinion" in card else ""
+    about = card.get("what", "")
+    print(f"model: {folder.name}{advice}, masks in scheme {predictor.scheme}. {about}".rstrip(". "), flush=True)
     if isinstance(predictor, WholeVolumePredictor):
         print(f"it labels {predictor.reach}", flush=True)
     masks = predict_path(source, out, predictor)

@@ -139,6 +139,12 @@ def test_what_lies_far_in_front_of_the_discs_goes(n: int) -> None:
     np.testing.assert_array_equal(Tidy(1.0, 0.0, front_mm=50.0).without_stray_pieces(mask, "structures4", MM), wanted)
     small = (1.0, 0.25, 0.25)  # the belly is 25 mm away now: it stays
     np.testing.assert_array_equal(Tidy(1.0, 0.0, front_mm=50.0).without_stray_pieces(mask, "structures4", small), mask)
+    large = mask.repeat(2, axis=1).repeat(2, axis=2)  # a picture of half millimetres whose pixels are taken to be of 1 mm
+    found = Tidy(1.0, 0.0, front_mm=50.0).without_stray_pieces(large, "structures4", MM)
+    np.testing.assert_array_equal(found, wanted.repeat(2, axis=1).repeat(2, axis=2))
+    shallow = np.where((mask == 3) & (np.arange(220) % 34 > 2), 0, mask)  # discs in slivers: 50 mm count
+    found = Tidy(1.0, 0.0, front_mm=50.0).without_stray_pieces(shallow, "structures4", MM)
+    np.testing.assert_array_equal(found[:, :, 100:], shallow[:, :, 100:])
     levels = np.select([mask == 1, mask == 2, mask == 3], [1, 10, 12], 0).astype(np.uint8)
     found = Tidy(1.0, 0.0, front_mm=50.0).without_stray_pieces(levels, "levels20", MM)
     np.testing.assert_array_equal(found, np.where(wanted > 0, levels, 0))
