@@ -230,14 +230,16 @@ class PooledPredictor(SlicePredictor):
     Attributes:
         first: names levels; the masks have its scheme.
         second: of fewer classes, into which those of ``first`` convert.
+        weight: of ``second``, from 0 to 1.
         whole_parts, tidy: see VolumePredictor.
 
     Raises:
-        KitError: the classes of the one do not convert into those of the other.
+        KitError: the classes of the one do not convert into those of the other, or the weight is none.
     """
 
     first: Predictor
     second: Predictor
+    weight: float = 0.5
     whole_parts: bool = True
     tidy: Tidy | None = None
 
@@ -246,31 +248,32 @@ class PooledPredictor(SlicePredictor):
             self._class_of = classes_in(self.first.scheme, self.second.scheme)
         except ValueError as error:
             raise KitError(f"{self.second.scheme} is no second opinion on {self.first.scheme}: {error}") from error
+        if isinstance(self.weight, bool) or not isinstance(self.weight, (int, float)) or not 0 <= self.weight <= 1:
+            raise KitError(f"a second opinion has a weight from 0 to 1, not {self.weight!r}")
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> PooledPredictor:
-        """Load a network whose card names another one, "second_opinion", that lies in a folder beside its own.
+        """Load a network whose card names another one, that lies in a folder beside its own, and its weight.
 
         Raises:
             DataError: one of the folders holds no readable model, or both do not fit together.
             KitError: the device is not there.
         """
         folder, first = Path(folder), Predictor.load(folder, device)
-        name = read_card(folder)["second_opinion"]
-        card = folder / CARD_FILE
+        card, asked = folder / CARD_FILE, read_card(folder)["second_opinion"]
+        name, weight = (asked.get("network"), asked.get("weight")) if isinstance(asked, dict) else (asked, None)
         if not isinstance(name, str) or Path(name).name != name or name in ("", "..", folder.resolve().name):
-            raise DataError(
-                card, f"names no folder beside its own as second opinion: {str(name)[:160]!r}", "Train the model again."
-            )
+            why = f"names no folder beside its own as second opinion: {str(name)[:160]!r}"
+            raise DataError(card, why, "Name that folder alone, or remove the entry.")
         beside = folder.resolve().parent / name
         if not (beside / CARD_FILE).is_file():
             why = f"asks the network in {beside} for a second opinion, which is not there"
             raise DataError(card, why, "Copy both folders.")
         second = Predictor.load(beside, device)
         try:
-            return cls(first, second, tidy=first.tidy)
+            return cls(first, second, weight, tidy=first.tidy)
         except KitError as error:
-            raise DataError(card, str(error), "Name a network with classes of its own, such as structures4.") from error
+            raise DataError(card, str(error)[:300], 'Write {"network": "structures4", "weight": 0.5}, or the like.') from error
 
     @property
     def scheme(self) -> str:
@@ -280,7 +283,7 @@ class PooledPredictor(SlicePredictor):
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """As SlicePredictor says."""
         asked = self.second.slice_probabilities(slices, spacing_mm, wanted)
-        return pool_classes(self.first.slice_probabilities(slices, spacing_mm, wanted), asked, self._class_of)
+        return pool_classes(self.first.slice_probabilities(slices, spacing_mm, wanted), asked, self._class_of, self.weight)
 
 
 @dataclass

@@ -63,7 +63,7 @@ def predict(
     predictor = load_predictor(folder, device)
     predictor.whole_parts = not as_drawn
     card = read_card(folder)
-    advice = f" with a second opinion of {card['second_opinion']}" if "second_opinion" in card else ""
+    advice = f" with a second opinion of {card['second_opinion']['network']}" if "second_opinion" in card else ""
     about = card.get("what", "")
     print(f"model: {folder.name}{advice}, masks in scheme {predictor.scheme}. {about}".rstrip(". "), flush=True)
     if isinstance(predictor, WholeVolumePredictor):

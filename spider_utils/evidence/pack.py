@@ -80,7 +80,8 @@ def ship(name: str, kitchen: Kitchen, out: str | Path) -> Path:
     measured = [about | row for row in means.to_dict("records")]
     told = {"what": product.what, "measured": measured, "made_by": f"spider-kit weights pack {name}"}
     run = product.run(kitchen)
-    advice = {"second_opinion": product.second} if product.second else {}
+    second = {"network": product.second, "weight": kitchen.recipe.second_weight}
+    advice = {"second_opinion": second} if product.second else {}
     return pack(run, out, told | advice | {"tidy": asdict(kitchen.recipe.tidy_for(run.card["scheme"]))})
 
 

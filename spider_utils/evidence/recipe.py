@@ -62,6 +62,8 @@ class Recipe:
             the folds (`spider-kit weights tidy`), front_mm by the anatomy: a lumbar disc is 40 mm deep, so what lies 50 mm in
             front of its middle is belly.
         levels_tidy: the same for networks of levels, which draw whole series, and so also what lies far beside the spine.
+        second_weight: of the network of classes in the second opinion that networks of levels ask it for (see
+            predict.PooledPredictor); 1 would be that of classes alone.
     """
 
     phantoms: int
@@ -75,6 +77,7 @@ class Recipe:
     mixed: Step
     tidy: Tidy
     levels_tidy: Tidy
+    second_weight: float
 
     def tidy_for(self, scheme: str) -> Tidy:
         """That of networks with such masks."""
@@ -94,6 +97,7 @@ RECIPE = Recipe(
     mixed=Step((512, 416), 256, 7, 600, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="field_of_view"),
     tidy=Tidy(across_mm=1.3, canal_share=0.1, front_mm=50.0),
     levels_tidy=Tidy(across_mm=1.3, canal_share=0.1, spine_share=0.1, front_mm=50.0),
+    second_weight=0.67,
 )
 
 

@@ -83,7 +83,7 @@ def _predictor(kitchen: Kitchen, run: RunResult, second: RunResult | None = None
     """The network of a run, tidy as those that come with the kit are."""
     found: Predictor | PooledPredictor = Predictor.load(run.folder)
     if second is not None:
-        found = PooledPredictor(found, Predictor.load(second.folder))
+        found = PooledPredictor(found, Predictor.load(second.folder), kitchen.recipe.second_weight)
     return replace(found, tidy=kitchen.recipe.tidy_for(found.scheme))
 
 

@@ -167,7 +167,7 @@ def test_the_networks_of_levels_are_scored_in_classes_and_by_level(kitchen):
 def test_a_fold_asks_the_network_of_classes_that_has_not_seen_its_patients_either(kitchen):
     (split, run), (same, second) = kitchen.levels_fold(2), kitchen.fold(2)
     assert split.fingerprint == same.fingerprint
-    asked = PooledPredictor(Predictor.load(run.folder), Predictor.load(second.folder), tidy=kitchen.recipe.levels_tidy)
+    asked = PooledPredictor(Predictor.load(run.folder), Predictor.load(second.folder), 0.67, tidy=kitchen.recipe.levels_tidy)
     by_level = kitchen.both.measure(asked, kitchen.mixed.split(split))[0]
     scores = of_levels(kitchen)
     there = scores[(scores["fold"] == 2) & (scores["shown"] == BY_LEVEL)].drop(columns=["fold", "shown"])
@@ -276,7 +276,9 @@ def test_the_networks_that_come_with_the_kit_are_small_told_of_and_open():
     for name, folder in shipped().items():
         card = read_card(folder)
         assert card["what"] == packing.PRODUCTS[name].what and card["measured"] and card["learned_from"]
-        assert card.get("second_opinion") == packing.PRODUCTS[name].second
+        second = packing.PRODUCTS[name].second
+        advice = {"network": second, "weight": RECIPE.second_weight} if second else None
+        assert card.get("second_opinion") == advice
         assert load_predictor(folder).scheme == name.split("-")[0] and load_predictor(folder).tidy == RECIPE.tidy_for(
             card["scheme"]
         )

@@ -301,20 +301,21 @@ def test_a_second_opinion_decides_the_class_and_the_first_the_level() -> None:
         PooledPredictor(pooled.second, first)
 
 
-def test_pooling_is_the_geometric_mean_of_classes() -> None:
+@pytest.mark.parametrize("weight", [0.0, 0.5, 0.67, 1.0])
+def test_pooling_is_the_weighted_geometric_mean_of_classes(weight: float) -> None:
     rng = np.random.default_rng(0)
-    fine, coarse = rng.dirichlet(np.ones(20), (3, 4, 5)), rng.dirichlet(np.ones(4), (3, 4, 5))
+    fine, coarse = rng.dirichlet(np.full(20, 3.0), (3, 4, 5)), rng.dirichlet(np.full(4, 3.0), (3, 4, 5))
     fine, coarse = (np.moveaxis(one, -1, 1).astype(np.float32) for one in (fine, coarse))
     class_of = classes_in("levels20", "structures4")
     assert class_of.tolist() == [0] + 9 * [1] + [2] + 9 * [3]
-    found = pool_classes(fine, coarse, class_of)
+    found = pool_classes(fine, coarse, class_of, weight)
     sums = np.stack([fine[:, class_of == k].sum(axis=1) for k in range(4)], axis=1)
-    wanted = np.sqrt(sums * coarse)
+    wanted = sums ** (1 - weight) * coarse**weight
     wanted /= wanted.sum(axis=1, keepdims=True)
     for k in range(4):
         np.testing.assert_allclose(found[:, class_of == k].sum(axis=1), wanted[:, k], atol=1e-4)
     fine[:], coarse[:] = np.eye(20, dtype=np.float32)[None, 7, :, None, None], np.eye(4, dtype=np.float32)[None, 3, :, None, None]
-    contrary = pool_classes(fine, coarse, class_of)
+    contrary = pool_classes(fine, coarse, class_of, weight)
     assert np.isfinite(contrary).all() and (contrary >= 0).all(), "two networks that are sure of different things"
     np.testing.assert_allclose(contrary.sum(axis=1), 1, atol=1e-4)
 
@@ -325,8 +326,8 @@ def advised(tmp_path: Path, model_folder: Path) -> Path:
     shutil.copytree(model_folder, tmp_path / "classes")
     torch.manual_seed(1)
     model = build_model("unet", in_channels=1, n_classes=20, encoder="resnet18", decoder_channels=[16, 16, 8, 8, 8])
-    tidy = {"across_mm": 1.3, "canal_share": 0.1, "front_mm": 50.0}
-    save_model(tmp_path / "levels", model, {"scheme": "levels20", "size": [64, 64], "second_opinion": "classes", "tidy": tidy})
+    told = {"scheme": "levels20", "size": [64, 64], "tidy": {"across_mm": 1.3, "canal_share": 0.1, "front_mm": 50.0}}
+    save_model(tmp_path / "levels", model, told | {"second_opinion": {"network": "classes", "weight": 0.6}})
     return tmp_path / "levels"
 
 
@@ -334,7 +335,7 @@ def test_a_card_names_whose_second_opinion_is_asked(advised: Path, model_folder:
     found = load_predictor(advised, "cpu")
     assert isinstance(found, PooledPredictor) and found.tidy == Tidy(1.3, 0.1, front_mm=50.0)
     slices = np.random.default_rng(0).integers(0, 255, (3, 70, 60), np.uint8)
-    by_hand = PooledPredictor(Predictor.load(advised, "cpu"), Predictor.load(model_folder, "cpu"))
+    by_hand = PooledPredictor(Predictor.load(advised, "cpu"), Predictor.load(model_folder, "cpu"), 0.6)
     np.testing.assert_array_equal(
         found.slice_probabilities(slices, (1.0, 1.0), slice(1, 3)), by_hand.slice_probabilities(slices, (1.0, 1.0), slice(1, 3))
     )
@@ -345,8 +346,19 @@ def test_a_card_names_whose_second_opinion_is_asked(advised: Path, model_folder:
 @pytest.mark.parametrize("name", ["../classes", "", ".", "..", "levels", 7, None, "a/b", "/etc"])
 def test_a_second_opinion_lies_in_a_folder_beside(advised: Path, name: object) -> None:
     card = json.loads((advised / "model.json").read_text())
-    (advised / "model.json").write_text(json.dumps(card | {"second_opinion": name}))
+    (advised / "model.json").write_text(json.dumps(card | {"second_opinion": {"network": name, "weight": 0.5}}))
     with pytest.raises(DataError, match=r"model\.json.*names no folder beside its own"):
+        load_predictor(advised, "cpu")
+
+
+@pytest.mark.parametrize("weight", [1.5, -0.1, None, "much", True, float("nan"), [1]])
+def test_a_second_opinion_has_a_weight(advised: Path, weight: object) -> None:
+    card = json.loads((advised / "model.json").read_text())
+    (advised / "model.json").write_text(json.dumps(card | {"second_opinion": {"network": "classes", "weight": weight}}))
+    with pytest.raises(DataError, match="a weight from 0 to 1, not"):
+        load_predictor(advised, "cpu")
+    (advised / "model.json").write_text(json.dumps(card | {"second_opinion": "classes"}))
+    with pytest.raises(DataError, match="a weight from 0 to 1, not None"):
         load_predictor(advised, "cpu")
 
 
@@ -356,7 +368,9 @@ def test_a_second_opinion_that_is_not_there_or_does_not_fit(advised: Path) -> No
         load_predictor(advised, "cpu")
     (advised.parent / "moved").rename(advised.parent / "classes")
     card = json.loads((advised.parent / "classes" / "model.json").read_text())
-    (advised.parent / "classes" / "model.json").write_text(json.dumps(card | {"second_opinion": "levels"}))
+    (advised.parent / "classes" / "model.json").write_text(
+        json.dumps(card | {"second_opinion": {"network": "levels", "weight": 0.5}})
+    )
     with pytest.raises(DataError, match="levels20 is no second opinion on structures4"):
         load_predictor(advised.parent / "classes", "cpu")
     assert isinstance(load_predictor(advised, "cpu"), PooledPredictor), "whom it asks asks nobody"
