@@ -41,7 +41,7 @@ class VolumePredictor:
         whole_parts: whether in masks with levels each vertebra and each disc gets one number: they are counted in the order of
             the spine, from where most voxels of all of them want it; what is neither becomes background (see
             measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by voxel.
-        tidy: what is done to masks beyond that, to most of it those of series alone; None for nothing.
+        tidy: what is done to masks before that; some of it to those of series alone. None for nothing.
     """
 
     scheme: str
@@ -63,7 +63,7 @@ class VolumePredictor:
         """
         mask = self._drawn(volume, track)
         if self.tidy:
-            mask = mask.with_array(self.tidy.without_stray_pieces(mask.array, self.scheme, mask.spacing))
+            mask = mask.with_array(self.tidy.tidied(mask.array, self.scheme, mask.spacing))
         if self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS:
             mask = mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))
         return mask
@@ -262,13 +262,17 @@ class PooledPredictor(SlicePredictor):
         folder, first = Path(folder), Predictor.load(folder, device)
         card, asked = folder / CARD_FILE, read_card(folder)["second_opinion"]
         name, weight = (asked.get("network"), asked.get("weight")) if isinstance(asked, dict) else (asked, None)
-        if not isinstance(name, str) or Path(name).name != name or name in ("", "..", folder.resolve().name):
+        own = folder.resolve()
+        if not isinstance(name, str) or Path(name).name != name or name in ("", "..", own.name) or len(name) > 200:
             why = f"names no folder beside its own as second opinion: {str(name)[:160]!r}"
             raise DataError(card, why, "Name that folder alone, or remove the entry.")
-        beside = folder.resolve().parent / name
+        beside = own.parent / name
         if not (beside / CARD_FILE).is_file():
             why = f"asks the network in {beside} for a second opinion, which is not there"
             raise DataError(card, why, "Copy both folders.")
+        about = read_card(beside)
+        if "plane" in about or about["architecture"] in VOLUME_ARCHITECTURES:
+            raise DataError(card, f"asks {name} for a second opinion, which is no network of slices", "Name another.")
         second = Predictor.load(beside, device)
         try:
             return cls(first, second, weight, tidy=first.tidy)

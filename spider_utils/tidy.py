@@ -15,6 +15,7 @@ MOST_NEIGHBOURS = 8  # on a side, held in memory; at 1.3 mm only series with sli
 _CUT = 2.5  # standard deviations after which a neighbour no longer counts
 _TOUCHING = np.ones((3, 3, 3), bool)
 _DEPTHS = 1.5  # of discs: about 50 mm, also in pictures whose pixels are taken to be of 1 mm because nobody told their size
+_CRUMB = 0.2  # of the largest disc: less is none
 _CELL_MM = 4.0  # SPIDER leaves endplates and what lies before the canal out, so discs, vertebrae and canal seldom touch
 
 
@@ -46,6 +47,11 @@ class Tidy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
                 raise ValueError(f"{name} of {value!r}")
+
+    @property
+    def of_slices(self) -> Tidy:
+        """What of it is done to single slices."""
+        return Tidy(across_mm=0.0, canal_share=0.0, front_mm=self.front_mm)
 
     def weights(self, gap_mm: float) -> np.ndarray:
         """Weights of a slice and of its neighbours 1, 2, ... slices away, the first 1; slices are ``gap_mm`` apart."""
@@ -83,7 +89,7 @@ class Tidy:
         for index in range(done, seen):
             yield _mean(held, index - first, weights)
 
-    def without_stray_pieces(self, mask: np.ndarray, scheme: str, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    def tidied(self, mask: np.ndarray, scheme: str, spacing_mm: tuple[float, ...]) -> np.ndarray:
         """A copy of a mask (slice, row, column) without what lies far in front of the spine and, where there is more than one
         slice, without small pieces of its canal and then of its spine.
 
@@ -92,39 +98,54 @@ class Tidy:
             spacing_mm: of its axes.
         """
         cell = (max(1, round(_CELL_MM / spacing_mm[1])), max(1, round(_CELL_MM / spacing_mm[2])))
-        kept = mask
+        classes, kept = convert(mask, scheme, "structures4"), np.ones(mask.shape, bool)
         if self.front_mm:
-            kept = np.where(_in_front(convert(mask, scheme, "structures4"), self.front_mm, spacing_mm[2], cell), 0, kept)
+            kept &= ~_in_front(classes, self.front_mm, spacing_mm[1:], cell)
         if len(mask) > 1:
-            canal = convert(kept, scheme, "structures4") == CANAL
-            kept = np.where(_stray(canal, self.canal_share), 0, kept)
+            kept &= ~_stray(kept & (classes == CANAL), self.canal_share)
             if self.spine_share:
-                kept = np.where(_stray(kept > 0, self.spine_share, cell), 0, kept)
-        return kept.astype(mask.dtype)
+                kept &= ~_stray(kept & (classes > 0), self.spine_share, cell)
+        return np.where(kept, mask, 0).astype(mask.dtype)
 
 
-def _in_front(classes: np.ndarray, front_mm: float, column_mm: float, cell: tuple[int, int]) -> np.ndarray:
-    """Where one is far in front of the line through the discs (see Tidy.front_mm); bool, False everywhere without discs.
+def _in_front(classes: np.ndarray, front_mm: float, spacing_mm: tuple[float, ...], cell: tuple[int, int]) -> np.ndarray:
+    """Where one is far in front of the line through the discs (see Tidy.front_mm); bool.
 
     The line goes through the mean column of discs in each row, straight on from row to row between them, and upright above and
-    below. Only discs of the piece that has most of them count; their depth is that of all but a tenth of their rows.
+    below. Only discs of the piece that has most of them count. It is no line of a spine, and nothing is in front of it, when
+    there are fewer than two discs, when they lie beside each other more than one above the other, as in a picture on its side,
+    or behind the canal, as in one that is mirrored.
 
     Args:
         classes: of structures4, (slice, row, column).
-        column_mm: column spacing.
+        spacing_mm: of rows and columns.
         cell: see _pieces.
     """
+    nowhere = np.zeros(classes.shape, bool)
     pieces = _pieces(classes > 0, cell)
-    sizes = np.bincount(pieces[classes == DISC], minlength=1)
-    discs = (classes == DISC) & (pieces == sizes.argmax())
-    _, rows, columns = np.nonzero(discs)
-    if not len(rows):
-        return np.zeros(classes.shape, bool)
-    there, n = np.unique(rows, return_counts=True)
-    line = np.interp(np.arange(classes.shape[1]), there, np.bincount(rows, columns)[there] / n)
-    depths = discs.sum(axis=2)
-    far = max(front_mm / column_mm, _DEPTHS * np.percentile(depths[depths > 0], 90))
-    return np.broadcast_to(np.arange(classes.shape[2]) < line[:, None] - far, classes.shape)
+    spine = pieces == np.bincount(pieces[classes == DISC], minlength=1).argmax()
+    discs, n = ndimage.label(spine & (classes == DISC), _TOUCHING)
+    places = [places for places in (_places(discs == one, spacing_mm) for one in range(1, n + 1)) if len(places) > 1]
+    large = [one for one in places if len(one) > _CRUMB * max(map(len, places))]
+    if len(large) < 2:
+        return nowhere
+    middles = np.array([one.mean(axis=0) for one in large])
+    height, width = np.ptp(middles, axis=0)
+    canal = _places(spine & (classes == CANAL), spacing_mm)
+    if width > height or (len(canal) and canal[:, 1].mean() < middles[:, 1].mean()):
+        return nowhere
+    # Of an ellipse the long axis is four standard deviations along it; rows of a disc that is steep would be too short.
+    depth = np.median([4 * np.sqrt(np.linalg.eigvalsh(np.cov(one.T))[-1]) for one in large])
+    columns = np.arange(classes.shape[2]) * spacing_mm[1]
+    marked = (discs > 0).sum(axis=0)
+    rows = np.flatnonzero(marked.any(axis=1))
+    line = np.interp(np.arange(classes.shape[1]), rows, (marked[rows] @ columns) / marked[rows].sum(axis=1))
+    return nowhere | (columns < line[:, None] - max(front_mm, _DEPTHS * depth))
+
+
+def _places(marked: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """Rows and columns, in mm, that are marked in any slice: float (n, 2)."""
+    return np.argwhere(marked.any(axis=0)) * np.asarray(spacing_mm)
 
 
 def _stray(marked: np.ndarray, share: float, cell: tuple[int, int] = (1, 1)) -> np.ndarray:

@@ -60,11 +60,15 @@ def export_onnx(
     Example: spider-kit export onnx quick-phantom-unet-structures4 --out build/unet.onnx
     """
     from spider_utils.export.onnx_model import export_onnx as export
+    from spider_utils.training.checkpoints import read_card
     from spider_utils.workflow import find_run
 
-    done = export(find_run(run), out)
+    folder = find_run(run)
+    done = export(folder, out)
     print(
         f"onnxruntime and torch on random images: probabilities differ by at most {done.largest_difference:.1e}, "
         f"the top class agrees in {100 * done.same_class:.4f} % of pixels"
     )
+    if "second_opinion" in read_card(folder):
+        print(f"note: the file holds {folder.name} alone, without the second opinion that it asks in `predict`")
     print(done.path)

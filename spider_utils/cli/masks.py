@@ -50,7 +50,7 @@ def predict(
     from spider_utils.export import optional_library
     from spider_utils.export.color_tables import write_color_tables
     from spider_utils.models.shipped import shipped_for
-    from spider_utils.predict import WholeVolumePredictor, find_inputs, load_predictor, predict_path
+    from spider_utils.predict import PooledPredictor, WholeVolumePredictor, find_inputs, load_predictor, predict_path
     from spider_utils.training.checkpoints import read_card
     from spider_utils.workflow import caution, find_run
 
@@ -63,7 +63,8 @@ def predict(
     predictor = load_predictor(folder, device)
     predictor.whole_parts = not as_drawn
     card = read_card(folder)
-    advice = f" with a second opinion of {card['second_opinion']['network']}" if "second_opinion" in card else ""
+    asks = isinstance(predictor, PooledPredictor)
+    advice = f" with a second opinion of {card['second_opinion']['network']}" if asks else ""
     about = card.get("what", "")
     print(f"model: {folder.name}{advice}, masks in scheme {predictor.scheme}. {about}".rstrip(". "), flush=True)
     if isinstance(predictor, WholeVolumePredictor):

@@ -13,8 +13,11 @@ def classes_in(scheme: str, coarse: str) -> np.ndarray:
     """The class of ``coarse`` that each class of ``scheme`` belongs to: int (classes of ``scheme``,).
 
     Raises:
-        ValueError: the schemes do not convert into one another.
+        ValueError: the schemes do not convert into one another, or the values of one are no classes of a network, 0, 1, 2, ...
     """
+    for name in (scheme, coarse):
+        if tuple(get_scheme(name).values) != tuple(range(get_scheme(name).n_classes)):
+            raise ValueError(f"values of {name} are no classes of a network")
     return convert(np.arange(get_scheme(scheme).n_classes), scheme, coarse).astype(np.intp)
 
 
@@ -25,20 +28,20 @@ def pool_classes(fine: np.ndarray, coarse: np.ndarray, class_of: np.ndarray, wei
     Combining probability distributions, Statistical Science 1986, section 3): where one is sure, the other's doubts count little.
 
     Args:
-        fine: float32 (n, classes, rows, columns), of the network that names levels; sums to 1 over classes.
+        fine: float32 (n, classes, rows, columns), of the network that names levels; sums to 1 over classes. Changed in place.
         coarse: the same of the other network, in its fewer classes.
         class_of: for each class of ``fine`` that of ``coarse`` it belongs to (see classes_in).
         weight: of the other network, from 0 to 1.
 
     Returns:
-        float32, shape of ``fine``, summing to 1 over classes.
+        ``fine``, pooled, summing to 1 over classes.
     """
-    sums = np.full_like(coarse, _SMALLEST)
-    for level, found in enumerate(class_of):
-        sums[:, found] += fine[:, level]
-    pooled = np.exp((1 - weight) * np.log(sums) + weight * np.log(np.maximum(coarse, _SMALLEST)))
-    pooled /= pooled.sum(axis=1, keepdims=True) * sums  # now what each level's probability is multiplied with
-    out = np.empty_like(fine)
-    for level, found in enumerate(class_of):
-        np.multiply(fine[:, level] + _SMALLEST / (class_of == found).sum(), pooled[:, found], out=out[:, level])
-    return out
+    shared = np.bincount(class_of)  # levels of each class
+    for levels, classes in zip(fine, coarse, strict=True):  # a slice at a time: few are held beside those given
+        levels += (_SMALLEST / shared[class_of])[:, None, None].astype(np.float32)
+        sums = np.stack([levels[class_of == one].sum(axis=0) for one in range(len(classes))])
+        pooled = np.exp((1 - weight) * np.log(sums) + weight * np.log(np.maximum(classes, _SMALLEST)))
+        pooled /= pooled.sum(axis=0) * sums  # now what each level's probability is multiplied with
+        for level, found in enumerate(class_of):
+            levels[level] *= pooled[found]
+    return fine

@@ -62,7 +62,7 @@ PRODUCTS = {
     ),
     "levels20": Product(
         "Each vertebra and disc by its name, and the canal, in sagittal series of any contrast. Learned from phantoms, then from "
-        "phantoms and real T2_SPACE slices together.",
+        "phantoms and real T2_SPACE slices together; asks structures4 for a second opinion on what is vertebra, canal or disc.",
         Kitchen.levels_final,
         "30 patients, 5-fold: each by networks of the same recipe, and of that of its second opinion, that had not seen him",
         of_levels,
@@ -72,8 +72,14 @@ PRODUCTS = {
 
 
 def ship(name: str, kitchen: Kitchen, out: str | Path) -> Path:
-    """Train (or find) one of PRODUCTS, score it, and write it to the folder ``out``: see ``pack``."""
+    """Train (or find) one of PRODUCTS, score it, and write it to the folder ``out``: see ``pack``.
+
+    Raises:
+        KitError: the network that it asks for a second opinion does not lie beside ``out``.
+    """
     product = PRODUCTS[name]
+    if product.second and not (Path(out).parent / product.second / CARD_FILE).is_file():
+        raise KitError(f"{name} asks {product.second}, which is not beside {out}: pack that one first")
     about = {"on": product.on, "command": f"spider-kit weights score {name}"}
     means = mean_scores(product.scores(kitchen), ["shown"])
     means = means[means["n"] > 0].astype(object).where(lambda value: value.notna(), None)  # JSON knows no NaN

@@ -70,9 +70,9 @@ def segmented(
     Returns:
         As Workspace.measure (a series and class a row, in the series' own pixels), rows with ``shown``.
     """
-    predictor = _predictor(kitchen, run, second)
+    predictor: VolumePredictor = _predictor(kitchen, run, second)
     if shown == ALONE:
-        predictor = replace(predictor, tidy=None)
+        predictor = replace(predictor, tidy=predictor.tidy.of_slices)
     if predictor.scheme != CLASSES:
         predictor = _InClasses(predictor)
     scores, masks = kitchen.real.measure(predictor, split)

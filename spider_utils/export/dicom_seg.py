@@ -53,7 +53,10 @@ class Algorithm:
     @classmethod
     def of_run(cls, folder: str | Path) -> Algorithm:
         """The network of a run folder. Raises DataError when it holds none."""
-        return cls(f"{KIT} {read_card(folder)['architecture']}", parameters=Path(folder).resolve().name)
+        card, name = read_card(folder), Path(folder).resolve().name
+        if "second_opinion" in card:  # opened before it drew, so the entry is whole
+            name += f", with a second opinion of {card['second_opinion']['network']}"
+        return cls(f"{KIT} {card['architecture']}", parameters=name)
 
 
 def write_dicom_seg(mask: Volume, series: str | Path, path: str | Path, scheme: str, algorithm: Algorithm | None = None) -> Path:

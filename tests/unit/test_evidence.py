@@ -175,7 +175,11 @@ def test_a_fold_asks_the_network_of_classes_that_has_not_seen_its_patients_eithe
 
 
 def test_the_card_of_levels_says_nothing_of_levels_that_nobody_has(kitchen, tmp_path):
+    with pytest.raises(KitError, match="levels20 asks structures4, which is not beside"):
+        packing.ship("levels20", kitchen, tmp_path / "levels20")
+    packing.pack(kitchen.final(), tmp_path / "structures4", {})
     card = read_card(packing.ship("levels20", kitchen, tmp_path / "levels20"))
+    assert load_predictor(tmp_path / "levels20").weight == kitchen.recipe.second_weight
     assert [credit["licence"] for credit in card["learned_from"]] == ["Apache-2.0", "CC-BY-4.0"]
     by_level = {row["name"] for row in card["measured"] if row["shown"] == BY_LEVEL and row["metric"] == "dice"}
     assert {"L5", "disc L5/S1", "spinal canal"} <= by_level

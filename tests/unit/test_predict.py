@@ -297,8 +297,9 @@ def test_a_second_opinion_decides_the_class_and_the_first_the_level() -> None:
     assert alone[0, :, 5, 20].argmax() == 0 and found[0, :, 5, 20].argmax() == 12, "the second is sure of a disc"
     assert found[0, :, 5, 5].argmax() == 0
     np.testing.assert_allclose(found[0, 1] / found[0, 2], alone[0, 1] / alone[0, 2], rtol=0.02)
-    with pytest.raises(KitError, match="no second opinion on structures4"):
-        PooledPredictor(pooled.second, first)
+    for one, other in ((pooled.second, first), (first, replace(pooled.second, scheme="released_gray"))):
+        with pytest.raises(KitError, match=f"no second opinion on {one.scheme}"):
+            PooledPredictor(one, other)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 0.67, 1.0])
@@ -308,7 +309,7 @@ def test_pooling_is_the_weighted_geometric_mean_of_classes(weight: float) -> Non
     fine, coarse = (np.moveaxis(one, -1, 1).astype(np.float32) for one in (fine, coarse))
     class_of = classes_in("levels20", "structures4")
     assert class_of.tolist() == [0] + 9 * [1] + [2] + 9 * [3]
-    found = pool_classes(fine, coarse, class_of, weight)
+    found = pool_classes(fine.copy(), coarse, class_of, weight)
     sums = np.stack([fine[:, class_of == k].sum(axis=1) for k in range(4)], axis=1)
     wanted = sums ** (1 - weight) * coarse**weight
     wanted /= wanted.sum(axis=1, keepdims=True)
@@ -343,7 +344,7 @@ def test_a_card_names_whose_second_opinion_is_asked(advised: Path, model_folder:
     assert found.predict_volume(volume).array.shape == slices.shape
 
 
-@pytest.mark.parametrize("name", ["../classes", "", ".", "..", "levels", 7, None, "a/b", "/etc"])
+@pytest.mark.parametrize("name", ["../classes", "", ".", "..", "levels", 7, None, "a/b", "/etc", "x" * 300])
 def test_a_second_opinion_lies_in_a_folder_beside(advised: Path, name: object) -> None:
     card = json.loads((advised / "model.json").read_text())
     (advised / "model.json").write_text(json.dumps(card | {"second_opinion": {"network": name, "weight": 0.5}}))
@@ -374,6 +375,9 @@ def test_a_second_opinion_that_is_not_there_or_does_not_fit(advised: Path) -> No
     with pytest.raises(DataError, match="levels20 is no second opinion on structures4"):
         load_predictor(advised.parent / "classes", "cpu")
     assert isinstance(load_predictor(advised, "cpu"), PooledPredictor), "whom it asks asks nobody"
+    (advised.parent / "classes" / "model.json").write_text(json.dumps(card | {"plane": "axial"}))
+    with pytest.raises(DataError, match="which is no network of slices"):
+        load_predictor(advised, "cpu")
 
 
 def test_one_bad_file_does_not_lose_the_others(tmp_path: Path, predictor: Predictor) -> None:
