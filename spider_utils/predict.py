@@ -27,6 +27,7 @@ from spider_utils.training.checkpoints import CARD_FILE, load_model, read_card
 
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
+HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
 MOST_VOXELS = 2**27  # of a network's grid
 PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
 # Gets the masks of slices, as they are made, and how many there will be; gives them on, and tells somebody meanwhile.
@@ -478,11 +479,21 @@ def _mask_name(path: Path) -> str:
     return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
 
 
+def plane_note(image: Volume) -> str | None:
+    """What must be known of a series that was not taken in sagittal slices; None of others."""
+    words = {"axial": "axial (crosswise)", "coronal": "coronal (from the front)"}.get(image.acquired_plane)
+    if words is None:
+        return None
+    return f"This series was taken in {words} slices. The network knows sagittal ones: do not trust what it draws."
+
+
 def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
     return progress(slices, "segmenting slices", total)
 
 
-def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor) -> list[Path]:
+def predict_path(
+    source: str | Path, out: str | Path, predictor: VolumePredictor, note: Callable[[str], None] | None = None
+) -> list[Path]:
     """Segment a file or every image of a folder.
 
     Masks keep the input's name and lie in the input's own grid: same size, spacing, origin and direction. A DICOM series
@@ -493,6 +504,7 @@ def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor
         source: file, folder of files, or folder with a DICOM series.
         out: folder for the masks.
         predictor: the model.
+        note: told what must be known of an image: not taken in sagittal slices by its header, or nothing found in it.
 
     Returns:
         The masks written.
@@ -512,7 +524,11 @@ def predict_path(source: str | Path, out: str | Path, predictor: VolumePredictor
             if volume.array.size == 0:
                 raise DataError(path, "holds no voxel", "Export the image again.")
             is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
+            if note and (said := plane_note(volume)):
+                note(f"{path.name}: {said} {HEADER_LIES}")
             mask = predictor.predict_volume(volume, _tell if is_long else None)
+            if note and not mask.array.any():
+                note(f"{path.name}: the network found nothing, the mask is empty.")
         except DataError as error:
             if len(inputs) == 1:
                 raise

@@ -46,6 +46,35 @@ class CheckedKind(StrEnum):
     rsna = "rsna"
 
 
+@app.command("reorient")
+def data_reorient(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A series whose header does not say how its axes lie.")],
+    orientation: Annotated[
+        str,
+        typer.Option(
+            help="Where the file's axes really go, the one that changes fastest first: L or R, A or P, I or S, such as PIR "
+            "(columns to posterior, rows to inferior, slices to right). Left and right cannot be seen in a picture."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write: .mha, .nii.gz or .nrrd.")],
+) -> None:
+    """Write a copy of a series with a header that says how its axes really lie; its voxels stay as they are.
+
+    Example: spider-kit data reorient scan.mha --orientation PIR --out build/scan.mha
+    """
+    from dataclasses import replace
+
+    from spider_utils.data.volumes import kit_direction, read_volume, write_volume
+
+    if out.resolve() == image.resolve():
+        raise typer.BadParameter("the copy would overwrite the image: choose another file", param_hint="--out")
+    try:
+        volume = read_volume(image, orientation.upper())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--orientation") from error
+    print(write_volume(replace(volume, direction=kit_direction(), stored=None), out))
+
+
 @app.command("phantom")
 def data_phantom(
     out: Annotated[Path, typer.Option(help="Folder to write.")],

@@ -49,7 +49,7 @@ def predict(
     from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, stem_of, suffix_of
     from spider_utils.export import optional_library
     from spider_utils.export.color_tables import write_color_tables
-    from spider_utils.models.shipped import shipped_for
+    from spider_utils.models.shipped import shipped, shipped_for
     from spider_utils.predict import PooledPredictor, WholeVolumePredictor, find_inputs, load_predictor, predict_path
     from spider_utils.training.checkpoints import read_card
     from spider_utils.workflow import caution, find_run
@@ -69,7 +69,7 @@ def predict(
     print(f"model: {folder.name}{advice}, masks in scheme {predictor.scheme}. {about}".rstrip(". "), flush=True)
     if isinstance(predictor, WholeVolumePredictor):
         print(f"it labels {predictor.reach}", flush=True)
-    masks = predict_path(source, out, predictor)
+    masks = predict_path(source, out, predictor, note=lambda said: print(f"note: {said}", flush=True))
     print(*masks, sep="\n")
     write_color_tables(predictor.scheme, out)
     if dicom_seg:
@@ -81,6 +81,8 @@ def predict(
     print(f"{images} segmented in {time.monotonic() - start:.1f} s, with loading the model, reading and writing")
     if said := caution(folder):
         print(f"note: {folder.name} was {said}")
+    if folder in shipped().values():
+        print("not a medical device; what it is worth and where it fails: docs/results/weights.md, docs/results/centres.md")
 
 
 def evaluate(

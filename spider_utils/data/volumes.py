@@ -436,7 +436,7 @@ def read_mask(
             "Labels must lie between 0 and 65535: was the image given as the mask?",
         )
     if not allow_empty and not values.any():
-        raise DataError(path, "the mask is empty: every voxel is 0", "Leave this case out, or fetch the mask again.")
+        raise DataError(path, "the mask is empty: every voxel is 0", "Leave this case out, or get another mask.")
     if scheme is not None:
         try:
             scheme.check(array, None if array.dtype.kind == "f" else values)

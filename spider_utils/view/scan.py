@@ -16,7 +16,7 @@ from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.models.shipped import shipped, shipped_for
-from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor
+from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor, plane_note
 from spider_utils.training.checkpoints import read_card
 from spider_utils.workflow import finished_runs, is_by_patient, newest_run
 
@@ -31,7 +31,6 @@ VERTEBRA_QUANTITIES = {
 }  # fmt: skip
 SPINE_QUANTITIES = {"lordosis L1 to L5": "lordosis, L1 to L5", "lordosis L1 to S1": "lordosis, L1 to S1"}
 _UNITS = {"deg": "°"}
-_PLANE_NAMES = {"axial": "axial (crosswise)", "coronal": "coronal (from the front)"}
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,8 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
         DataError: the image is nothing for this network.
     """
     notes = []
-    if image.acquired_plane in _PLANE_NAMES:
-        plane = _PLANE_NAMES[image.acquired_plane]
-        notes.append(f"This series was taken in {plane} slices. The network knows sagittal ones: do not trust what it draws.")
+    if said := plane_note(image):
+        notes.append(said)
     if isinstance(predictor, WholeVolumePredictor):
         notes.append(f"This network labels {predictor.reach}.")
     mask, scheme = predictor.predict_volume(image, track), predictor.scheme

@@ -20,6 +20,7 @@ from spider_utils import cli
 from spider_utils.cli.common import SchemeName, write_table
 from spider_utils.cli.data import PhantomKind, data_phantom
 from spider_utils.data.augment import AUGMENTS
+from spider_utils.data.volumes import read_volume
 from spider_utils.errors import DataError
 from spider_utils.labels import SCHEMES
 from spider_utils.locks import file_lock
@@ -29,7 +30,7 @@ from spider_utils.training.checkpoints import read_card
 from spider_utils.training.losses import LOSSES
 
 COMMANDS = [
-    ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "export-slices"),
+    ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "reorient"), ("data", "export-slices"),
     ("course",), ("run-notebook",), ("train",), ("rerun",), ("predict",), ("evaluate",), ("audit",), ("levels",), ("measure",),
     ("centres",),
     ("medfusion", "table"), ("medfusion", "protocol"), ("ahmed", "ladder"), ("ahmed", "choices"),
@@ -143,6 +144,36 @@ def assert_one_line_error(said: subprocess.CompletedProcess, *wanted: str) -> No
     assert len(errors) == 1 and "Traceback" not in said.stderr, said.stderr
     for text in wanted:
         assert text in errors[0]
+
+
+def run_reorient(image: Path, orientation: str, out: Path):
+    return CliRunner().invoke(cli.app, ["data", "reorient", str(image), "--orientation", orientation, "--out", str(out)])
+
+
+@pytest.mark.parametrize(("orientation", "suffix"), [("PIR", ".mha"), ("pil", ".nii.gz")])
+def test_a_copy_with_a_header_that_tells_the_truth(tmp_path: Path, orientation: str, suffix: str) -> None:
+    """Sagittal slices stored with the identity as direction, as in some public sets."""
+    voxels = np.arange(5 * 8 * 6, dtype=np.int16).reshape(5, 8, 6)
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing((1.25, 1.5, 4.0))
+    sitk.WriteImage(image, str(tmp_path / "lying.mha"))
+    assert read_volume(tmp_path / "lying.mha").acquired_plane == "axial"
+    done = run_reorient(tmp_path / "lying.mha", orientation, tmp_path / f"true{suffix}")
+    assert done.exit_code == 0, done.output
+    found = read_volume(tmp_path / f"true{suffix}")
+    assert found.acquired_plane == "sagittal"
+    np.testing.assert_allclose(found.spacing, (4.0, 1.5, 1.25), rtol=1e-6)
+    np.testing.assert_array_equal(found.array, voxels if orientation == "PIR" else voxels[::-1])
+
+
+def test_reorient_errors(tmp_path: Path) -> None:
+    path = tmp_path / "scan.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4, 5), np.int16)), str(path))
+    before = path.read_bytes()
+    for orientation, out, words in (("PIP", "new.mha", "not an orientation"), ("PIR", "scan.mha", "overwrite the image")):
+        done = run_reorient(path, orientation, tmp_path / out)
+        assert done.exit_code == 2 and words in " ".join(done.output.split()), done.output
+    assert path.read_bytes() == before and not (tmp_path / "new.mha").exists()
 
 
 def test_evaluate(tmp_path: Path) -> None:
@@ -346,7 +377,9 @@ def test_predict_takes_what_comes_with_the_kit_by_itself_and_says_which(tmp_path
     for name, network in {"scan.mha": "levels20", "slice.png": "structures4"}.items():
         said = kit("predict", str(tmp_path / name), "--out", str(tmp_path / "out"), cwd=tmp_path)
         what = read_card(shipped()[network])["what"].rstrip(".")
-        assert f"model: {network}, masks in scheme {network}. {what}\n" in said.stdout, said.stderr
+        advice = " with a second opinion of structures4" if network == "levels20" else ""
+        assert f"model: {network}{advice}, masks in scheme {network}. {what}\n" in said.stdout, said.stderr
+        assert said.stdout.rstrip().split("\n")[-1].startswith("not a medical device")
         assert (tmp_path / "out" / name).is_file()
 
 

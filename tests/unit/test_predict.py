@@ -380,6 +380,20 @@ def test_a_second_opinion_that_is_not_there_or_does_not_fit(advised: Path) -> No
         load_predictor(advised, "cpu")
 
 
+def test_what_must_be_known_of_an_image_is_told(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "sagittal.mha", "PIR")
+    write_image(tmp_path / "in" / "crosswise.mha", "RAI")
+    said: list[str] = []
+    nothing = replace(
+        predictor, model=lambda images: torch.eye(4)[0].reshape(1, 4, 1, 1).expand(len(images), 4, *images.shape[2:])
+    )
+    predict_path(tmp_path / "in", tmp_path / "out", nothing, note=said.append)
+    assert [one.split(":")[0] for one in said] == ["crosswise.mha", "crosswise.mha", "sagittal.mha"]
+    assert "taken in axial (crosswise) slices" in said[0] and "spider-kit data reorient" in said[0]
+    assert said[1].endswith("the mask is empty.") and said[2].endswith("the mask is empty.")
+
+
 def test_one_bad_file_does_not_lose_the_others(tmp_path: Path, predictor: Predictor) -> None:
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in" / "good.mha", "PIR")
