@@ -21,6 +21,7 @@ from spider_utils.training.runs import RunResult
 
 CLASSES = "structures4"
 SHOWN = ALONE, AS_SERIES = ("slice by slice", "as series")  # each slice as if there were no other; with Recipe.tidy
+DRAWN = "as drawn"  # with nothing left out
 BY_LEVEL = "as series, by level"
 UNADVISED = "as series, without a second opinion"
 RELEASED = "spider_t2space_2d"  # in tables of names
@@ -64,15 +65,15 @@ def segmented(
     """Scores and masks of the released slices of a split's test patients, in classes.
 
     Args:
-        shown: ALONE; every other way of showing slices is as series.
+        shown: DRAWN or ALONE; every other way of showing slices is as series.
         second: a run of the same split whose network gives a second opinion (see PooledPredictor).
 
     Returns:
         As Workspace.measure (a series and class a row, in the series' own pixels), rows with ``shown``.
     """
     predictor: VolumePredictor = _predictor(kitchen, run, second)
-    if shown == ALONE:
-        predictor = replace(predictor, tidy=predictor.tidy.of_slices)
+    if shown in (DRAWN, ALONE):
+        predictor = replace(predictor, tidy=predictor.tidy.of_slices if shown == ALONE else None)
     if predictor.scheme != CLASSES:
         predictor = _InClasses(predictor)
     scores, masks = kitchen.real.measure(predictor, split)

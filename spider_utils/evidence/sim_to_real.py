@@ -9,7 +9,7 @@ import pandas as pd
 from spider_utils.data.phantom.dataset import LOOKS
 from spider_utils.data.splits import Split
 from spider_utils.evidence.recipe import ARCHITECTURE, Kitchen, Step
-from spider_utils.evidence.score import ALONE, everyone, segmented
+from spider_utils.evidence.score import DRAWN, everyone, segmented
 from spider_utils.training.runs import RunResult
 
 LADDER_STEP = Step((160, 128), 64, 12, 1000, batch_size=16, learning_rate=3e-3, slice_gap_mm=3.0, augment="standard")
@@ -34,7 +34,7 @@ def ladder(kitchen: Kitchen, step: Step = LADDER_STEP, few: int = FEW_PHANTOMS) 
             settings = asdict(step) | {"options": kitchen.recipe.options}
             run = made_up.train(ARCHITECTURE, tag=f"ladder{least}", split=split, **settings)
             about = {"looks": looks, "phantoms": len(split.patients("train"))}
-            tables.append(segmented(kitchen, run, everyone(kitchen, run), ALONE)[0].assign(**about))
+            tables.append(segmented(kitchen, run, everyone(kitchen, run), DRAWN)[0].assign(**about))
     return pd.concat(tables, ignore_index=True)
 
 
