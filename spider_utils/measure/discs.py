@@ -24,6 +24,7 @@ _SLID_MM = 2.0  # a disc's own face ends further behind than beside the midline 
 _WITHIN_MM = 3.0  # the centre of a space lies no deeper in a bone
 _HOLLOW_MM = 10.0  # no hollow of an endplate is deeper: what lies beyond is another surface
 _TOUCH_MM = 1.0  # about a pixel: between bodies as near to each other there is no space
+_ROUNDING_MM = 1e-6  # a height of 0 comes out as a little more or less, by processor
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,7 @@ def _ends(space: Space) -> tuple[float, float]:
     """Heights in mm in front and behind."""
     up = perpendicular(space.along)
     front, back = (float((a - b) @ up) for a, b in ((space.upper.front, space.lower.front), (space.upper.back, space.lower.back)))
-    if min(front, back) <= 0:
+    if min(front, back) < _ROUNDING_MM:
         raise NotMeasurable("the endplates cross: a corner is in the wrong place, or the bodies touch")
     return front, back
 
