@@ -71,6 +71,7 @@ def run() -> Iterator[Cost]:
             "a picture of 640x512": write_volume(
                 replace(volume, array=scale_to_uint8(volume.array)[middle : middle + 1], stored=None), root / "slice.png"
             ),
+            "120x640x512": scan,
             "20x640x512": write_volume(
                 replace(volume, array=volume.array[middle - 10 : middle + 10], stored=None), root / "short.mha"
             ),
