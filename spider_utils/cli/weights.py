@@ -214,6 +214,7 @@ def weights_limits(
     print(as_text(summarise_limits(table), 3))
     print("in_rows: Dice in the rows that the truth marks; at_offset: there, each patient's outline moved by his best offset_mm")
     print("stray: the truth with itself, without its small pieces; to_next: masks with those of the next slice")
+    print("asd_cleaned_mm: from the truth without its small pieces; small_by_disc: how many of these touch a disc")
     if pictures:
         print(*write_worst(pictures, kitchen, table, masks), sep="\n")
     if out:

@@ -8,28 +8,54 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from spider_utils.evaluation.metrics import ConfusionMatrix
+from spider_utils.evaluation.metrics import ConfusionMatrix, measure_case
 from spider_utils.evaluation.statistics import bootstrap_interval
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.evidence.score import ALONE, CLASSES, segmented
-from spider_utils.labels import convert, get_scheme
+from spider_utils.labels import DISC, convert, get_scheme
 from spider_utils.view.plots import overlay_comparison, save_figure
+from spider_utils.workflow import TOLERANCE_MM
 
 SMALL_MM2 = 7.0  # of a slice, 32 pixels: mostly an outline's remains, but at the side also the tip of a process
-LIMIT_COLUMNS = ("dice", "in_rows", "at_offset", "offset_mm", "moved_mm", "stray", "truth_to_next", "drawn_to_next")
+LIMIT_COLUMNS = (
+    *("dice", "in_rows", "at_offset", "offset_mm", "moved_mm", "stray", "truth_to_next", "drawn_to_next"),
+    *("asd_mm", "asd_cleaned_mm", "stray_asd_mm", "small_pieces", "small_by_disc"),
+)
 OFFSETS_MM = np.round(np.arange(-1.5, 1.51, 0.1), 1)
 _IN_SLICE = np.zeros((3, 3, 3), bool)
 _IN_SLICE[1] = True
+_NEIGHBOURS = np.ones((1, 3, 3), bool)
 
 
 def without_small_pieces(mask: np.ndarray, spacing_mm: tuple[float, ...], below_mm2: float = SMALL_MM2) -> np.ndarray:
     """A copy of a mask (slice, row, column) without pieces of a class that are smaller than so many mm2 in their slice."""
-    kept, pixel_mm2 = mask.copy(), spacing_mm[1] * spacing_mm[2]
+    kept = mask.copy()
     for value in np.unique(mask[mask > 0]):
-        inside = mask == value
-        pieces, _ = ndimage.label(inside, _IN_SLICE)
-        kept[inside & (np.bincount(pieces.reshape(-1)) * pixel_mm2 < below_mm2)[pieces]] = 0
+        kept[_small_pieces(mask == value, spacing_mm, below_mm2) > 0] = 0
     return kept
+
+
+def _small_pieces(inside: np.ndarray, spacing_mm: tuple[float, ...], below_mm2: float = SMALL_MM2) -> np.ndarray:
+    """The pieces of a class (bool) smaller than so many mm2 in their slice, each with a number of its own; 0 elsewhere."""
+    pieces, n = ndimage.label(inside, _IN_SLICE)
+    small = np.bincount(pieces.reshape(-1), minlength=n + 1) * spacing_mm[1] * spacing_mm[2] < below_mm2
+    return np.where(inside & small[pieces], pieces, 0)
+
+
+def small_by_disc(truth: np.ndarray, value: int, spacing_mm: tuple[float, ...]) -> tuple[int, int]:
+    """How many small pieces of a class there are, slice by slice, and how many of them touch a disc.
+
+    Where label values were interpolated as if they were amounts, the border between a disc (in SPIDER's masks 201 and more) and
+    background (0) passes through the canal's 100: it is lined with thin pieces of "canal".
+
+    Args:
+        truth: of ``structures4``, (slices, rows, columns).
+        value: of the class.
+        spacing_mm: of the axes.
+    """
+    pieces = _small_pieces(truth == value, spacing_mm)
+    beside = ndimage.binary_dilation(truth == DISC, _NEIGHBOURS)
+    return np.count_nonzero(np.unique(pieces)), np.count_nonzero(np.unique(pieces[beside]))
 
 
 def within_rows(mask: np.ndarray, truth: np.ndarray, value: int) -> np.ndarray:
@@ -88,9 +114,13 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
         A row a structure: name; ``dice`` of the two; ``in_rows``, the same within_rows; ``at_offset``, ``offset_mm`` and
         ``moved_mm``, the Dice in these rows after the outline was moved as agrees best, how far, and its amount; ``stray``, the
         truth's own Dice with itself after without_small_pieces; ``truth_to_next`` and ``drawn_to_next``, mean Dice of each mask
-        with that of the next slice; ``worst_slice``, the number of the slice with the lowest Dice, and ``worst_dice``.
+        with that of the next slice; ``asd_mm`` of the two, ``asd_cleaned_mm``, the same from the truth without_small_pieces, and
+        ``stray_asd_mm``, from this to the truth as it is; ``small_pieces`` of the truth, and ``small_by_disc`` of them;
+        ``worst_slice``, the number of the slice with the lowest Dice, and ``worst_dice``.
     """
-    stray = _dice(truth, without_small_pieces(truth, spacing_mm))
+    cleaned = without_small_pieces(truth, spacing_mm)
+    stray = _dice(truth, cleaned)
+    asd_mm = [_asd_mm(*pair, spacing_mm) for pair in ((truth, drawn), (cleaned, drawn), (truth, cleaned))]
     steps = [np.array([_dice(a, b) for a, b in zip(one[:-1], one[1:], strict=True)]) for one in (truth, drawn)]
     by_slice = np.array([_dice(a, b) for a, b in zip(truth, drawn, strict=True)])
     rows, whole = [], _dice(truth, drawn)
@@ -103,8 +133,15 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
         offset_mm, at_offset = best_offset(found, marked, spacing_mm) if marked.any() else (np.nan, np.nan)
         moved = (at_offset, offset_mm, abs(offset_mm))
         about = (whole[value], in_rows, *moved, stray[value], truth_to_next, drawn_to_next)
+        about += (*(found[value] for found in asd_mm), *small_by_disc(truth, value, spacing_mm))
         rows.append((get_scheme(CLASSES).names[value], *about, worst, by_slice[worst, value]))
     return pd.DataFrame(rows, columns=["name", *LIMIT_COLUMNS, "worst_slice", "worst_dice"])
+
+
+def _asd_mm(a: np.ndarray, b: np.ndarray, spacing_mm: tuple[float, ...]) -> dict[int, float]:
+    """Average surface distance of two masks of CLASSES by class; NaN for a class that one does not hold."""
+    scores = measure_case(a, b, spacing_mm, get_scheme(CLASSES).foreground, TOLERANCE_MM)
+    return dict(zip(scores["class"], scores["asd_mm"], strict=True))
 
 
 def _mean(values: np.ndarray) -> float:

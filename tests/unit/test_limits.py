@@ -40,6 +40,23 @@ def test_limits_by_hand() -> None:
     assert np.isnan(disc[["dice", "stray", "truth_to_next", "worst_dice"]].astype(float)).all() and disc["worst_slice"] == -1
 
 
+def test_small_pieces_beside_discs_are_counted_and_lengthen_distances() -> None:
+    """As in masks whose values were interpolated: a line of canal along a disc, 10 mm from the canal."""
+    truth = np.zeros((2, 40, 40), np.uint8)
+    truth[:, 2:38, 30:36], truth[:, 10:14, 4:12] = 2, 3
+    drawn = truth.copy()
+    truth[:, 9, 4:10] = 2  # 3 mm2, on top of the disc
+    truth[0, 20, 4:6] = 2  # beside nothing
+    canal = label_limits(truth, drawn, SPACING).set_index("name").loc["spinal canal"]
+    assert (canal["small_pieces"], canal["small_by_disc"]) == (3, 2)
+    assert canal["asd_cleaned_mm"] == 0 and 0.2 < canal["asd_mm"] == canal["stray_asd_mm"]
+    disc = label_limits(truth, drawn, SPACING).set_index("name").loc["disc"]
+    assert (disc["small_pieces"], disc["small_by_disc"], disc["asd_mm"], disc["stray_asd_mm"]) == (0, 0, 0, 0)
+    # Pieces of neighbouring slices are two, as is one at the disc's corner.
+    truth[1, 14, 12] = 2
+    assert label_limits(truth, drawn, SPACING).set_index("name").loc["spinal canal", "small_by_disc"] == 3
+
+
 def test_a_single_slice_has_no_next() -> None:
     mask = np.ones((1, 6, 6), np.uint8)
     found = label_limits(mask, mask, SPACING).set_index("name").loc["vertebra"]
