@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
 from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
 from spider_utils.data.volume_store import check_preparation, covering_size, fit_volume, prepare
 from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
-from spider_utils.ensemble.pooling import classes_in, pool_classes
+from spider_utils.ensemble.pooling import Agreement, classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, one_level_a_part
@@ -28,6 +28,7 @@ from spider_utils.training.checkpoints import CARD_FILE, load_model, read_card
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
 HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
+LOW_AGREEMENT = 0.8  # below it masks may be worth anything (docs/results/trust.md)
 MOST_VOXELS = 2**27  # of a network's grid
 PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
 # Gets the masks of slices, as they are made, and how many there will be; gives them on, and tells somebody meanwhile.
@@ -40,8 +41,8 @@ class VolumePredictor:
     Attributes:
         scheme: label scheme of the masks.
         whole_parts: whether in masks with levels each vertebra and each disc gets one number: they are counted in the order of
-            the spine, from where most voxels of all of them want it; what is neither becomes background (see
-            measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by voxel.
+            the spine, from where most voxels of all of them want it (how much most is: ``own_votes``); what is neither becomes
+            background (see measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by voxel.
         tidy: what is done to masks before that; some of it to those of series alone. None for nothing.
     """
 
@@ -66,8 +67,13 @@ class VolumePredictor:
         if self.tidy:
             mask = mask.with_array(self.tidy.tidied(mask.array, self.scheme, mask.spacing))
         if self.whole_parts and self.scheme in SCHEMES_WITH_LEVELS:
-            mask = mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme))
+            mask = mask.with_array(one_level_a_part(mask.array, mask.spacing, self.scheme, self.own_votes))
         return mask
+
+    @property
+    def own_votes(self) -> float:
+        """How many times as many voxels must ask for the network's own numbers as for those counted from the lowest part."""
+        return self.tidy.own_votes if self.tidy else 1.0
 
     def _drawn(self, volume: Volume, track: Track | None) -> Volume:
         """The mask as the network draws it."""
@@ -233,6 +239,8 @@ class PooledPredictor(SlicePredictor):
         second: of fewer classes, into which those of ``first`` convert.
         weight: of ``second``, from 0 to 1.
         whole_parts, tidy: see VolumePredictor.
+        listener: told what each of the two would draw by itself, integers (n, rows, columns) of ``second``'s scheme, of some
+            slices at a time (see ensemble.pooling.Agreement).
 
     Raises:
         KitError: the classes of the one do not convert into those of the other, or the weight is none.
@@ -243,6 +251,7 @@ class PooledPredictor(SlicePredictor):
     weight: float = 0.5
     whole_parts: bool = True
     tidy: Tidy | None = None
+    listener: Callable[[np.ndarray, np.ndarray], None] | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -288,7 +297,15 @@ class PooledPredictor(SlicePredictor):
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """As SlicePredictor says."""
         asked = self.second.slice_probabilities(slices, spacing_mm, wanted)
-        return pool_classes(self.first.slice_probabilities(slices, spacing_mm, wanted), asked, self._class_of, self.weight)
+        found = self.first.slice_probabilities(slices, spacing_mm, wanted)
+        if self.listener:
+            self.listener(self._class_of[top_class(found)], top_class(asked))
+        return pool_classes(found, asked, self._class_of, self.weight)
+
+    def with_agreement(self, volume: Volume, track: Track | None = None) -> tuple[Volume, Agreement]:
+        """As predict_volume, and how far the two networks agree."""
+        agreement = Agreement(self.second.scheme)
+        return replace(self, listener=agreement.add).predict_volume(volume, track), agreement
 
 
 @dataclass
@@ -487,6 +504,26 @@ def plane_note(image: Volume) -> str | None:
     return f"This series was taken in {words} slices. The network knows sagittal ones: do not trust what it draws."
 
 
+def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = None) -> tuple[Volume, str | None]:
+    """A mask (see VolumePredictor.predict_volume), and where two networks drew it what their agreement says, in a sentence."""
+    if not isinstance(predictor, PooledPredictor):
+        return predictor.predict_volume(volume, track), None
+    mask, agreement = predictor.with_agreement(volume, track)
+    return mask, _agreement_note(agreement)
+
+
+def _agreement_note(agreement: Agreement) -> str | None:
+    """None where neither network drew anything."""
+    mean, known = agreement.mean(), {name: dice for name, dice in agreement.by_class().items() if not np.isnan(dice)}
+    if not known:
+        return None
+    parts = ", ".join(f"{name} {dice:.2f}" for name, dice in known.items())
+    said = f"Two networks drew it, and agree to a Dice of {mean:.2f} ({parts})."
+    if mean < LOW_AGREEMENT:
+        said += " That is little: look at every slice before you use this mask."
+    return said
+
+
 def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
     return progress(slices, "segmenting slices", total)
 
@@ -504,7 +541,8 @@ def predict_path(
         source: file, folder of files, or folder with a DICOM series.
         out: folder for the masks.
         predictor: the model.
-        note: told what must be known of an image: not taken in sagittal slices by its header, or nothing found in it.
+        note: told what must be known of an image: not taken in sagittal slices by its header, or nothing found in it; and where
+            two networks drew it, how far they agree.
 
     Returns:
         The masks written.
@@ -526,7 +564,9 @@ def predict_path(
             is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
             if note and (said := plane_note(volume)):
                 note(f"{path.name}: {said} {HEADER_LIES}")
-            mask = predictor.predict_volume(volume, _tell if is_long else None)
+            mask, agreement = segment(predictor, volume, _tell if is_long else None)
+            if note and agreement:
+                note(f"{path.name}: {agreement}")
             if note and not mask.array.any():
                 note(f"{path.name}: the network found nothing, the mask is empty.")
         except DataError as error:

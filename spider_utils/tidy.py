@@ -31,27 +31,29 @@ class Tidy:
         front_mm: what lies further in front of the line through the discs, and further than one and a half times their depth,
             becomes background, in single slices as well. 0 keeps all. Fat under the skin of the belly, bright between dark muscle
             and dark air, looks like a canal behind bodies to networks of slices; discs they find in a spine alone.
+        own_votes: of masks with levels, when the network's own numbers count (see measure.levels.one_level_a_part).
 
     Raises:
-        ValueError: across_mm not from 0 to 10, front_mm not from 0 to 500, a share not from 0 to 1.
+        ValueError: across_mm not from 0 to 10, front_mm not from 0 to 500, own_votes not from 1 to 100, a share not from 0 to 1.
     """
 
     across_mm: float
     canal_share: float
     spine_share: float = 0.0
     front_mm: float = 0.0
+    own_votes: float = 1.0
 
     def __post_init__(self) -> None:
-        limits = {"across_mm": 10, "canal_share": 1, "spine_share": 1, "front_mm": 500}
-        for name, most in limits.items():
+        limits = {"across_mm": (0, 10), "canal_share": (0, 1), "spine_share": (0, 1), "front_mm": (0, 500), "own_votes": (1, 100)}
+        for name, (least, most) in limits.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
                 raise ValueError(f"{name} of {value!r}")
 
     @property
     def of_slices(self) -> Tidy:
         """What of it is done to single slices."""
-        return Tidy(across_mm=0.0, canal_share=0.0, front_mm=self.front_mm)
+        return Tidy(across_mm=0.0, canal_share=0.0, front_mm=self.front_mm, own_votes=self.own_votes)
 
     def weights(self, gap_mm: float) -> np.ndarray:
         """Weights of a slice and of its neighbours 1, 2, ... slices away, the first 1; slices are ``gap_mm`` apart."""

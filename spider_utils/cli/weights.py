@@ -222,6 +222,42 @@ def weights_limits(
         print(out)
 
 
+@app.command("trust")
+def weights_trust(
+    root: SlicesRoot = None,
+    centres: Annotated[
+        Path | None, typer.Option(help="Folder that holds sets of other centres (see spider-kit centres), to be added.")
+    ] = None,
+    out: TableFile = None,
+    picture: Annotated[Path | None, typer.Option(dir_okay=False, help="Figure to draw as well, PNG.")] = None,
+) -> None:
+    """Whether masks are worth less where the two networks of levels20 agree less: agreement and Dice of each series.
+
+    Example: spider-kit weights trust --root data/spider-2d --centres ../other-centres --out build/agreement.csv
+    """
+    import pandas as pd
+
+    from spider_utils.evidence.trust import by_band, on_centres, on_patients, rank_correlation
+    from spider_utils.files import write_csv
+    from spider_utils.models.shipped import SHIPPED_FOLDER
+    from spider_utils.predict import PooledPredictor
+    from spider_utils.view.plots import save_figure
+    from spider_utils.view.weights_plot import agreement_against_dice
+
+    tables = [on_patients(_kitchen(root))]
+    if centres:
+        tables.append(on_centres(centres, PooledPredictor.load(SHIPPED_FOLDER / "levels20")))
+    table = pd.concat(tables, ignore_index=True)
+    print(f"{as_text(rank_correlation(table), 3)}\n\n{as_text(by_band(table), 3)}")
+    print("agreement: mean Dice of what one network draws with what the other draws; dice: of their mask with the truth.")
+    if out:
+        write_csv(out, table)
+        print(out)
+    if picture:
+        figure = agreement_against_dice(table)
+        print(save_figure(figure, picture, figure.caption))
+
+
 @app.command("pack")
 def weights_pack(
     name: Product,

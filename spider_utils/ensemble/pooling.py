@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from spider_utils.evaluation.metrics import ConfusionMatrix
 from spider_utils.labels import convert, get_scheme
 
 _SMALLEST = 1e-6  # a probability of 0 would be a veto
@@ -19,6 +20,35 @@ def classes_in(scheme: str, coarse: str) -> np.ndarray:
         if tuple(get_scheme(name).values) != tuple(range(get_scheme(name).n_classes)):
             raise ValueError(f"values of {name} are no classes of a network")
     return convert(np.arange(get_scheme(scheme).n_classes), scheme, coarse).astype(np.intp)
+
+
+class Agreement:
+    """How far two networks agree on an image: Dice of what the one draws with what the other draws, class by class.
+
+    Networks that learned differently seldom go wrong in the same way, so where they agree less a mask is worth less (see
+    docs/results/trust.md for how well this holds).
+
+    Args:
+        scheme: label scheme of the classes.
+    """
+
+    def __init__(self, scheme: str):
+        self._scheme = get_scheme(scheme)
+        self._counts = ConfusionMatrix(self._scheme.n_classes)
+
+    def add(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Count what two networks draw of the same pixels, integers of one shape."""
+        self._counts.update(first, second)
+
+    def by_class(self) -> dict[str, float]:
+        """Dice of each class but background, by its name; NaN where neither draws it."""
+        dice = self._counts.dice()
+        return {self._scheme.names[value]: float(dice[value]) for value in self._scheme.foreground}
+
+    def mean(self) -> float:
+        """Mean over the classes that at least one of the two draws; NaN where there is none."""
+        known = [dice for dice in self.by_class().values() if not np.isnan(dice)]
+        return float(np.mean(known)) if known else float("nan")
 
 
 def pool_classes(fine: np.ndarray, coarse: np.ndarray, class_of: np.ndarray, weight: float = 0.5) -> np.ndarray:

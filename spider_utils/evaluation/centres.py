@@ -161,6 +161,7 @@ def score_centres(
     scheme: str = SCHEME,
     tolerance_mm: float = 1.0,
     show: Callable[[CentreSet, CentreCase, np.ndarray], None] | None = None,
+    own_votes: float = 1.0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict and score every case of the sets below a folder.
 
@@ -171,6 +172,7 @@ def score_centres(
         scheme: label scheme of these masks; for the scores it is converted to ``structures4``.
         tolerance_mm: of the NSD.
         show: told each case and its prediction in ``structures4``, to draw it. Without it sets without truth are passed over.
+        own_votes: of the predictor, for names of its own.
 
     Returns:
         The rows of score_case for all cases, and those of evaluation.naming (NAME_COLUMNS) for cases whose truth knows levels:
@@ -190,7 +192,7 @@ def score_centres(
             drawn, named = predict(image), {}
             prediction = convert(drawn.array[place], scheme, SCHEME)
             if scheme in SCHEMES_WITH_LEVELS:
-                named[OWN] = own_names(drawn, scheme)[place]
+                named[OWN] = own_names(drawn, scheme, own_votes)[place]
                 prediction = convert(named[OWN], "spider", SCHEME)
             if show:
                 show(one, case, prediction)

@@ -39,14 +39,15 @@ def names_path(out: str | Path) -> Path:
     return out.with_name(f"{out.stem}_names.csv")
 
 
-def own_names(drawn: Volume, scheme: str) -> np.ndarray:
+def own_names(drawn: Volume, scheme: str, own_votes: float = 1.0) -> np.ndarray:
     """A network's own levels, one number a part, in ``spider``: uint8 of the mask's shape.
 
     Args:
         drawn: as the network draws it, voxel by voxel.
         scheme: of its labels; one of measure.levels.SCHEMES_WITH_LEVELS.
+        own_votes: see measure.levels.one_level_a_part; that of the predictor.
     """
-    return convert(one_level_a_part(drawn.array, drawn.spacing, scheme), scheme, "spider")
+    return convert(one_level_a_part(drawn.array, drawn.spacing, scheme, own_votes), scheme, "spider")
 
 
 def counted_names(drawn: Volume, scheme: str) -> np.ndarray:

@@ -3,8 +3,9 @@
 Each step is a run folder like any other: made when it is not there, gone on with when it was killed. Step by step:
 
 - ``coarse``: phantoms of any look, 320x256, in strips of 160 columns. This network has seen no patient.
-- ``fold``: from ``coarse``, the released T2_SPACE slices at 512x416 of the training patients of one of five folds, and from
-  there once more, at a rate that starts lower: what ``final`` is worth on patients whom it has not seen.
+- ``fold``: from ``coarse``, the released T2_SPACE slices at 512x416 of the training patients of one of five folds, once more
+  at a rate that starts lower, and a third time at 640x512, as they were taken: what ``final`` is worth on patients whom it has
+  not seen.
 - ``final``: the same of all patients but the two that a training must leave out.
 - ``levels``: from ``coarse``, phantoms again, each vertebra and disc by its own name (levels20).
 - ``levels-fold``, ``levels-final``: from ``levels``, real slices and as many phantoms, by name as well (evidence.mixed); of the
@@ -57,7 +58,8 @@ class Recipe:
     Attributes:
         phantoms: how many made-up patients; ``phantom_seed`` and ``phantom_size`` as for generate_dataset.
         options: of the ResUNet.
-        coarse, real, again, levels, mixed: the trainings; ``again`` follows ``real``, and ``mixed`` follows ``levels``.
+        coarse, real, again, fine, levels, mixed: the trainings; ``fine`` follows ``again``, which follows ``real``, and ``mixed``
+            follows ``levels``.
         tidy: how the masks of slices become those of a series. The first two numbers were chosen on the validation patients of
             the folds (`spider-kit weights tidy`), front_mm by the anatomy: a lumbar disc is 40 mm deep, so what lies 50 mm in
             front of its middle is belly.
@@ -73,6 +75,7 @@ class Recipe:
     coarse: Step
     real: Step
     again: Step
+    fine: Step
     levels: Step
     mixed: Step
     tidy: Tidy
@@ -92,11 +95,12 @@ RECIPE = Recipe(
     coarse=Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=3e-3, slice_gap_mm=3.0, augment="standard"),
     real=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="standard"),
     again=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=0.0, augment="standard"),
+    fine=Step((640, 512), 320, 7, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=0.0, augment="standard"),
     # A level is told by what lies above and below it, so no sample is turned or enlarged past its field of view.
     levels=Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=2e-3, slice_gap_mm=3.0, augment="field_of_view"),
     mixed=Step((512, 416), 256, 7, 600, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="field_of_view"),
     tidy=Tidy(across_mm=1.3, canal_share=0.1, front_mm=50.0),
-    levels_tidy=Tidy(across_mm=1.3, canal_share=0.1, spine_share=0.1, front_mm=50.0),
+    levels_tidy=Tidy(across_mm=1.3, canal_share=0.1, spine_share=0.1, front_mm=50.0, own_votes=3.0),
     second_weight=0.67,
 )
 
@@ -179,8 +183,10 @@ class Kitchen:
         return self._train(self.both, tag, self.recipe.mixed, **given)
 
     def _on_patients(self, tag: str, split: Split) -> RunResult:
-        first = self._train(self.real, tag, self.recipe.real, split=split, start_from=self.coarse())
-        return self._train(self.real, f"{tag}-again", self.recipe.again, split=split, start_from=first)
+        run = self._train(self.real, tag, self.recipe.real, split=split, start_from=self.coarse())
+        for name, step in (("again", self.recipe.again), ("fine", self.recipe.fine)):
+            run = self._train(self.real, f"{tag}-{name}", step, split=split, start_from=run)
+        return run
 
     def _train(self, workspace: Workspace, tag: str, step: Step, **given: Any) -> RunResult:
         return workspace.train(ARCHITECTURE, tag=f"weights-{tag}", options=self.recipe.options, **asdict(step), **given)

@@ -15,7 +15,7 @@ from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_na
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.labels import convert
-from spider_utils.predict import PooledPredictor, Predictor, SlicePredictor, Track, VolumePredictor
+from spider_utils.predict import PooledPredictor, Predictor, Track, VolumePredictor
 from spider_utils.tidy import Tidy
 from spider_utils.training.runs import RunResult
 
@@ -50,13 +50,18 @@ def mean_scores(scores: pd.DataFrame, groups: Sequence[str] = ()) -> pd.DataFram
 class _InClasses(VolumePredictor):
     """A predictor of levels whose masks become those of vertebra, canal and disc, the only truth that released slices have."""
 
-    member: Predictor
+    member: VolumePredictor
     scheme: str = CLASSES
 
     def predict_volume(self, volume: Volume, track: Track | None = None) -> Volume:
         """As VolumePredictor says."""
         mask = self.member.predict_volume(volume, track)
         return mask.with_array(convert(mask.array, self.member.scheme, CLASSES))
+
+
+def in_classes(predictor: VolumePredictor) -> VolumePredictor:
+    """The predictor, with masks of CLASSES whatever its own scheme."""
+    return predictor if predictor.scheme == CLASSES else _InClasses(predictor)
 
 
 def segmented(
@@ -74,17 +79,20 @@ def segmented(
     predictor: VolumePredictor = _predictor(kitchen, run, second)
     if shown in (DRAWN, ALONE):
         predictor = replace(predictor, tidy=predictor.tidy.of_slices if shown == ALONE else None)
-    if predictor.scheme != CLASSES:
-        predictor = _InClasses(predictor)
-    scores, masks = kitchen.real.measure(predictor, split)
+    scores, masks = kitchen.real.measure(in_classes(predictor), split)
     return scores.assign(shown=shown), masks
 
 
-def _predictor(kitchen: Kitchen, run: RunResult, second: RunResult | None = None) -> SlicePredictor:
+def _predictor(kitchen: Kitchen, run: RunResult, second: RunResult | None = None) -> Predictor | PooledPredictor:
     """The network of a run, tidy as those that come with the kit are."""
-    found: Predictor | PooledPredictor = Predictor.load(run.folder)
     if second is not None:
-        found = PooledPredictor(found, Predictor.load(second.folder), kitchen.recipe.second_weight)
+        return _advised(kitchen, run, second)
+    found = Predictor.load(run.folder)
+    return replace(found, tidy=kitchen.recipe.tidy_for(found.scheme))
+
+
+def _advised(kitchen: Kitchen, run: RunResult, second: RunResult) -> PooledPredictor:
+    found = PooledPredictor(Predictor.load(run.folder), Predictor.load(second.folder), kitchen.recipe.second_weight)
     return replace(found, tidy=kitchen.recipe.tidy_for(found.scheme))
 
 
@@ -139,11 +147,18 @@ def on_everyone(kitchen: Kitchen, run: RunResult) -> pd.DataFrame:
     return both_ways(kitchen, run, everyone(kitchen, run))
 
 
+def fold_predictor(kitchen: Kitchen, number: int) -> tuple[Split, PooledPredictor]:
+    """A fold, and the network of levels of this fold with the second opinion of that of classes: neither has seen its test
+    patients."""
+    (split, run), (_, second) = kitchen.levels_fold(number), kitchen.fold(number)
+    return split, _advised(kitchen, run, second)
+
+
 def drawn_levels(kitchen: Kitchen, number: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Scores by level, and masks in ``levels20``, of a fold's test patients as series, by the two networks that have not seen
     them: as Workspace.measure. The truth's levels are counted from below (evidence.mixed)."""
-    (split, run), (_, second) = kitchen.levels_fold(number), kitchen.fold(number)
-    return kitchen.both.measure(_predictor(kitchen, run, second), kitchen.mixed.split(split))
+    split, predictor = fold_predictor(kitchen, number)
+    return kitchen.both.measure(predictor, kitchen.mixed.split(split))
 
 
 def of_levels(kitchen: Kitchen) -> pd.DataFrame:

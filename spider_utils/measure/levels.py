@@ -163,8 +163,11 @@ def name_levels(
     return LevelResult(out.reshape(np.shape(mask)), table, dropped, spine.gap, notes)
 
 
-def _numbered(classes: np.ndarray, spacing: np.ndarray, min_size: float, own: np.ndarray | None) -> tuple[_Spine, np.ndarray]:
-    """The parts of what _checked gives, and their crop in scheme "spider"; ``own``: the numbers to count from, or None."""
+def _numbered(
+    classes: np.ndarray, spacing: np.ndarray, min_size: float, own: np.ndarray | None, own_votes: float = 1.0
+) -> tuple[_Spine, np.ndarray]:
+    """The parts of what _checked gives, and their crop in scheme "spider"; ``own``: the numbers to count from, or None;
+    ``own_votes``: see one_level_a_part."""
     labelled = ndimage.find_objects((classes > 0).astype(np.uint8))[0]
     # A margin of one voxel, so that borders within the image stay borders.
     box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in labelled)
@@ -174,11 +177,11 @@ def _numbered(classes: np.ndarray, spacing: np.ndarray, min_size: float, own: np
     spine.leave_out_the_sacrum()
     spine.count()
     if own is not None:
-        spine.count_as(own[box])
+        spine.count_as(own[box], own_votes)
     return spine, spine.painted()
 
 
-def one_level_a_part(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str) -> np.ndarray:
+def one_level_a_part(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: str, own_votes: float = 1.0) -> np.ndarray:
     """A network's mask with levels in which each vertebra and each disc carries one number.
 
     Networks give patches of one vertebra its neighbours' numbers, most of all those that see the whole spine coarsely. Here
@@ -192,6 +195,8 @@ def one_level_a_part(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: st
         mask: as in ``name_levels``, in ``scheme``.
         spacing_mm: voxel size in mm along each axis of ``mask``.
         scheme: "spider" or "levels20".
+        own_votes: other numbers than those counted from the lowest part are taken where at least so many times as many voxels ask
+            for them. Of use to networks that are often in two minds about which level is which, and seldom miss the lowest.
 
     Returns:
         uint8 of the same shape and scheme. In "spider", vertebrae of which most voxels are said to be cut (101-125) are so as a
@@ -207,7 +212,7 @@ def one_level_a_part(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: st
     try:
         # Unlike name_levels this asks not whether these are levels: a poor network's levels may look like classes.
         classes, spacing, min_size = _checked(one, spacing_mm, scheme, None)
-        spine, painted = _numbered(classes, spacing, min_size, _own_labels(one, scheme).reshape(classes.shape))
+        spine, painted = _numbered(classes, spacing, min_size, _own_labels(one, scheme).reshape(classes.shape), own_votes)
     except NoLevelsError:
         return mask.astype(np.uint8)
     named = spine.in_image(painted).reshape(mask.shape)
@@ -644,8 +649,9 @@ class _Spine:
                 inside = part.at < self.chain[0].at and self._is_small(part)
                 self._drop(part, "disc inside the sacrum" if inside else "no place between the levels")
 
-    def count_as(self, own: np.ndarray) -> None:
-        """Move all parts by the number of levels that most of their voxels ask for.
+    def count_as(self, own: np.ndarray, own_votes: float) -> None:
+        """Move all parts by the number of levels that most of their voxels ask for, where ``own_votes`` times as many do as for
+        none.
 
         Of equal votes the least move wins, and of those the one up, as it leaves nothing out.
 
@@ -656,7 +662,8 @@ class _Spine:
             labels = own[tuple(part.voxels.T)].astype(int) - (_DISC_LABELS if part.kind == "disc" else 0)
             labels = labels[(labels > 0) & (labels <= _MOST_LEVELS)]  # no class changes, so these are levels of the part's kind
             votes.update((labels - (part.place + 1) // 2).tolist())
-        self.moved = min(votes, key=lambda move: (-votes[move], abs(move), -move), default=0)
+        best = min(votes, key=lambda move: (-votes[move], abs(move), -move), default=0)
+        self.moved = best if votes[best] >= own_votes * votes[0] else 0
         self.chain = [replace(part, place=part.place + 2 * self.moved) for part in self.chain]
         below = [part.at for part in self.chain if part.place < 1]
         if below:

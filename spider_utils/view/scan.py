@@ -16,7 +16,7 @@ from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.models.shipped import shipped, shipped_for
-from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor, plane_note
+from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor, plane_note, segment
 from spider_utils.training.checkpoints import read_card
 from spider_utils.workflow import finished_runs, is_by_patient, newest_run
 
@@ -112,7 +112,9 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
         notes.append(said)
     if isinstance(predictor, WholeVolumePredictor):
         notes.append(f"This network labels {predictor.reach}.")
-    mask, scheme = predictor.predict_volume(image, track), predictor.scheme
+    (mask, agreement), scheme = segment(predictor, image, track), predictor.scheme
+    if agreement:
+        notes.append(agreement)
     if not mask.array.any():
         return Reading(image, mask, scheme, None, (), (*notes, "The network found nothing in this image."))
     if scheme in SCHEMES_WITH_LEVELS:

@@ -1,19 +1,22 @@
-"""The figure of what the networks that come with the kit are worth, from their cards."""
+"""Figures of what the networks that come with the kit are worth: from their cards, and by how far two of them agree."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from spider_utils.data.centres import CENTRE_SETS
 from spider_utils.evaluation.published import printed_rows
-from spider_utils.evidence.score import AS_SERIES, SHOWN
+from spider_utils.evidence.score import AS_SERIES, RELEASED, SHOWN
 from spider_utils.models.shipped import shipped
+from spider_utils.predict import LOW_AGREEMENT
 from spider_utils.training.checkpoints import read_card
-from spider_utils.view.plots import PALETTE, CourseFigure, bar_with_intervals
+from spider_utils.view.plots import PALETTE, CourseFigure, bar_with_intervals, new_figure, styled
 
 STRUCTURES = ("vertebra", "spinal canal", "disc")
 PRINTED = "ahmed_table2"  # of the same slices
 OTHERS = "{}'s recipe, 5-fold: other patients"
 RESULTS = {"spider-2d": OTHERS, "spider": OTHERS, "phantom": "{}: phantoms alone"}  # by what it learned from
+SETS = {RELEASED: "T2_SPACE slices, other folds' patients"} | {one.name: f"{one.name}, {one.sequence}" for one in CENTRE_SETS}
 TITLE = "The networks of the kit on 30 real patients whom they had not seen"
 
 
@@ -51,4 +54,41 @@ def shipped_dice() -> CourseFigure:
     xlabel = "Dice with 95 % interval over patients (none printed)"
     figure = bar_with_intervals(table, "name", "result", xlabel, TITLE, colors)
     figure.legends[0].set_title(None)
+    return figure
+
+
+@styled
+def agreement_against_dice(table: pd.DataFrame) -> CourseFigure:
+    """Each series by how far two networks agree on it and by what their mask is worth; a color a set.
+
+    Args:
+        table: TRUST_COLUMNS of evidence.trust; rows with a NaN are left out.
+
+    Raises:
+        ValueError: no row is left.
+    """
+    table = table.dropna(subset=["agreement", "dice"])
+    if table.empty:
+        raise ValueError("there is nothing to draw: no series has both an agreement and a Dice")
+    title = "Where two networks agree less, masks are worth less"
+    figure = new_figure(5.2, title)
+    ax = figure.subplots()
+    for number, (name, rows) in enumerate(table.groupby("set", sort=False)):
+        color, marker = PALETTE[number % len(PALETTE)], "os^Dv*P"[number % 7]
+        label = f"{SETS.get(name, name)} ({len(rows)})"
+        ax.scatter(rows["agreement"], rows["dice"], s=34, color=color, marker=marker, alpha=0.8, linewidths=0, label=label)
+    ax.axvline(LOW_AGREEMENT, color="0.4", linestyle="--", linewidth=1.2)
+    ax.annotate(
+        "predict warns below", (LOW_AGREEMENT, 0.02), xycoords=("data", "axes fraction"), xytext=(-4, 0),
+        textcoords="offset points", ha="right", color="0.3", fontsize=9,
+    )  # fmt: skip
+    ax.set(title=title, xlabel="agreement of levels20 and structures4 (mean Dice of the one with the other)")
+    ax.set(ylabel="Dice of their mask with the truth", xlim=(-0.02, 1.01), ylim=(-0.02, 1.01))
+    ax.legend(loc="upper left", fontsize=9)
+    rho = table["agreement"].corr(table["dice"], "spearman")
+    figure.caption = (
+        f"{len(table)} series of {table['set'].nunique()} sets, a point each: agreement of two networks against Dice with the "
+        "truth. "
+        f"Spearman's correlation is {rho:.2f}. Left of the dashed line at {LOW_AGREEMENT:g} predict warns."
+    )
     return figure

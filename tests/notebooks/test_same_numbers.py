@@ -21,6 +21,8 @@ pytestmark = [
 ]
 # What is no number of the course: times, memory, dates, and names of folders that hang on them.
 NO_NUMBERS = re.compile(r"\d+(\.\d+)?(e-\d+)?\s*(ms|s|min|h|MB|GB|MiB|GiB)\b|\d{4}-\d\d-\d\d[T ][\d:.+]+|0x[0-9a-f]+|/[\w/.+-]*/")
+# Tables of times have the unit in a heading, not beside each number.
+TIMES, NUMBER = re.compile(r"\bms\b|_ms\b|\ba second\b"), re.compile(r"\d+(\.\d+)?")
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +32,19 @@ def second_course(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subpr
 
 
 def outputs(path: Path) -> list[tuple[int, str]]:
-    """(cell, output) of an executed notebook; pictures as they are."""
+    """(cell, output) of an executed notebook, without NO_NUMBERS and the numbers of TIMES; pictures as they are."""
     found = []
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
         for output in cell.get("outputs", []):
             said = output.get("text") or output.get("data", {})
             parts = {"text": said} if isinstance(said, str) else {k: v for k, v in said.items() if "widget" not in k}
-            found += [(number, NO_NUMBERS.sub("...", text) if "image" not in kind else text) for kind, text in parts.items()]
+            found += [(number, text if "image" in kind else _without_times(text)) for kind, text in parts.items()]
     return found
+
+
+def _without_times(text: str) -> str:
+    kept = NO_NUMBERS.sub("...", text)
+    return NUMBER.sub("...", kept) if TIMES.search(kept) else kept
 
 
 def test_every_notebook_says_and_shows_the_same(
@@ -63,5 +70,6 @@ def test_every_training_ends_with_the_same_weights(
     weights = [
         {p.relative_to(home): p.read_bytes() for p in sorted((home / "runs").rglob("model.safetensors"))} for home in homes
     ]
-    assert weights[0].keys() == weights[1].keys() and len(weights[0]) >= 10
-    assert [str(path) for path in weights[0] if weights[0][path] != weights[1][path]] == []
+    assert len(weights[1]) >= 10
+    # In the first home tests of commands may have trained more than the course does.
+    assert [str(path) for path in weights[1] if weights[1][path] != weights[0].get(path)] == []

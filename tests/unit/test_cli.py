@@ -40,6 +40,7 @@ COMMANDS = [
     ("export", "seg"), ("export", "colors"), ("export", "onnx"),
     ("weights", "list"), ("weights", "figure"), ("weights", "make"), ("weights", "score"), ("weights", "names"),
     ("weights", "ladder"), ("weights", "sizes"), ("weights", "limits"), ("weights", "pack"), ("weights", "tidy"),
+    ("weights", "trust"),
 ]  # fmt: skip
 
 

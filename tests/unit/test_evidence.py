@@ -25,15 +25,18 @@ from spider_utils.evidence.score import (
     ALONE,
     AS_SERIES,
     BY_LEVEL,
+    RELEASED,
     UNADVISED,
     choices_of_tidy,
     cross_validated,
+    fold_predictor,
     mean_scores,
     names_of_levels,
     of_levels,
     on_everyone,
 )
 from spider_utils.evidence.sim_to_real import epochs_for, ladder, training_sizes
+from spider_utils.evidence.trust import TRUST_COLUMNS, by_band, on_patients, rank_correlation
 from spider_utils.labels import convert
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
@@ -50,6 +53,7 @@ TINY = replace(
     coarse=TINY_STEP,
     real=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
     again=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
+    fine=replace(TINY_STEP, size=(64, 48), slice_gap_mm=0.0),
     levels=TINY_STEP,
     mixed=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
 )
@@ -82,7 +86,9 @@ def test_real_trainings_start_from_the_phantoms_and_leave_their_test_patients_ou
     for number in range(5):
         split, run = kitchen.fold(number)
         before = read_card(Path(run.folder).with_name(run.card["starts_from"]["run"]))
-        assert before["starts_from"]["run"] == first and before["split"] == run.card["split"] and run.card["size"] == [48, 32]
+        start = read_card(Path(run.folder).with_name(before["starts_from"]["run"]))
+        assert start["starts_from"]["run"] == first and start["split"] == before["split"] == run.card["split"]
+        assert (start["size"], before["size"], run.card["size"]) == ([48, 32], [48, 32], [64, 48])
         assert run.card["split"]["fingerprint"] == split.fingerprint
         tested += split.patients("test")
     assert sorted(tested) == list(range(1, 9)), "each patient is tested once"
@@ -172,6 +178,36 @@ def test_a_fold_asks_the_network_of_classes_that_has_not_seen_its_patients_eithe
     scores = of_levels(kitchen)
     there = scores[(scores["fold"] == 2) & (scores["shown"] == BY_LEVEL)].drop(columns=["fold", "shown"])
     pd.testing.assert_frame_equal(there.reset_index(drop=True), by_level)
+
+
+def test_agreement_and_dice_are_of_the_same_patient_and_of_networks_that_have_not_seen_him(kitchen):
+    table = on_patients(kitchen)
+    assert sorted(table["patient"]) == list(range(1, 9)) and set(table["set"]) == {RELEASED}
+    scores = of_levels(kitchen)
+    wanted = scores[scores["shown"] == AS_SERIES].groupby("case")["dice"].mean()
+    assert table.set_index("case")["dice"].to_dict() == pytest.approx(wanted.to_dict(), nan_ok=True)
+    one = table.iloc[-1]
+    for number in range(5):
+        split, predictor = fold_predictor(kitchen, number)
+        if one["patient"] in split.patients("test"):
+            agreement = predictor.with_agreement(kitchen.real.source.load(one["case"]).image)[1].mean()
+    assert one["agreement"] == pytest.approx(agreement, nan_ok=True)
+
+
+def test_agreement_is_held_against_dice() -> None:
+    rows = [
+        ("a", 1, 0.95, 0.9),
+        ("a", 2, 0.85, 0.8),
+        ("a", 3, 0.75, 0.85),
+        ("b", 4, 0.9, 0.7),
+        ("b", 5, float("nan"), float("nan")),
+    ]
+    table = pd.DataFrame([(one, f"c{n}", n, *rest) for one, n, *rest in rows], columns=list(TRUST_COLUMNS))
+    found = rank_correlation(table).set_index("set")
+    assert found.loc["a", "rho"] == pytest.approx(0.5) and found.loc["all", "series"] == 5 and np.isnan(found.loc["b", "rho"])
+    bands = by_band(table).set_index("agreement")
+    assert bands.loc["[0.9, 1.01)", ["series", "dice", "lowest"]].tolist() == pytest.approx([2, 0.8, 0.7])
+    assert bands.loc["[0.8, 0.9)", "series"] == 1 and len(bands) == 3, "of what neither network drew nothing is known"
 
 
 def test_the_card_of_levels_says_nothing_of_levels_that_nobody_has(kitchen, tmp_path):

@@ -552,6 +552,16 @@ def test_of_equal_votes_the_least_move_wins_and_of_those_the_one_up():
         assert np.array_equal(result.mask, truth + (truth > 0)) and not len(result.dropped)
 
 
+@pytest.mark.parametrize(("share", "moves"), [(0.45, [0, 0]), (0.6, [1, 0]), (0.8, [1, 1]), (1.0, [1, 1])])
+def test_own_numbers_may_need_more_votes_than_counting(share: float, moves: list[int]):
+    truth = name_levels(spine(4, canal=False, arches=False), SPACING).mask.astype(int)
+    up = (np.arange(120) < FRONT + round(share * (BACK - FRONT)))[None, None]  # so much of each part calls itself one higher
+    drawn = np.where(up, truth + (truth > 0), truth)
+    for own_votes, move in zip((1.0, 3.0), moves, strict=True):
+        wanted = truth + move * (truth > 0)
+        assert np.array_equal(one_level_a_part(drawn, SPACING, "spider", own_votes), wanted)
+
+
 def test_levels_without_a_class_become_background():
     six = name_levels(spine(6, canal=False, arches=False), SPACING).mask
     moved = np.where(six > 0, six + 5, 0)  # levels 6 to 11; levels20 knows nine

@@ -19,12 +19,14 @@ from typer.testing import CliRunner
 from spider_utils import cli
 from spider_utils import predict as predict_room
 from spider_utils.data.slices import SliceGrid
-from spider_utils.data.volumes import Volume, kit_direction, read_volume
-from spider_utils.ensemble.pooling import classes_in, pool_classes
+from spider_utils.data.volumes import Volume, kit_direction, read_volume, write_volume
+from spider_utils.ensemble.pooling import Agreement, classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
+from spider_utils.labels import convert
 from spider_utils.models import build_model
 from spider_utils.models.network import top_class
 from spider_utils.predict import (
+    LOW_AGREEMENT,
     SLICES_AT_ONCE,
     MeanPredictor,
     PooledPredictor,
@@ -34,6 +36,7 @@ from spider_utils.predict import (
     find_inputs,
     load_predictor,
     predict_path,
+    segment,
 )
 from spider_utils.tidy import Tidy
 from spider_utils.training.checkpoints import save_model
@@ -319,6 +322,52 @@ def test_pooling_is_the_weighted_geometric_mean_of_classes(weight: float) -> Non
     contrary = pool_classes(fine, coarse, class_of, weight)
     assert np.isfinite(contrary).all() and (contrary >= 0).all(), "two networks that are sure of different things"
     np.testing.assert_allclose(contrary.sum(axis=1), 1, atol=1e-4)
+
+
+def test_the_card_says_how_many_votes_own_numbers_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(predict_room, "one_level_a_part", lambda *given: asked.append(given[-1]) or given[0])
+    first = Predictor(LevelsByGray(), SliceGrid(32, 32), "levels20", "cpu")
+    for one in (first, replace(first, tidy=Tidy(0.0, 0.0, own_votes=3.0))):
+        one.predict_volume(Volume(np.zeros((1, 32, 32), np.uint8), (4.0, 1.0, 1.0), (0.0, 0.0, 0.0), kit_direction()))
+    assert asked == [1.0, 3.0]
+
+
+def test_agreement_is_the_dice_of_what_each_draws_by_itself() -> None:
+    agreement = Agreement("structures4")
+    assert np.isnan(agreement.mean()), "nothing was seen"
+    first, second = np.zeros((2, 4, 4), int), np.zeros((2, 4, 4), int)
+    agreement.add(first, second)
+    assert np.isnan(agreement.mean()), "nothing was drawn"
+    first[0, :, :2], second[0, :, 1:3], second[1, 0, 0] = 1, 1, 3
+    agreement.add(first[:1], second[:1])
+    agreement.add(first[1:], second[1:])
+    found = agreement.by_class()
+    assert found["vertebra"] == 2 * 4 / 16 and found["disc"] == 0 and np.isnan(found["spinal canal"])
+    assert agreement.mean() == pytest.approx((0.5 + 0) / 2), "over what one of the two draws"
+
+
+def test_two_networks_tell_how_far_they_agree_and_draw_the_same_mask(tmp_path: Path) -> None:
+    first = Predictor(LevelsByGray(), SliceGrid(32, 32), "levels20", "cpu")
+    pooled = PooledPredictor(first, Predictor(BrightestClass(), SliceGrid(32, 32), "structures4", "cpu"))
+    array = np.zeros((19, 32, 32), np.uint8)  # more than go through at once
+    array[:, :, 16:] = 255
+    volume = Volume(array, (4.0, 1.0, 1.0), (0.0, 0.0, 0.0), kit_direction())
+    mask, agreement = pooled.with_agreement(volume)
+    np.testing.assert_array_equal(mask.array, pooled.predict_volume(volume).array)
+    assert pooled.listener is None, "asking leaves nothing behind"
+    levels, classes = (one.predict_volume(volume).array for one in (first, pooled.second))
+    by_hand = Agreement("structures4")
+    by_hand.add(convert(levels, "levels20", "structures4"), classes)
+    assert agreement.by_class() == pytest.approx(by_hand.by_class(), nan_ok=True) and agreement.mean() < LOW_AGREEMENT
+    said: list[str] = []
+    write_volume(volume, tmp_path / "scan.mha")
+    predict_path(tmp_path / "scan.mha", tmp_path / "out", pooled, note=said.append)
+    assert len(said) == 1 and said[0].startswith("scan.mha: Two networks drew it, and agree to a Dice of 0.")
+    assert "disc 0.00" in said[0] and "look at every slice" in said[0]
+    assert segment(first, volume)[1] is None, "one network agrees with nobody"
+    sure = replace(first, model=lambda images: BrightestClass()(images)[:, [0, *11 * [1], 3, *7 * [1]]])  # value 12 is a disc
+    assert segment(replace(pooled, first=sure), volume)[1] == "Two networks drew it, and agree to a Dice of 1.00 (disc 1.00)."
 
 
 @pytest.fixture

@@ -208,6 +208,9 @@ def test_the_largest_piece_is_not_the_spine_when_another_has_the_discs() -> None
         {"canal_share": 1.5},
         {"canal_share": "x"},
         {"spine_share": -0.1},
+        {"own_votes": 0.5},
+        {"own_votes": 101},
+        {"own_votes": True},
     ],
 )
 def test_settings_that_mean_nothing(settings: dict) -> None:
