@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class VolumePredictor:
     Attributes:
         scheme: label scheme of the masks.
         whole_parts: whether in masks with levels each vertebra and each disc gets one number: they are counted in the order of
-            the spine, from where most voxels of all of them want it (how much most is: ``own_votes``); what is neither becomes
+            the spine, from the lowest in view, or from where ``own_votes`` times as many voxels want it; what is neither becomes
             background (see measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by voxel.
         tidy: what is done to masks before that; some of it to those of series alone. None for nothing.
     """
@@ -239,8 +239,6 @@ class PooledPredictor(SlicePredictor):
         second: of fewer classes, into which those of ``first`` convert.
         weight: of ``second``, from 0 to 1.
         whole_parts, tidy: see VolumePredictor.
-        listener: told what each of the two would draw by itself, integers (n, rows, columns) of ``second``'s scheme, of some
-            slices at a time (see ensemble.pooling.Agreement).
 
     Raises:
         KitError: the classes of the one do not convert into those of the other, or the weight is none.
@@ -251,7 +249,7 @@ class PooledPredictor(SlicePredictor):
     weight: float = 0.5
     whole_parts: bool = True
     tidy: Tidy | None = None
-    listener: Callable[[np.ndarray, np.ndarray], None] | None = None
+    _listener: Callable[[np.ndarray, np.ndarray], None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
@@ -298,14 +296,18 @@ class PooledPredictor(SlicePredictor):
         """As SlicePredictor says."""
         asked = self.second.slice_probabilities(slices, spacing_mm, wanted)
         found = self.first.slice_probabilities(slices, spacing_mm, wanted)
-        if self.listener:
-            self.listener(self._class_of[top_class(found)], top_class(asked))
+        if self._listener:
+            self._listener(self._class_of[top_class(found)], top_class(asked))
         return pool_classes(found, asked, self._class_of, self.weight)
 
     def with_agreement(self, volume: Volume, track: Track | None = None) -> tuple[Volume, Agreement]:
-        """As predict_volume, and how far the two networks agree."""
+        """As predict_volume, and how far the two networks agree.
+
+        Compared is what each draws of each slice by itself, in the classes of ``second``: before neighbouring slices are averaged
+        and before anything is left out (see Tidy).
+        """
         agreement = Agreement(self.second.scheme)
-        return replace(self, listener=agreement.add).predict_volume(volume, track), agreement
+        return replace(self, _listener=agreement.add).predict_volume(volume, track), agreement
 
 
 @dataclass
@@ -505,22 +507,25 @@ def plane_note(image: Volume) -> str | None:
 
 
 def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = None) -> tuple[Volume, str | None]:
-    """A mask (see VolumePredictor.predict_volume), and where two networks drew it what their agreement says, in a sentence."""
+    """The mask of an image, and what is to be said of two networks' agreement where two drew it.
+
+    Args, Raises: as VolumePredictor.predict_volume.
+
+    Returns:
+        The mask, and a sentence; None where one network drew it alone, or where it is empty.
+    """
     if not isinstance(predictor, PooledPredictor):
         return predictor.predict_volume(volume, track), None
     mask, agreement = predictor.with_agreement(volume, track)
-    return mask, _agreement_note(agreement)
+    return mask, _agreement_note(agreement) if mask.array.any() else None
 
 
-def _agreement_note(agreement: Agreement) -> str | None:
-    """None where neither network drew anything."""
-    mean, known = agreement.mean(), {name: dice for name, dice in agreement.by_class().items() if not np.isnan(dice)}
-    if not known:
-        return None
-    parts = ", ".join(f"{name} {dice:.2f}" for name, dice in known.items())
-    said = f"Two networks drew it, and agree to a Dice of {mean:.2f} ({parts})."
+def _agreement_note(agreement: Agreement) -> str:
+    mean = round(agreement.mean(), 2)  # what is told and what is compared must not differ
+    parts = ", ".join(f"{name} {dice:.2f}" for name, dice in agreement.by_class().items() if not np.isnan(dice))
+    said = f"Two networks drew this mask; they agree to a Dice of {mean:.2f} ({parts})."
     if mean < LOW_AGREEMENT:
-        said += " That is little: look at every slice before you use this mask."
+        said += f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it."
     return said
 
 
@@ -564,7 +569,8 @@ def predict_path(
             is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
             if note and (said := plane_note(volume)):
                 note(f"{path.name}: {said} {HEADER_LIES}")
-            mask, agreement = segment(predictor, volume, _tell if is_long else None)
+            show = _tell if is_long else None
+            mask, agreement = segment(predictor, volume, show) if note else (predictor.predict_volume(volume, show), None)
             if note and agreement:
                 note(f"{path.name}: {agreement}")
             if note and not mask.array.any():

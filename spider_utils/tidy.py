@@ -31,7 +31,8 @@ class Tidy:
         front_mm: what lies further in front of the line through the discs, and further than one and a half times their depth,
             becomes background, in single slices as well. 0 keeps all. Fat under the skin of the belly, bright between dark muscle
             and dark air, looks like a canal behind bodies to networks of slices; discs they find in a spine alone.
-        own_votes: of masks with levels, when the network's own numbers count (see measure.levels.one_level_a_part).
+        own_votes: of masks with levels: a factor, so many times as many voxels must ask for other numbers than those counted from
+            the lowest part (see measure.levels.one_level_a_part); 1 is a plain majority.
 
     Raises:
         ValueError: across_mm not from 0 to 10, front_mm not from 0 to 500, own_votes not from 1 to 100, a share not from 0 to 1.

@@ -62,7 +62,7 @@ def centres(
     if len(names):
         named = summarise_names(names)
         print(f"\nnames of levels\n{as_text(named, 3)}\n")
-        print("own: the network's own names; lowest: counted from the lowest part in view. Pictures without pixel size: 1 mm.")
+        print("own: as predict names them; lowest: counted from the lowest part in view. Pictures without pixel size: 1 mm.")
         if out is not None:
             write_csv(names_path(out), names)
             write_csv(summary_path(names_path(out)), named)

@@ -181,7 +181,7 @@ def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None
 
 @app.command("names")
 def weights_names(root: SlicesRoot = None, out: TableFile = None) -> None:
-    """Whether networks of levels name vertebrae and discs of other patients as counting in the truth does: by sight, and counted.
+    """Whether levels of other patients are named as counting in the truth names them: as predict does, and counted from below.
 
     Example: spider-kit weights names --root data/spider-2d --out build/names.csv
     """
@@ -214,7 +214,8 @@ def weights_limits(
     print(as_text(summarise_limits(table), 3))
     print("in_rows: Dice in the rows that the truth marks; at_offset: there, each patient's outline moved by his best offset_mm")
     print("stray: the truth with itself, without its small pieces; to_next: masks with those of the next slice")
-    print("asd_cleaned_mm: from the truth without its small pieces; small_by_disc: how many of these touch a disc")
+    print("asd_cleaned_mm: from the truth without its small pieces, stray_asd_mm: from this to the truth as it is")
+    print("small_pieces: of the truth, below 7 mm2 in their slice; small_by_disc: how many of these touch a disc")
     if pictures:
         print(*write_worst(pictures, kitchen, table, masks), sep="\n")
     if out:
@@ -231,7 +232,7 @@ def weights_trust(
     out: TableFile = None,
     picture: Annotated[Path | None, typer.Option(dir_okay=False, help="Figure to draw as well, PNG.")] = None,
 ) -> None:
-    """Whether masks are worth less where the two networks of levels20 agree less: agreement and Dice of each series.
+    """Whether masks are worth less where the two networks of levels20 agree less: agreement and Dice of each image.
 
     Example: spider-kit weights trust --root data/spider-2d --centres ../other-centres --out build/agreement.csv
     """
@@ -244,15 +245,14 @@ def weights_trust(
     from spider_utils.view.plots import save_figure
     from spider_utils.view.weights_plot import agreement_against_dice
 
-    tables = [on_patients(_kitchen(root))]
-    if centres:
-        tables.append(on_centres(centres, PooledPredictor.load(SHIPPED_FOLDER / "levels20")))
-    table = pd.concat(tables, ignore_index=True)
-    print(f"{as_text(rank_correlation(table), 3)}\n\n{as_text(by_band(table), 3)}")
-    print("agreement: mean Dice of what one network draws with what the other draws; dice: of their mask with the truth.")
+    # The centres first: a wrong folder is said at once, and the trainings of the patients' networks may take hours.
+    tables = [on_centres(centres, PooledPredictor.load(SHIPPED_FOLDER / "levels20"))] if centres else []
+    table = pd.concat([on_patients(_kitchen(root)), *tables], ignore_index=True)
     if out:
         write_csv(out, table)
         print(out)
+    print(f"{as_text(rank_correlation(table), 3)}\n\n{as_text(by_band(table), 3)}")
+    print("agreement: mean Dice of what one network draws with what the other draws; dice: of their mask with the truth.")
     if picture:
         figure = agreement_against_dice(table)
         print(save_figure(figure, picture, figure.caption))

@@ -25,11 +25,14 @@ def classes_in(scheme: str, coarse: str) -> np.ndarray:
 class Agreement:
     """How far two networks agree on an image: Dice of what the one draws with what the other draws, class by class.
 
-    Networks that learned differently seldom go wrong in the same way, so where they agree less a mask is worth less (see
-    docs/results/trust.md for how well this holds).
+    Where two networks agree less, a mask is worth less. How well this holds is measured (docs/results/trust.md); networks that
+    have training pictures in common may share mistakes, so agreement is no proof.
 
     Args:
-        scheme: label scheme of the classes.
+        scheme: label scheme of the classes, whose values are 0, 1, 2, ...
+
+    Raises:
+        ValueError: there is no such scheme.
     """
 
     def __init__(self, scheme: str):
@@ -37,7 +40,14 @@ class Agreement:
         self._counts = ConfusionMatrix(self._scheme.n_classes)
 
     def add(self, first: np.ndarray, second: np.ndarray) -> None:
-        """Count what two networks draw of the same pixels, integers of one shape."""
+        """Count what two networks draw of the same pixels.
+
+        Args:
+            first, second: integers from 0 to n_classes - 1, of any shape, both of the same.
+
+        Raises:
+            ValueError: shapes differ, or a value is no class.
+        """
         self._counts.update(first, second)
 
     def by_class(self) -> dict[str, float]:

@@ -43,19 +43,19 @@ def _small_pieces(inside: np.ndarray, spacing_mm: tuple[float, ...], below_mm2: 
 
 
 def small_by_disc(truth: np.ndarray, value: int, spacing_mm: tuple[float, ...]) -> tuple[int, int]:
-    """How many small pieces of a class there are, slice by slice, and how many of them touch a disc.
+    """How many pieces of a class below SMALL_MM2 there are, slice by slice, and how many of them touch a disc or its corner.
 
     Where label values were interpolated as if they were amounts, the border between a disc (in SPIDER's masks 201 and more) and
     background (0) passes through the canal's 100: it is lined with thin pieces of "canal".
 
     Args:
-        truth: of ``structures4``, (slices, rows, columns).
-        value: of the class.
+        truth: uint8 of ``structures4``, (slices, rows, columns).
+        value: of the class; not that of discs, all of which touch themselves.
         spacing_mm: of the axes.
     """
     pieces = _small_pieces(truth == value, spacing_mm)
     beside = ndimage.binary_dilation(truth == DISC, _NEIGHBOURS)
-    return np.count_nonzero(np.unique(pieces)), np.count_nonzero(np.unique(pieces[beside]))
+    return int(np.count_nonzero(np.unique(pieces))), int(np.count_nonzero(np.unique(pieces[beside])))
 
 
 def within_rows(mask: np.ndarray, truth: np.ndarray, value: int) -> np.ndarray:
@@ -133,7 +133,8 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
         offset_mm, at_offset = best_offset(found, marked, spacing_mm) if marked.any() else (np.nan, np.nan)
         moved = (at_offset, offset_mm, abs(offset_mm))
         about = (whole[value], in_rows, *moved, stray[value], truth_to_next, drawn_to_next)
-        about += (*(found[value] for found in asd_mm), *small_by_disc(truth, value, spacing_mm))
+        pieces, by_disc = small_by_disc(truth, value, spacing_mm)
+        about += (*(found[value] for found in asd_mm), pieces, np.nan if value == DISC else by_disc)
         rows.append((get_scheme(CLASSES).names[value], *about, worst, by_slice[worst, value]))
     return pd.DataFrame(rows, columns=["name", *LIMIT_COLUMNS, "worst_slice", "worst_dice"])
 

@@ -22,7 +22,7 @@ SPIDER_CREDIT = {
     "name": "SPIDER (van der Graaf et al.), T2_SPACE slices as released by Ahmed et al.",
     "doi": "10.1038/s41597-024-03090-w",
     "licence": "CC-BY-4.0",
-    "changes": "resampled to 512x416 pixels; network weights learned from images and masks",
+    "changes": "resampled to {}x{} pixels at the last; network weights learned from images and masks",
 }
 PHANTOM_CREDIT = {"name": "phantoms of this kit, random looks", "licence": "Apache-2.0"}
 
@@ -117,7 +117,8 @@ def pack(run: RunResult, out: str | Path, told: dict[str, Any]) -> Path:
         )
     if not all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
         raise KitError(f"{run.folder}: a weight is too large for float16")
-    credits = [PHANTOM_CREDIT] + ([SPIDER_CREDIT] if card["data"]["kind"] != "phantom" else [])
+    of_patients = SPIDER_CREDIT | {"changes": SPIDER_CREDIT["changes"].format(*card["size"])}
+    credits = [PHANTOM_CREDIT] + ([of_patients] if card["data"]["kind"] != "phantom" else [])
     with atomic_folder(out, marker=CARD_FILE) as folder:
         write_tensors(folder / WEIGHTS_FILE, tensors)
         write_json(folder / CARD_FILE, card | told | {"learned_from": credits, "licence": "CC-BY-4.0"})

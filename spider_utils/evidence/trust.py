@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from spider_utils.data.volumes import Volume
@@ -12,9 +14,9 @@ from spider_utils.ensemble.pooling import Agreement
 from spider_utils.evaluation.centres import ANNOTATED, score_centres
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.evidence.score import RELEASED, fold_predictor, in_classes
-from spider_utils.predict import PooledPredictor, Track, VolumePredictor
+from spider_utils.predict import LOW_AGREEMENT, PooledPredictor, Track, VolumePredictor
 
-BANDS = (0.0, 0.5, 0.7, 0.8, 0.9, 1.01)  # of agreement; 1 belongs to the last
+BANDS = (0.0, 0.5, 0.7, LOW_AGREEMENT, 0.9)  # of agreement, from this to the next
 KEYS = ["set", "case", "patient"]
 TRUST_COLUMNS = (*KEYS, "agreement", "dice")
 
@@ -29,6 +31,10 @@ class _Listening(VolumePredictor):
     @property
     def scheme(self) -> str:  # type: ignore[override]
         return self.member.scheme
+
+    @property
+    def own_votes(self) -> float:
+        return self.member.own_votes
 
     def predict_volume(self, volume: Volume, track: Track | None = None) -> Volume:
         """As VolumePredictor says."""
@@ -66,6 +72,8 @@ def on_centres(root: str | Path, predictor: PooledPredictor) -> pd.DataFrame:
 def _rows(scores: pd.DataFrame, found: list[Agreement]) -> pd.DataFrame:
     """Scores of structures as those of series, in the order in which these were asked for, with the agreement of each."""
     table = scores.groupby(KEYS, sort=False, dropna=False)["dice"].mean().reset_index()
+    if len(table) != len(found):
+        raise ValueError(f"{len(found)} images were drawn and {len(table)} scored")
     return table.assign(agreement=[one.mean() for one in found])[[*TRUST_COLUMNS]]
 
 
@@ -73,15 +81,16 @@ def rank_correlation(table: pd.DataFrame) -> pd.DataFrame:
     """Spearman's correlation of agreement with Dice.
 
     Returns:
-        set (the last row: "all" of them), series, patients, agreement and dice (means), rho; NaN of fewer than three.
+        set (the last row: "all" of them), images, agreement and dice (means), rho; NaN of fewer than three. Images without an
+        agreement or a Dice are left out.
     """
+    table = table.dropna(subset=["agreement", "dice"])
     parts = [*table.groupby("set", sort=False), ("all", table)]
     return pd.DataFrame(
         [
             {
                 "set": name,
-                "series": len(rows),
-                "patients": rows["patient"].nunique(),
+                "images": len(rows),
                 "agreement": rows["agreement"].mean(),
                 "dice": rows["dice"].mean(),
                 "rho": rows["agreement"].corr(rows["dice"], "spearman", min_periods=3),
@@ -95,8 +104,9 @@ def by_band(table: pd.DataFrame) -> pd.DataFrame:
     """What masks are worth by how far the networks agreed.
 
     Returns:
-        agreement (of BANDS, without the upper end; only those that occur), series, and their mean, lowest and highest dice.
+        agreement (of BANDS, in words; only those that occur), images, and their mean, lowest and highest dice.
     """
-    bands = pd.cut(table["agreement"], BANDS, right=False)
-    found = table.groupby(bands, observed=True)["dice"].agg(series="count", dice="mean", lowest="min", highest="max")
+    names = [*(f"{low:g} to {high:g}" for low, high in pairwise(BANDS)), f"{BANDS[-1]:g} and more"]
+    bands = pd.cut(table["agreement"], [*BANDS, np.inf], right=False, labels=names)
+    found = table.groupby(bands, observed=True)["dice"].agg(images="count", dice="mean", lowest="min", highest="max")
     return found.reset_index().astype({"agreement": str})

@@ -186,7 +186,8 @@ def one_level_a_part(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: st
 
     Networks give patches of one vertebra its neighbours' numbers, most of all those that see the whole spine coarsely. Here
     parts are found in the order of the spine, whatever their numbers. Then all of them together get the numbers that most of
-    their voxels ask for (``name_levels`` with ``count_from="own"``): one part may so get a number that few of its own have.
+    their voxels ask for (with ``own_votes`` 1, as ``name_levels`` with ``count_from="own"``): one part may so get a number that
+    few of its own have.
 
     What is no part of the spine becomes background: crumbs, pieces off its curve, the sacrum; and so do levels that ``scheme``
     has no class for.
@@ -195,17 +196,20 @@ def one_level_a_part(mask: np.ndarray, spacing_mm: tuple[float, ...], scheme: st
         mask: as in ``name_levels``, in ``scheme``.
         spacing_mm: voxel size in mm along each axis of ``mask``.
         scheme: "spider" or "levels20".
-        own_votes: other numbers than those counted from the lowest part are taken where at least so many times as many voxels ask
-            for them. Of use to networks that are often in two minds about which level is which, and seldom miss the lowest.
+        own_votes: a factor, at least 1: other numbers than those counted from the lowest part are taken where at least so many
+            times as many voxels ask for them; by majority (1) where the picture's lower edge cuts that part. Of use to networks
+            that are often in two minds about which level is which, and seldom miss the lowest.
 
     Returns:
         uint8 of the same shape and scheme. In "spider", vertebrae of which most voxels are said to be cut (101-125) are so as a
         whole. A mask in which nothing can be numbered comes back as it is.
 
     Raises:
-        ValueError: as ``name_levels``, but for masks of classes.
+        ValueError: as ``name_levels``, but for masks of classes; or own_votes is less than 1.
     """
     _check_has_levels(scheme)
+    if not own_votes >= 1:
+        raise ValueError(f"own_votes must be at least 1, not {own_votes!r}")
     mask = np.asarray(mask)
     flat = mask.ndim == 3 and len(mask) == 1  # of a single slice smaller pieces count
     one, spacing_mm = (mask[0], spacing_mm[1:]) if flat else (mask, spacing_mm)
@@ -651,7 +655,7 @@ class _Spine:
 
     def count_as(self, own: np.ndarray, own_votes: float) -> None:
         """Move all parts by the number of levels that most of their voxels ask for, where ``own_votes`` times as many do as for
-        none.
+        no move.
 
         Of equal votes the least move wins, and of those the one up, as it leaves nothing out.
 
@@ -663,7 +667,9 @@ class _Spine:
             labels = labels[(labels > 0) & (labels <= _MOST_LEVELS)]  # no class changes, so these are levels of the part's kind
             votes.update((labels - (part.place + 1) // 2).tolist())
         best = min(votes, key=lambda move: (-votes[move], abs(move), -move), default=0)
-        self.moved = best if votes[best] >= own_votes * votes[0] else 0
+        # Where the picture ends in the lowest part, nothing says that it is L5.
+        needed = 1.0 if self._touches_lower_edge(self.chain[0]) else own_votes
+        self.moved = best if votes[best] >= needed * votes[0] else 0
         self.chain = [replace(part, place=part.place + 2 * self.moved) for part in self.chain]
         below = [part.at for part in self.chain if part.place < 1]
         if below:

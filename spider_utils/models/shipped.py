@@ -16,6 +16,6 @@ def shipped_for(series: bool) -> str:
     """Name of the network that comes with the kit for whole series, or else for single slices.
 
     The one for slices learned from real T2_SPACE slices near the middle of the spine; the one for series from these and from
-    phantoms of any contrast, whole from edge to edge, it knows levels by sight, and it asks the other for a second opinion.
+    phantoms of any contrast, whole from edge to edge, it names levels, and it asks the other for a second opinion.
     """
     return "levels20" if series else "structures4"

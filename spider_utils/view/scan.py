@@ -118,7 +118,10 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
     if not mask.array.any():
         return Reading(image, mask, scheme, None, (), (*notes, "The network found nothing in this image."))
     if scheme in SCHEMES_WITH_LEVELS:
-        notes.append("Levels are those that the network knows by sight, in a spine with five lumbar vertebrae.")
+        how = "those that the network knows by sight"
+        if predictor.own_votes > 1:
+            how = "counted from the lowest part in view, or those that the network knows by sight where it is sure"
+        notes.append(f"Levels are {how}, in a spine with five lumbar vertebrae.")
     if not has_pixel_size:
         return Reading(image, mask, scheme, None, (), (*notes, "Pixels were taken to be square."))
     picture, spacing = image.squeezed()

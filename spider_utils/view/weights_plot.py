@@ -16,7 +16,9 @@ STRUCTURES = ("vertebra", "spinal canal", "disc")
 PRINTED = "ahmed_table2"  # of the same slices
 OTHERS = "{}'s recipe, 5-fold: other patients"
 RESULTS = {"spider-2d": OTHERS, "spider": OTHERS, "phantom": "{}: phantoms alone"}  # by what it learned from
-SETS = {RELEASED: "T2_SPACE slices, other folds' patients"} | {one.name: f"{one.name}, {one.sequence}" for one in CENTRE_SETS}
+SET_LABELS = {RELEASED: "T2_SPACE slices, other folds' patients"} | {
+    one.name: f"{one.name}, {one.sequence}" for one in CENTRE_SETS
+}
 TITLE = "The networks of the kit on 30 real patients whom they had not seen"
 
 
@@ -59,23 +61,23 @@ def shipped_dice() -> CourseFigure:
 
 @styled
 def agreement_against_dice(table: pd.DataFrame) -> CourseFigure:
-    """Each series by how far two networks agree on it and by what their mask is worth; a color a set.
+    """Each image by how far two networks agree on it and by what their mask is worth; a color a set.
 
     Args:
-        table: TRUST_COLUMNS of evidence.trust; rows with a NaN are left out.
+        table: ``set``, ``agreement`` and ``dice``, as evidence.trust has them; rows with a NaN are left out.
 
     Raises:
-        ValueError: no row is left.
+        ValueError: fewer than three rows are left.
     """
     table = table.dropna(subset=["agreement", "dice"])
-    if table.empty:
-        raise ValueError("there is nothing to draw: no series has both an agreement and a Dice")
-    title = "Where two networks agree less, masks are worth less"
-    figure = new_figure(5.2, title)
+    if len(table) < 3:
+        raise ValueError(f"there is too little to draw: {len(table)} images with both an agreement and a Dice")
+    title = "How far two networks agree, and what their mask is worth"
+    figure = new_figure(6.2, title)
     ax = figure.subplots()
     for number, (name, rows) in enumerate(table.groupby("set", sort=False)):
         color, marker = PALETTE[number % len(PALETTE)], "os^Dv*P"[number % 7]
-        label = f"{SETS.get(name, name)} ({len(rows)})"
+        label = f"{SET_LABELS.get(name, name)} ({len(rows)})"
         ax.scatter(rows["agreement"], rows["dice"], s=34, color=color, marker=marker, alpha=0.8, linewidths=0, label=label)
     ax.axvline(LOW_AGREEMENT, color="0.4", linestyle="--", linewidth=1.2)
     ax.annotate(
@@ -83,12 +85,11 @@ def agreement_against_dice(table: pd.DataFrame) -> CourseFigure:
         textcoords="offset points", ha="right", color="0.3", fontsize=9,
     )  # fmt: skip
     ax.set(title=title, xlabel="agreement of levels20 and structures4 (mean Dice of the one with the other)")
-    ax.set(ylabel="Dice of their mask with the truth", xlim=(-0.02, 1.01), ylim=(-0.02, 1.01))
-    ax.legend(loc="upper left", fontsize=9)
+    ax.set(ylabel="Dice of their mask with the truth", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     rho = table["agreement"].corr(table["dice"], "spearman")
     figure.caption = (
-        f"{len(table)} series of {table['set'].nunique()} sets, a point each: agreement of two networks against Dice with the "
-        "truth. "
+        f"{len(table)} images, a point each: agreement of two networks across, Dice with the truth upward. "
         f"Spearman's correlation is {rho:.2f}. Left of the dashed line at {LOW_AGREEMENT:g} predict warns."
     )
     return figure

@@ -562,6 +562,16 @@ def test_own_numbers_may_need_more_votes_than_counting(share: float, moves: list
         assert np.array_equal(one_level_a_part(drawn, SPACING, "spider", own_votes), wanted)
 
 
+def test_where_the_picture_cuts_the_lowest_part_a_majority_is_enough():
+    truth = name_levels(spine(4, canal=False, arches=False), SPACING).mask.astype(int)
+    up = (np.arange(120) < FRONT + round(0.6 * (BACK - FRONT)))[None, None]
+    drawn = np.where(up, truth + (truth > 0), truth)[:, : DISC_TOP[0] + 4]
+    assert np.array_equal(one_level_a_part(drawn, SPACING, "spider", 3.0), (truth + (truth > 0))[:, : DISC_TOP[0] + 4])
+    for votes in (0.5, float("nan")):
+        with pytest.raises(ValueError, match="own_votes must be at least 1"):
+            one_level_a_part(drawn, SPACING, "spider", votes)
+
+
 def test_levels_without_a_class_become_background():
     six = name_levels(spine(6, canal=False, arches=False), SPACING).mask
     moved = np.where(six > 0, six + 5, 0)  # levels 6 to 11; levels20 knows nine

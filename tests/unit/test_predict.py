@@ -333,6 +333,17 @@ def test_the_card_says_how_many_votes_own_numbers_need(monkeypatch: pytest.Monke
     assert asked == [1.0, 3.0]
 
 
+@pytest.mark.parametrize(("votes", "works"), [(3, True), (3.5, True), (0, False), ("3", False), (None, False), (True, False)])
+def test_a_card_with_votes(advised: Path, votes: object, works: bool) -> None:
+    card = json.loads((advised / "model.json").read_text())
+    (advised / "model.json").write_text(json.dumps(card | {"tidy": card["tidy"] | {"own_votes": votes}}))
+    if works:
+        assert load_predictor(advised, "cpu").own_votes == votes
+    else:
+        with pytest.raises(DataError, match="own_votes of"):
+            load_predictor(advised, "cpu")
+
+
 def test_agreement_is_the_dice_of_what_each_draws_by_itself() -> None:
     agreement = Agreement("structures4")
     assert np.isnan(agreement.mean()), "nothing was seen"
@@ -355,7 +366,7 @@ def test_two_networks_tell_how_far_they_agree_and_draw_the_same_mask(tmp_path: P
     volume = Volume(array, (4.0, 1.0, 1.0), (0.0, 0.0, 0.0), kit_direction())
     mask, agreement = pooled.with_agreement(volume)
     np.testing.assert_array_equal(mask.array, pooled.predict_volume(volume).array)
-    assert pooled.listener is None, "asking leaves nothing behind"
+    assert pooled._listener is None, "asking leaves nothing behind"
     levels, classes = (one.predict_volume(volume).array for one in (first, pooled.second))
     by_hand = Agreement("structures4")
     by_hand.add(convert(levels, "levels20", "structures4"), classes)
@@ -363,11 +374,14 @@ def test_two_networks_tell_how_far_they_agree_and_draw_the_same_mask(tmp_path: P
     said: list[str] = []
     write_volume(volume, tmp_path / "scan.mha")
     predict_path(tmp_path / "scan.mha", tmp_path / "out", pooled, note=said.append)
-    assert len(said) == 1 and said[0].startswith("scan.mha: Two networks drew it, and agree to a Dice of 0.")
+    assert len(said) == 1 and said[0].startswith("scan.mha: Two networks drew this mask; they agree to a Dice of 0.")
     assert "disc 0.00" in said[0] and "look at every slice" in said[0]
     assert segment(first, volume)[1] is None, "one network agrees with nobody"
     sure = replace(first, model=lambda images: BrightestClass()(images)[:, [0, *11 * [1], 3, *7 * [1]]])  # value 12 is a disc
-    assert segment(replace(pooled, first=sure), volume)[1] == "Two networks drew it, and agree to a Dice of 1.00 (disc 1.00)."
+    told = segment(replace(pooled, first=sure), volume)[1]
+    assert told == "Two networks drew this mask; they agree to a Dice of 1.00 (disc 1.00)."
+    dark = volume.with_array(np.zeros_like(array))
+    assert segment(pooled, dark)[1] is None, "of an empty mask another note tells"
 
 
 @pytest.fixture

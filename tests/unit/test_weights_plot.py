@@ -38,10 +38,10 @@ def test_each_series_is_a_point_of_its_set() -> None:
     figure = agreement_against_dice(table)
     ax = figure.axes[0]
     assert [points.get_offsets().tolist() for points in ax.collections] == [[[0.95, 0.93], [0.9, 0.91]], [[0.4, 0.2]]]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "T2_SPACE slices, other folds' patients (2)",
         "chu2015_t2_3d, T2 (1)",
     ]
-    assert "3 series of 2 sets" in figure.caption and "correlation is 1.00" in figure.caption
-    with pytest.raises(ValueError, match="nothing to draw"):
-        agreement_against_dice(table[3:])
+    assert "3 images, a point each" in figure.caption and "correlation is 1.00" in figure.caption
+    with pytest.raises(ValueError, match="too little to draw: 2 images"):
+        agreement_against_dice(table[1:])
