@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
 from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
 from spider_utils.data.volume_store import check_preparation, covering_size, fit_volume, prepare
-from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
+from spider_utils.data.volumes import PICTURE_SUFFIXES, VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
 from spider_utils.ensemble.pooling import Agreement, classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
@@ -25,7 +25,7 @@ from spider_utils.runtime import pick_device, progress
 from spider_utils.tidy import Tidy
 from spider_utils.training.checkpoints import CARD_FILE, load_model, read_card
 
-IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), ".png")
+IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), *PICTURE_SUFFIXES)
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
 HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
 LOW_AGREEMENT = 0.8  # below it masks may be worth anything (docs/results/trust.md)
@@ -495,7 +495,28 @@ def find_inputs(path: str | Path) -> list[Path]:
 def _mask_name(path: Path) -> str:
     if path.is_dir():
         return f"{path.resolve().name}.nii.gz"  # whole: UIDs are full of dots
+    if suffix_of(path) in PICTURE_SUFFIXES:
+        return f"{path.stem}.png"  # JPEG would change labels
     return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
+
+
+def _targets(inputs: list[Path], out: Path) -> dict[Path, Path]:
+    """Where the mask of each image goes.
+
+    Raises:
+        DataError: a mask would overwrite an image, or two images would share one.
+    """
+    targets = {path: out / _mask_name(path) for path in inputs}
+    images, owners = {path.resolve() for path in inputs}, {}
+    for path, target in targets.items():
+        if target.resolve() in images:
+            raise DataError(path, "the mask would overwrite the image", "Choose another folder for --out.")
+        if target in owners:
+            raise DataError(
+                path, f"its mask would have the name of that of {owners[target].name}", "Rename one of the two images."
+            )
+        owners[target] = path
+    return targets
 
 
 def plane_note(image: Volume) -> str | None:
@@ -539,7 +560,7 @@ def predict_path(
     """Segment a file or every image of a folder.
 
     Masks keep the input's name and lie in the input's own grid: same size, spacing, origin and direction. A DICOM series
-    becomes <folder name>.nii.gz. A PNG gives a PNG of label values. Tells how many images of a folder, or slices of a long
+    becomes <folder name>.nii.gz. A picture gives a PNG of label values. Tells how many images of a folder, or slices of a long
     volume, are done.
 
     Args:
@@ -556,12 +577,9 @@ def predict_path(
         DataError: the one image that was given cannot be read or is nothing for this model, or ``out`` cannot be written.
         KitError: so it is with some images of a folder; the others are done, and each failure is named.
     """
-    inputs, out = find_inputs(source), Path(out)
-    written, failures = [], []
+    inputs = find_inputs(source)
+    targets, written, failures = _targets(inputs, Path(out)), [], []
     for path in progress(inputs, "segmenting images") if len(inputs) > 1 else inputs:
-        target = out / _mask_name(path)
-        if target.resolve() == path.resolve():
-            raise DataError(path, "the mask would overwrite the image", "Choose another folder for --out.")
         try:
             volume = read_volume(path)
             if volume.array.size == 0:
@@ -574,13 +592,14 @@ def predict_path(
             if note and agreement:
                 note(f"{path.name}: {agreement}")
             if note and not mask.array.any():
-                note(f"{path.name}: the network found nothing, the mask is empty.")
+                tip = "" if suffix_of(path) in PICTURE_SUFFIXES else f" {HEADER_LIES}"
+                note(f"{path.name}: the network found nothing, the mask is empty.{tip}")
         except DataError as error:
             if len(inputs) == 1:
                 raise
             failures.append(str(error))
             continue
-        written.append(write_volume(mask, target))
+        written.append(write_volume(mask, targets[path]))
     if failures:
         raise KitError(f"{len(written)} of {len(inputs)} images were segmented; these were not: " + " | ".join(failures))
     return written

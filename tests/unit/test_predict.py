@@ -454,7 +454,24 @@ def test_what_must_be_known_of_an_image_is_told(tmp_path: Path, predictor: Predi
     predict_path(tmp_path / "in", tmp_path / "out", nothing, note=said.append)
     assert [one.split(":")[0] for one in said] == ["crosswise.mha", "crosswise.mha", "sagittal.mha"]
     assert "taken in axial (crosswise) slices" in said[0] and "spider-kit data reorient" in said[0]
-    assert said[1].endswith("the mask is empty.") and said[2].endswith("the mask is empty.")
+    assert all("the mask is empty. If the slices are sagittal" in one for one in said[1:])
+
+
+def test_pictures_of_any_format_get_png_masks(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "in").mkdir()
+    gray = np.random.default_rng(0).integers(0, 255, (40, 30), np.uint8)
+    for name in ("a.jpg", "b.jpeg", "c.png"):
+        Image.fromarray(gray).save(tmp_path / "in" / name)
+    written = predict_path(tmp_path / "in", tmp_path / "out", predictor)
+    assert [path.name for path in written] == ["a.png", "b.png", "c.png"]
+    assert all(Image.open(path).format == "PNG" and Image.open(path).size == (30, 40) for path in written)
+    Image.fromarray(gray).save(tmp_path / "in" / "a.png")
+    with pytest.raises(DataError, match=r"a\.png.*its mask would have the name of that of a\.jpg"):
+        predict_path(tmp_path / "in", tmp_path / "more", predictor)
+    assert not (tmp_path / "more").exists()
+    (tmp_path / "in" / "a.png").rename(tmp_path / "in" / "b.png")
+    with pytest.raises(DataError, match=r"b\.jpeg.*would overwrite the image"):
+        predict_path(tmp_path / "in", tmp_path / "in", predictor)
 
 
 def test_one_bad_file_does_not_lose_the_others(tmp_path: Path, predictor: Predictor) -> None:
