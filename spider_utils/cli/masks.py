@@ -82,7 +82,7 @@ def predict(
     if said := caution(folder):
         print(f"note: {folder.name} was {said}")
     if folder in shipped().values():
-        print("not a medical device; what it is worth and where it fails: docs/results/weights.md, docs/results/centres.md")
+        print("not a medical device; what it is worth, and when to trust it: weights.md, centres.md, trust.md in docs/results/")
 
 
 def evaluate(
