@@ -329,7 +329,9 @@ def said(monkeypatch, tmp_path):
 
     def run(root: Path, *arguments: str, shift: int | None = None):
         (tmp_path / "run").mkdir(exist_ok=True)
-        predictor = SimpleNamespace(predict_volume=Copycat(root, shift), scheme="structures4" if shift is None else "levels20")
+        predictor = SimpleNamespace(
+            predict_volume=Copycat(root, shift), scheme="structures4" if shift is None else "levels20", own_votes=1.0
+        )
         monkeypatch.setattr("spider_utils.workflow.find_run", lambda _: tmp_path / "run")
         monkeypatch.setattr("spider_utils.predict.load_predictor", lambda *_: predictor)
         return CliRunner().invoke(cli.app, ["centres", "--data", str(root), *arguments], env={"COLUMNS": "300"})
