@@ -29,6 +29,7 @@ IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), *PICTURE_SUFFIXE
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
 HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
 LOW_AGREEMENT = 0.8  # below it masks may be worth anything (docs/results/trust.md)
+LEAST_FIELD_MM = 150.0  # the longer side of a picture: half of what is usual
 MOST_VOXELS = 2**27  # of a network's grid
 PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
 # Gets the masks of slices, as they are made, and how many there will be; gives them on, and tells somebody meanwhile.
@@ -547,7 +548,19 @@ def _agreement_note(agreement: Agreement) -> str:
     said = f"Two networks drew this mask; they agree to a Dice of {mean:.2f} ({parts})."
     if mean < LOW_AGREEMENT:
         said += f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it."
+    else:
+        said += f" Masks with {LOW_AGREEMENT:g} and more were good wherever that was measured; of names it says nothing."
     return said
+
+
+def field_note(image: Volume) -> str | None:
+    """What must be known of an image that shows much less than lumbar MRI does; None of others."""
+    height, width = (round(n * mm) for n, mm in zip(image.array.shape[1:], image.spacing[1:], strict=True))
+    if max(height, width) >= LEAST_FIELD_MM:
+        return None
+    return (
+        f"It shows {height} x {width} mm. The networks learned from about 300 x 240 mm: they see a crop magnified, and miss much."
+    )
 
 
 def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
@@ -567,8 +580,8 @@ def predict_path(
         source: file, folder of files, or folder with a DICOM series.
         out: folder for the masks.
         predictor: the model.
-        note: told what must be known of an image: not taken in sagittal slices by its header, or nothing found in it; and where
-            two networks drew it, how far they agree.
+        note: told what must be known of an image: not taken in sagittal slices by its header, a small crop, or nothing found in
+            it; and where two networks drew it, how far they agree.
 
     Returns:
         The masks written.
@@ -587,6 +600,8 @@ def predict_path(
             is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
             if note and (said := plane_note(volume)):
                 note(f"{path.name}: {said} {HEADER_LIES}")
+            if note and suffix_of(path) not in PICTURE_SUFFIXES and (said := field_note(volume)):
+                note(f"{path.name}: {said}")
             show = _tell if is_long else None
             mask, agreement = segment(predictor, volume, show) if note else (predictor.predict_volume(volume, show), None)
             if note and agreement:

@@ -82,7 +82,9 @@ def predict(
     if said := caution(folder):
         print(f"note: {folder.name} was {said}")
     if folder in shipped().values():
-        print("not a medical device; what it is worth, and when to trust it: weights.md, centres.md, trust.md in docs/results/")
+        if not asks:
+            print("one network drew this; names of levels, and how far two networks agree: --model levels20")
+        print("not a medical device; may I trust my mask? docs/results/trust.md")
 
 
 def evaluate(
