@@ -19,8 +19,10 @@ pytestmark = [
         not os.environ.get(ASKED_FOR), reason=f"runs the whole course a second time, 5 minutes on two quiet cores: {ASKED_FOR}=1"
     ),
 ]
-# What is no number of the course: times, memory, dates, and names of folders that hang on them.
-NO_NUMBERS = re.compile(r"\d+(\.\d+)?(e-\d+)?\s*(ms|s|min|h|MB|GB|MiB|GiB)\b|\d{4}-\d\d-\d\d[T ][\d:.+]+|0x[0-9a-f]+|/[\w/.+-]*/")
+# What is no number of the course: times, memory, dates, names of folders that hang on them, and of styled tables.
+NO_NUMBERS = re.compile(
+    r"\d+(\.\d+)?(e-\d+)?\s*(ms|s|min|h|MB|GB|MiB|GiB)\b|\d{4}-\d\d-\d\d[T ][\d:.+]+|0x[0-9a-f]+|/[\w/.+-]*/|T_[0-9a-f]{5}"
+)
 # Tables of times have the unit in a heading, not beside each number.
 TIMES, NUMBER = re.compile(r"\bms\b|_ms\b|\ba second\b"), re.compile(r"\d+(\.\d+)?")
 
@@ -32,19 +34,22 @@ def second_course(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subpr
 
 
 def outputs(path: Path) -> list[tuple[int, str]]:
-    """(cell, output) of an executed notebook, without NO_NUMBERS and the numbers of TIMES; pictures as they are."""
+    """(cell, output) of an executed notebook, without NO_NUMBERS and the numbers of TIMES; pictures as they are.
+
+    What a cell prints is one output, in however many pieces the kernel sent it.
+    """
     found = []
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
-        for output in cell.get("outputs", []):
-            said = output.get("text") or output.get("data", {})
-            parts = {"text": said} if isinstance(said, str) else {k: v for k, v in said.items() if "widget" not in k}
-            found += [(number, text if "image" in kind else _without_times(text)) for kind, text in parts.items()]
+        shown = cell.get("outputs", [])
+        printed = "".join(output.text for output in shown if output.output_type == "stream")
+        parts = [part for output in shown for part in output.get("data", {}).items() if "widget" not in part[0]]
+        found += [(number, text if "image" in kind else _without_times(text)) for kind, text in [("text", printed), *parts]]
     return found
 
 
 def _without_times(text: str) -> str:
     kept = NO_NUMBERS.sub("...", text)
-    return NUMBER.sub("...", kept) if TIMES.search(kept) else kept
+    return " ".join(NUMBER.sub("...", kept).split()) if TIMES.search(kept) else kept  # columns are as wide as their numbers
 
 
 def test_every_notebook_says_and_shows_the_same(
