@@ -48,8 +48,7 @@ def centres(
     predictor.whole_parts = False  # names are given, and compared, below
     print(f"model: {folder.name}, masks in scheme {predictor.scheme}", flush=True)
     show = None if pictures is None else partial(write_picture, pictures)
-    votes = predictor.own_votes
-    table, names = score_centres(data, predictor.predict_volume, predictor.scheme, tolerance_mm, show, votes)
+    table, names = score_centres(data, predictor.predict_volume, predictor.scheme, tolerance_mm, show, predictor.own_votes)
     if len(table):
         summary = summarise_centres(table)
         print(f"\n{as_text(overview(summary), 3)}\n")

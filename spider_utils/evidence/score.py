@@ -76,24 +76,24 @@ def segmented(
     Returns:
         As Workspace.measure (a series and class a row, in the series' own pixels), rows with ``shown``.
     """
-    predictor: VolumePredictor = _predictor(kitchen, run, second)
+    predictor: Predictor | PooledPredictor = _predictor(kitchen, run)
+    if second:
+        predictor = _advised(kitchen, run, second)
     if shown in (DRAWN, ALONE):
         predictor = replace(predictor, tidy=predictor.tidy.of_slices if shown == ALONE else None)
     scores, masks = kitchen.real.measure(in_classes(predictor), split)
     return scores.assign(shown=shown), masks
 
 
-def _predictor(kitchen: Kitchen, run: RunResult, second: RunResult | None = None) -> Predictor | PooledPredictor:
+def _predictor(kitchen: Kitchen, run: RunResult) -> Predictor:
     """The network of a run, tidy as those that come with the kit are."""
-    if second is not None:
-        return _advised(kitchen, run, second)
     found = Predictor.load(run.folder)
     return replace(found, tidy=kitchen.recipe.tidy_for(found.scheme))
 
 
 def _advised(kitchen: Kitchen, run: RunResult, second: RunResult) -> PooledPredictor:
-    found = PooledPredictor(Predictor.load(run.folder), Predictor.load(second.folder), kitchen.recipe.second_weight)
-    return replace(found, tidy=kitchen.recipe.tidy_for(found.scheme))
+    first = _predictor(kitchen, run)
+    return PooledPredictor(first, Predictor.load(second.folder), kitchen.recipe.second_weight, tidy=first.tidy)
 
 
 def both_ways(kitchen: Kitchen, run: RunResult, split: Split) -> pd.DataFrame:

@@ -21,10 +21,11 @@ pytestmark = [
 ]
 # What is no number of the course: times, memory, dates, names of folders that hang on them, and of styled tables.
 NO_NUMBERS = re.compile(
-    r"\d+(\.\d+)?(e-\d+)?\s*(ms|s|min|h|MB|GB|MiB|GiB)\b|\d{4}-\d\d-\d\d[T ][\d:.+]+|0x[0-9a-f]+|/[\w/.+-]*/|T_[0-9a-f]{5}"
+    r"\d+(\.\d+)?(e-\d+)?\s*(ms|s|min|h|MB|GB|MiB|GiB|a second)\b"
+    r"|\d{4}-\d\d-\d\d[T ][\d:.+]+|0x[0-9a-f]+|/[\w/.+-]*/|T_[0-9a-f]{5}"
 )
-# Tables of times have the unit in a heading, not beside each number.
-TIMES, NUMBER = re.compile(r"\bms\b|_ms\b|\ba second\b"), re.compile(r"\d+(\.\d+)?")
+# Tables of times have the unit in a heading, not beside each number; what has no decimals in them still counts.
+TIMES, NUMBER = re.compile(r"\bms\b|_ms\b"), re.compile(r"\d+\.\d+")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,7 @@ def test_every_training_ends_with_the_same_weights(
     weights = [
         {p.relative_to(home): p.read_bytes() for p in sorted((home / "runs").rglob("model.safetensors"))} for home in homes
     ]
-    assert len(weights[1]) >= 10
-    # In the first home tests of commands may have trained more than the course does.
-    assert [str(path) for path in weights[1] if weights[1][path] != weights[0].get(path)] == []
+    # In the first home the test of `medfusion protocol` trains more than the course does.
+    course = {path: weight for path, weight in weights[0].items() if "as-published-leaky" not in str(path)}
+    assert course.keys() == weights[1].keys() and len(course) >= 10
+    assert [str(path) for path in course if course[path] != weights[1][path]] == []
