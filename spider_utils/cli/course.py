@@ -115,7 +115,9 @@ def train(
     ] = None,
     augment: Annotated[
         str | None,
-        typer.Option(help="none, light, field_of_view, standard, medfusion, elastic or tissue; the profile's when left out."),
+        typer.Option(
+            help="none, light, field_of_view, standard, medfusion, elastic, tissue or contrasts; the profile's when left out."
+        ),
     ] = None,
     slice_gap_mm: Annotated[float | None, typer.Option(min=0, help="Least distance of training slices; 0 takes all.")] = None,
     crop_columns: Annotated[int | None, typer.Option(min=0, help="Train on strips of this width; 0: whole slices.")] = None,

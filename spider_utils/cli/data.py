@@ -165,6 +165,24 @@ def data_verify(
         raise typer.Exit(1)
 
 
+@app.command("mend")
+def data_mend(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the released T2_SPACE slices (spider-2d).")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+) -> None:
+    """Write a copy of the released slices in whose masks discs are not lined with thin pieces of canal any more.
+
+    Example: spider-kit data mend data/spider-2d --out data/spider-2d-mended
+    """
+    from spider_utils.data.mend import mended_series, write_mended
+    from spider_utils.data.sources import open_source
+
+    folder = write_mended(open_source("spider-2d", root), out)
+    mended = mended_series(folder)
+    pieces, pixels = (sum(one[what] for one in mended.values()) for what in ("pieces", "pixels"))
+    print(f"{folder}: {pieces} pieces of canal ({pixels} pixels) of {len(mended)} patients became background")
+
+
 @app.command("prepare")
 def data_prepare(profile: Profile = ProfileName.quick, data: Data = DataKind.phantom, root: Root = None) -> None:
     """Make what every training of a profile needs, the phantom and its slices, before several begin side by side.

@@ -167,7 +167,18 @@ def weights_tidy(root: SlicesRoot = None, out: TableFile = None) -> None:
     _tell_groups(choices_of_tidy(_kitchen(root)), ("across_mm", "canal_share"), out)
 
 
-def _tell_groups(scores: pd.DataFrame, groups: tuple[str, str], out: Path | None) -> None:
+@app.command("shares")
+def weights_shares(root: SlicesRoot = None, out: TableFile = None) -> None:
+    """What random contrasts cost on slices of the kind learned from, by their share in the mean: Dice on validation patients.
+
+    Example: spider-kit weights shares --root data/spider-2d --out build/shares.csv
+    """
+    from spider_utils.evidence.score import choices_of_share
+
+    _tell_groups(choices_of_share(_kitchen(root)), ("wide_share",), out)
+
+
+def _tell_groups(scores: pd.DataFrame, groups: tuple[str, ...], out: Path | None) -> None:
     """Print the means of groups of scores, and write them."""
     from spider_utils.evidence.score import mean_scores
     from spider_utils.files import write_csv
@@ -213,9 +224,10 @@ def weights_limits(
     table, masks = limits(kitchen)
     print(as_text(summarise_limits(table), 3))
     print("in_rows: Dice in the rows that the truth marks; at_offset: there, each patient's outline moved by his best offset_mm")
-    print("stray: the truth with itself, without its small pieces; to_next: masks with those of the next slice")
-    print("asd_cleaned_mm: from the truth without its small pieces, stray_asd_mm: from this to the truth as it is")
-    print("small_pieces: of the truth, below 7 mm2 in their slice; small_by_disc: how many of these touch a disc")
+    print(
+        "to_mended: the truth with itself without lines of canal around discs; to_next: masks with those of the next slice"
+    )
+    print("asd_mended_mm: from the truth without such lines; lines: how many pieces of canal line the discs of a patient")
     if pictures:
         print(*write_worst(pictures, kitchen, table, masks), sep="\n")
     if out:

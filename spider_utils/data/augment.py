@@ -1,7 +1,7 @@
 """Augmentation of an image and its mask together; the only module that knows albumentations.
 
-Pipelines by name, and the two tissue augmentations of `triplanar`, which no library has: elastic deformation at points of one
-structure's contour and interior, and a change of that structure's brightness alone.
+Pipelines by name; the two tissue augmentations of `triplanar`, which no library has: elastic deformation at points of one
+structure's contour and interior, and a change of that structure's brightness alone; and contrasts that no sequence need have.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 augmented alike, and all channels alike. Pipelines of whole pictures also take volumes, slices as channels: image float32 from 0
 to 1 and mask, (rows, columns, slices)."""
 
-AUGMENTS = ("none", "light", "field_of_view", "standard", "medfusion", "elastic", "tissue")  # for gray slices
+AUGMENTS = ("none", "light", "field_of_view", "standard", "medfusion", "elastic", "tissue", "contrasts")  # for gray slices
 PLANE_AUGMENTS = ("axial", "triplanar")  # for axial slices; for several contrasts, one a channel, from any plane
 FADINGS = ("gaussian", "inverse")
 
@@ -84,7 +84,8 @@ def make_augment(name: str) -> Augment | None:
             the picture: for networks that count levels); "standard" (the kit's training default, no flips); "medfusion" (the
             source's list, flips included); "axial" ("light" with left and right swapped in half of
             the slices); "elastic" (deformation of the whole image); "tissue" (`triplanar`: one structure
-            deformed and brightened); "triplanar" (the whole of that source's list, see augment_triplanar).
+            deformed and brightened); "contrasts" ("standard", and half of the slices as if another sequence had made them);
+            "triplanar" (the whole of that source's list, see augment_triplanar).
 
     Raises:
         ValueError: unknown name.
@@ -95,6 +96,8 @@ def make_augment(name: str) -> Augment | None:
         return augment_tissue
     if name == "triplanar":
         return augment_triplanar
+    if name == "contrasts":
+        return augment_contrasts
     if name not in AUGMENTS + PLANE_AUGMENTS:
         raise ValueError(f"unknown augmentation '{name}'. Known are: {', '.join(AUGMENTS + PLANE_AUGMENTS)}")
     return PipelineAugment(name)
@@ -291,3 +294,37 @@ def augment_triplanar(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[n
     if shade and label is not None:
         image = brighten_tissue(image, mask, label, seed + 3)
     return PipelineAugment("triplanar")(image, mask, seed)
+
+
+def change_contrasts(image: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarray:
+    """Give each structure, and what lies around it, a brightness as another sequence might.
+
+    Grays go through a random curve that need not rise, so that fat may become darker than muscle; then each labelled structure is
+    multiplied by a factor from 0.4 to 2.2, blended over its edge. Networks that see contrasts at random depend less on the one
+    they were taught with (Billot et al., Medical Image Analysis 2023, "SynthSeg", which draws whole images from labels). As
+    brightness follows the mask, a mask's mistakes are painted into the image: mend them first (data.mend).
+
+    Args:
+        image: uint8 (rows, columns).
+        mask: uint8 (rows, columns).
+        seed: of the curve and the factors.
+
+    Returns:
+        uint8 (rows, columns).
+    """
+    random = np.random.default_rng([seed, 5])
+    knots = np.linspace(0, 255, 6)
+    heights = knots + random.uniform(-0.25, 0.25, 6) * 255
+    heights[0] = random.uniform(0, 30)  # air stays dark
+    curve = np.interp(np.arange(256), knots, np.clip(heights, 0, 255)).astype(np.float32)
+    factors = np.exp(random.uniform(np.log(0.4), np.log(2.2), 256)).astype(np.float32)  # one a label
+    factors[0] = 1
+    weights = ndimage.gaussian_filter(factors[mask], 0.7, truncate=2.5)
+    return np.clip(np.rint(curve[image] * weights), 0, 255).astype(np.uint8)
+
+
+def augment_contrasts(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The kit's standard list, and before it in half of the slices other contrasts (an Augment, for slices alone)."""
+    if np.random.default_rng([seed, 4]).random() < 0.5:
+        image = change_contrasts(image, mask, seed)
+    return PipelineAugment("standard")(image, mask, seed)

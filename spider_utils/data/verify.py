@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,13 @@ import SimpleITK as sitk  # noqa: N813
 
 from spider_utils.data.integrity import check_whole
 from spider_utils.data.manifest import RECEIPT, load_manifest
+from spider_utils.data.mend import MENDED_FILE, disc_lines, mended_series
 from spider_utils.data.rsna import is_rsna, open_rsna
 from spider_utils.data.sources import KINDS, find_file, parse_case
 from spider_utils.data.volumes import check_same_geometry, read_mask, read_volume
 from spider_utils.errors import DataError, KitError, one_line
 from spider_utils.files import read_csv, sha256_of
-from spider_utils.labels import get_scheme
+from spider_utils.labels import convert, get_scheme
 from spider_utils.runtime import progress as show_progress
 
 CHECKED_KINDS = (*KINDS, "rsna")
@@ -418,6 +419,11 @@ def _sha256_with_crlf(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")).hexdigest()
 
 
+def _case_of(name: str, folder: str = "") -> str:
+    """12_t2_SPACE of masks/12_t2_SPACE_slice50.png; "" where a name lies in no such folder."""
+    return name.removeprefix(folder).rpartition("_slice")[0] if name.startswith(folder) else ""
+
+
 class _SliceCheck(_Check):
     """The released 2D slices: one PNG a slice, paired by name, and an optional cases.csv."""
 
@@ -432,10 +438,24 @@ class _SliceCheck(_Check):
         yield from problems
         yield from self._cases(slices)
         yield from self._against_release(manifest.sums, manifest.facts["slices"])
-        yield from self._sums(self._receipt() | manifest.sums)
+        try:
+            mended = mended_series(self.home)
+        except DataError as error:
+            yield self._error(self.home / MENDED_FILE, error.problem, error.fix)
+            mended = {}
+        known = self._receipt() | manifest.sums
+        yield from self._sums({name: value for name, value in known.items() if _case_of(name, "masks/") not in mended})
         stems = sorted(set(self.images) & set(self.masks), key=_counting)
+        lined: dict[str, int] = {}
         for stem in show_progress(stems, "verify") if self.progress else stems:
-            yield from self._slice(stem)
+            lines = yield from self._slice(stem)
+            if lines:
+                lined[_case_of(stem)] = lined.get(_case_of(stem), 0) + lines
+        if lined:
+            problem = f"of {len(lined)} patients line discs with {sum(lined.values())} thin pieces of canal: {', '.join(lined)}"
+            yield self._warning(
+                self.home / "masks", problem, "To train or score without: `spider-kit data mend ROOT --out COPY`."
+            )
 
     def _patients(self) -> tuple[dict[int, list[int]], list[Finding]]:
         """patient -> slice numbers, and the files whose names do not fit."""
@@ -486,10 +506,11 @@ class _SliceCheck(_Check):
             problem = f"holds {len(self.images)} of the {published} released slices"
             yield self._warning(self.home / "images", problem, "Nothing to do if a part was wanted; else fetch the data again.")
 
-    def _slice(self, stem: str) -> Iterator[Finding]:
+    def _slice(self, stem: str) -> Generator[Finding, None, int]:
+        """Findings of a slice; returns how many thin pieces of canal line its discs."""
         from PIL import Image
 
-        sizes = []
+        sizes, lines = [], 0
         for path, is_mask in ((self.images[stem], False), (self.masks[stem], True)):
             try:
                 with Image.open(path) as picture:
@@ -503,7 +524,9 @@ class _SliceCheck(_Check):
                 continue
             array = array if array.ndim == 2 else array[..., 0]
             if is_mask:
-                yield from self._labels(path, array, "released_gray")
+                strange = list(self._labels(path, array, "released_gray"))
+                yield from strange
+                lines = 0 if strange else int(disc_lines(convert(array[None], "released_gray", "structures4")).max())
                 if not array.any():
                     yield self._error(
                         path, "the mask is empty: every pixel is 0", "Leave this slice out, or fetch the mask again."
@@ -512,3 +535,4 @@ class _SliceCheck(_Check):
                 yield self._error(path, "every pixel has the same value", FETCH_AGAIN)
         if len(sizes) == 2 and sizes[0] != sizes[1]:
             yield self._error(self.masks[stem], f"its size {sizes[1]} differs from the image's {sizes[0]}", FETCH_AGAIN)
+        return lines

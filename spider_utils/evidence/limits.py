@@ -8,54 +8,20 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from spider_utils.data.mend import disc_lines, mend_lines
 from spider_utils.evaluation.metrics import ConfusionMatrix, measure_case
 from spider_utils.evaluation.statistics import bootstrap_interval
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.evidence.score import ALONE, CLASSES, segmented
-from spider_utils.labels import DISC, convert, get_scheme
+from spider_utils.labels import CANAL, convert, get_scheme
 from spider_utils.view.plots import overlay_comparison, save_figure
 from spider_utils.workflow import TOLERANCE_MM
 
-SMALL_MM2 = 7.0  # of a slice, 32 pixels: mostly an outline's remains, but at the side also the tip of a process
 LIMIT_COLUMNS = (
-    *("dice", "in_rows", "at_offset", "offset_mm", "moved_mm", "stray", "truth_to_next", "drawn_to_next"),
-    *("asd_mm", "asd_cleaned_mm", "stray_asd_mm", "small_pieces", "small_by_disc"),
+    *("dice", "in_rows", "at_offset", "offset_mm", "moved_mm", "truth_to_mended", "truth_to_next", "drawn_to_next"),
+    *("asd_mm", "asd_mended_mm", "truth_to_mended_mm", "lines"),
 )
 OFFSETS_MM = np.round(np.arange(-1.5, 1.51, 0.1), 1)
-_IN_SLICE = np.zeros((3, 3, 3), bool)
-_IN_SLICE[1] = True
-_NEIGHBOURS = np.ones((1, 3, 3), bool)
-
-
-def without_small_pieces(mask: np.ndarray, spacing_mm: tuple[float, ...], below_mm2: float = SMALL_MM2) -> np.ndarray:
-    """A copy of a mask (slice, row, column) without pieces of a class that are smaller than so many mm2 in their slice."""
-    kept = mask.copy()
-    for value in np.unique(mask[mask > 0]):
-        kept[_small_pieces(mask == value, spacing_mm, below_mm2) > 0] = 0
-    return kept
-
-
-def _small_pieces(inside: np.ndarray, spacing_mm: tuple[float, ...], below_mm2: float = SMALL_MM2) -> np.ndarray:
-    """The pieces of a class (bool) smaller than so many mm2 in their slice, each with a number of its own; 0 elsewhere."""
-    pieces, n = ndimage.label(inside, _IN_SLICE)
-    small = np.bincount(pieces.reshape(-1), minlength=n + 1) * spacing_mm[1] * spacing_mm[2] < below_mm2
-    return np.where(inside & small[pieces], pieces, 0)
-
-
-def small_by_disc(truth: np.ndarray, value: int, spacing_mm: tuple[float, ...]) -> tuple[int, int]:
-    """How many pieces of a class below SMALL_MM2 there are, slice by slice, and how many of them touch a disc or its corner.
-
-    Where label values were interpolated as if they were amounts, the border between a disc (in SPIDER's masks 201 and more) and
-    background (0) passes through the canal's 100: it is lined with thin pieces of "canal".
-
-    Args:
-        truth: uint8 of ``structures4``, (slices, rows, columns).
-        value: of the class; not that of discs, all of which touch themselves.
-        spacing_mm: of the axes.
-    """
-    pieces = _small_pieces(truth == value, spacing_mm)
-    beside = ndimage.binary_dilation(truth == DISC, _NEIGHBOURS)
-    return int(np.count_nonzero(np.unique(pieces))), int(np.count_nonzero(np.unique(pieces[beside])))
 
 
 def within_rows(mask: np.ndarray, truth: np.ndarray, value: int) -> np.ndarray:
@@ -112,15 +78,15 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
 
     Returns:
         A row a structure: name; ``dice`` of the two; ``in_rows``, the same within_rows; ``at_offset``, ``offset_mm`` and
-        ``moved_mm``, the Dice in these rows after the outline was moved as agrees best, how far, and its amount; ``stray``, the
-        truth's own Dice with itself after without_small_pieces; ``truth_to_next`` and ``drawn_to_next``, mean Dice of each mask
-        with that of the next slice; ``asd_mm`` of the two, ``asd_cleaned_mm``, the same from the truth without_small_pieces, and
-        ``stray_asd_mm``, from this to the truth as it is; ``small_pieces`` of the truth, and ``small_by_disc`` of them;
-        ``worst_slice``, the number of the slice with the lowest Dice, and ``worst_dice``.
+        ``moved_mm``, the Dice in these rows after the outline was moved as agrees best, how far, and its amount;
+        ``truth_to_mended``, the truth's Dice with itself after data.mend.mend_lines; ``truth_to_next`` and ``drawn_to_next``,
+        mean Dice of each mask with that of the next slice; ``asd_mm`` of the two, ``asd_mended_mm``, the same from the mended
+        truth, and ``truth_to_mended_mm``, from this to the truth as it is; ``lines``, how many pieces were mended (of the canal
+        alone); ``worst_slice``, the number of the slice with the lowest Dice, and ``worst_dice``.
     """
-    cleaned = without_small_pieces(truth, spacing_mm)
-    stray = _dice(truth, cleaned)
-    asd_mm = [_asd_mm(*pair, spacing_mm) for pair in ((truth, drawn), (cleaned, drawn), (truth, cleaned))]
+    mended = mend_lines(truth)
+    to_mended, lines = _dice(truth, mended), int(disc_lines(truth).max())
+    asd_mm = [_asd_mm(*pair, spacing_mm) for pair in ((truth, drawn), (mended, drawn), (truth, mended))]
     steps = [np.array([_dice(a, b) for a, b in zip(one[:-1], one[1:], strict=True)]) for one in (truth, drawn)]
     by_slice = np.array([_dice(a, b) for a, b in zip(truth, drawn, strict=True)])
     rows, whole = [], _dice(truth, drawn)
@@ -132,9 +98,8 @@ def label_limits(truth: np.ndarray, drawn: np.ndarray, spacing_mm: tuple[float, 
         in_rows = _overlap(marked, found) if marked.any() else np.nan
         offset_mm, at_offset = best_offset(found, marked, spacing_mm) if marked.any() else (np.nan, np.nan)
         moved = (at_offset, offset_mm, abs(offset_mm))
-        about = (whole[value], in_rows, *moved, stray[value], truth_to_next, drawn_to_next)
-        pieces, by_disc = small_by_disc(truth, value, spacing_mm)
-        about += (*(found[value] for found in asd_mm), pieces, np.nan if value == DISC else by_disc)
+        about = (whole[value], in_rows, *moved, to_mended[value], truth_to_next, drawn_to_next)
+        about += (*(found[value] for found in asd_mm), lines if value == CANAL else np.nan)
         rows.append((get_scheme(CLASSES).names[value], *about, worst, by_slice[worst, value]))
     return pd.DataFrame(rows, columns=["name", *LIMIT_COLUMNS, "worst_slice", "worst_dice"])
 

@@ -14,6 +14,7 @@ from spider_utils.errors import KitError
 from spider_utils.evidence.recipe import Kitchen
 from spider_utils.evidence.score import cross_validated, mean_scores, of_levels, on_everyone
 from spider_utils.files import atomic_folder, write_json
+from spider_utils.training.averaging import Averaged
 from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_model, write_tensors
 from spider_utils.training.runs import RunResult
 
@@ -40,7 +41,7 @@ class Product:
     """
 
     what: str
-    run: Callable[[Kitchen], RunResult]
+    run: Callable[[Kitchen], RunResult | Averaged]
     on: str
     scores: Callable[[Kitchen], pd.DataFrame]
     second: str | None = None
@@ -91,7 +92,7 @@ def ship(name: str, kitchen: Kitchen, out: str | Path) -> Path:
     return pack(run, out, told | advice | {"tidy": asdict(kitchen.recipe.tidy_for(run.card["scheme"]))})
 
 
-def pack(run: RunResult, out: str | Path, told: dict[str, Any]) -> Path:
+def pack(run: RunResult | Averaged, out: str | Path, told: dict[str, Any]) -> Path:
     """Write a run's network for shipping: weights as float16, which changes a probability by less than 0.01, and a card.
 
     Args:

@@ -4,8 +4,9 @@ Each step is a run folder like any other: made when it is not there, gone on wit
 
 - ``coarse``: phantoms of any look, 320x256, in strips of 160 columns. This network has seen no patient.
 - ``fold``: from ``coarse``, the released T2_SPACE slices at 512x416 of the training patients of one of five folds, once more
-  at a rate that starts lower, and a third time at 640x512, as they were taken: what ``final`` is worth on patients whom it has
-  not seen.
+  at a rate that starts lower, and a third time at 640x512, as they were taken; from the second round also a third one with
+  contrasts at random. The mean of both third rounds' weights (training.averaging) tells what ``final`` is worth on patients
+  whom it has not seen.
 - ``final``: the same of all patients but the two that a training must leave out.
 - ``levels``: from ``coarse``, phantoms again, each vertebra and disc by its own name (levels20).
 - ``levels-fold``, ``levels-final``: from ``levels``, real slices and as many phantoms, by name as well (evidence.mixed); of the
@@ -24,12 +25,15 @@ from typing import Any
 
 import pandas as pd
 
+from spider_utils.data.mend import MENDED_FILE, write_mended
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.phantom.dataset import PHANTOM_FILE
 from spider_utils.data.splits import Split
 from spider_utils.evidence.mixed import MixedSet, mixed_set
+from spider_utils.files import read_json_object
 from spider_utils.locks import make_once
 from spider_utils.tidy import Tidy
+from spider_utils.training.averaging import Averaged, average_runs
 from spider_utils.training.runs import RunResult
 from spider_utils.workflow import Workspace
 
@@ -58,8 +62,9 @@ class Recipe:
     Attributes:
         phantoms: how many made-up patients; ``phantom_seed`` and ``phantom_size`` as for generate_dataset.
         options: of the ResUNet.
-        coarse, real, again, fine, levels, mixed: the trainings; ``fine`` follows ``again``, which follows ``real``, and ``mixed``
-            follows ``levels``.
+        coarse, real, again, fine, wide, levels, mixed: the trainings; ``fine`` and ``wide`` follow ``again``, which follows
+            ``real``, and ``mixed`` follows ``levels``.
+        wide_share: of ``wide`` in the mean of its weights and those of ``fine``.
         tidy: how the masks of slices become those of a series. The first two numbers were chosen on the validation patients of
             the folds (`spider-kit weights tidy`), front_mm by the anatomy: a lumbar disc is 40 mm deep, so what lies 50 mm in
             front of its middle is belly.
@@ -76,6 +81,8 @@ class Recipe:
     real: Step
     again: Step
     fine: Step
+    wide: Step
+    wide_share: float
     levels: Step
     mixed: Step
     tidy: Tidy
@@ -96,6 +103,8 @@ RECIPE = Recipe(
     real=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="standard"),
     again=Step((512, 416), 256, 7, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=0.0, augment="standard"),
     fine=Step((640, 512), 320, 7, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=0.0, augment="standard"),
+    wide=Step((640, 512), 320, 7, 1000, batch_size=8, learning_rate=1e-3, slice_gap_mm=0.0, augment="contrasts"),
+    wide_share=0.5,
     # A level is told by what lies above and below it, so no sample is turned or enlarged past its field of view.
     levels=Step((320, 256), 160, 8, 2000, batch_size=16, learning_rate=2e-3, slice_gap_mm=3.0, augment="field_of_view"),
     mixed=Step((512, 416), 256, 7, 600, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="field_of_view"),
@@ -141,6 +150,21 @@ class Kitchen:
         return replace(Workspace.open("quick", "spider-2d", self.root), home=self.home)
 
     @cached_property
+    def mended(self) -> Workspace:
+        """The same without lines of canal around discs (data.mend): random contrasts would paint them into the images.
+
+        Its slices lie beside it, not among those of ``real``.
+        """
+        folder, key = self.home / "data" / "mended", self.real.source.state()
+
+        def is_there() -> bool:
+            return (folder / MENDED_FILE).is_file() and read_json_object(folder / MENDED_FILE).get("key") == key
+
+        make_once(folder, is_there, lambda: write_mended(self.real.source, folder))
+        opened = Workspace.open("quick", "spider-2d", str(folder))
+        return replace(opened, home=folder.with_name("mended-work"), runs=self.home / "runs")
+
+    @cached_property
     def mixed(self) -> MixedSet:
         """Real patients and phantoms beside them, with levels."""
         return mixed_set(self.real.source, self.made_up.source, self.home / "data" / "mixed")
@@ -155,13 +179,13 @@ class Kitchen:
         """The first training, on phantoms alone."""
         return self._train(self.made_up, "coarse", self.recipe.coarse)
 
-    def fold(self, number: int) -> tuple[Split, RunResult]:
-        """One of the five trainings on real slices whose test patients together are all patients; with its split."""
+    def fold(self, number: int) -> tuple[Split, Averaged]:
+        """One of the five networks of real slices whose test patients together are all patients; with its split."""
         split = self.real.split("kfold5", fold=number)
         return split, self._on_patients(f"fold{number}", split)
 
-    def final(self) -> RunResult:
-        """The training on real slices of all patients but two."""
+    def final(self) -> Averaged:
+        """The network of real slices of all patients but two."""
         return self._on_patients("final", all_but_two(self.real.source.cases))
 
     def levels(self) -> RunResult:
@@ -182,11 +206,23 @@ class Kitchen:
         given = {"scheme": "levels20", "split": self.mixed.split(split), "start_from": self.levels()}
         return self._train(self.both, tag, self.recipe.mixed, **given)
 
-    def _on_patients(self, tag: str, split: Split) -> RunResult:
+    def third_rounds(self, number: int) -> tuple[Split, list[RunResult]]:
+        """A fold's ``fine`` and ``wide``, whose mean ``fold`` is; with its split."""
+        split = self.real.split("kfold5", fold=number)
+        return split, self._third_rounds(f"fold{number}", split)
+
+    def _third_rounds(self, tag: str, split: Split) -> list[RunResult]:
         run = self._train(self.real, tag, self.recipe.real, split=split, start_from=self.coarse())
-        for name, step in (("again", self.recipe.again), ("fine", self.recipe.fine)):
-            run = self._train(self.real, f"{tag}-{name}", step, split=split, start_from=run)
-        return run
+        run = self._train(self.real, f"{tag}-again", self.recipe.again, split=split, start_from=run)
+        fine = self._train(self.real, f"{tag}-fine", self.recipe.fine, split=split, start_from=run)
+        return [fine, self._train(self.mended, f"{tag}-wide", self.recipe.wide, split=split, start_from=run)]
+
+    def _on_patients(self, tag: str, split: Split) -> Averaged:
+        return self.averaged(tag, self._third_rounds(tag, split), self.recipe.wide_share)
+
+    def averaged(self, tag: str, thirds: list[RunResult], wide_share: float) -> Averaged:
+        """The mean of both third rounds' weights, ``wide_share`` of it from ``wide``."""
+        return average_runs(thirds, [1 - wide_share, wide_share], self.home / "build" / "weights" / f"{tag}-averaged")
 
     def _train(self, workspace: Workspace, tag: str, step: Step, **given: Any) -> RunResult:
         return workspace.train(ARCHITECTURE, tag=f"weights-{tag}", options=self.recipe.options, **asdict(step), **given)

@@ -9,18 +9,23 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from spider_utils.data.mend import mend_lines
 from spider_utils.data.splits import Split
 from spider_utils.data.volumes import Volume
+from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_names, score_names
 from spider_utils.evaluation.statistics import summarise
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
-from spider_utils.labels import convert
+from spider_utils.labels import convert, get_scheme
 from spider_utils.predict import PooledPredictor, Predictor, Track, VolumePredictor
 from spider_utils.tidy import Tidy
+from spider_utils.training.averaging import Averaged
 from spider_utils.training.runs import RunResult
+from spider_utils.workflow import TOLERANCE_MM
 
 CLASSES = "structures4"
 SHOWN = ALONE, AS_SERIES = ("slice by slice", "as series")  # each slice as if there were no other; with Recipe.tidy
+MENDED = "as series, truth mended"  # the same masks, scored against a truth without lines of canal (data.mend)
 DRAWN = "as drawn"  # with nothing left out
 BY_LEVEL = "as series, by level"
 UNADVISED = "as series, without a second opinion"
@@ -65,7 +70,7 @@ def in_classes(predictor: VolumePredictor) -> VolumePredictor:
 
 
 def segmented(
-    kitchen: Kitchen, run: RunResult, split: Split, shown: str, second: RunResult | None = None
+    kitchen: Kitchen, run: RunResult | Averaged, split: Split, shown: str, second: RunResult | Averaged | None = None
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Scores and masks of the released slices of a split's test patients, in classes.
 
@@ -85,20 +90,33 @@ def segmented(
     return scores.assign(shown=shown), masks
 
 
-def _predictor(kitchen: Kitchen, run: RunResult) -> Predictor:
+def _predictor(kitchen: Kitchen, run: RunResult | Averaged) -> Predictor:
     """The network of a run, tidy as those that come with the kit are."""
     found = Predictor.load(run.folder)
     return replace(found, tidy=kitchen.recipe.tidy_for(found.scheme))
 
 
-def _advised(kitchen: Kitchen, run: RunResult, second: RunResult) -> PooledPredictor:
+def _advised(kitchen: Kitchen, run: RunResult | Averaged, second: RunResult | Averaged) -> PooledPredictor:
     first = _predictor(kitchen, run)
     return PooledPredictor(first, Predictor.load(second.folder), kitchen.recipe.second_weight, tidy=first.tidy)
 
 
-def both_ways(kitchen: Kitchen, run: RunResult, split: Split) -> pd.DataFrame:
-    """Scores with and without what neighbouring slices tell: rows of ``segmented``."""
-    return pd.concat([segmented(kitchen, run, split, shown)[0] for shown in SHOWN], ignore_index=True)
+def both_ways(kitchen: Kitchen, run: RunResult | Averaged, split: Split) -> pd.DataFrame:
+    """Scores with and without what neighbouring slices tell, and the former against the truth mended: rows of ``segmented``."""
+    alone, _ = segmented(kitchen, run, split, ALONE)
+    return pd.concat([alone, _both_truths(kitchen, *segmented(kitchen, run, split, AS_SERIES))], ignore_index=True)
+
+
+def _both_truths(kitchen: Kitchen, scores: pd.DataFrame, masks: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The scores of masks in CLASSES, and below them those against the truth mended."""
+    tables, scheme = [scores], get_scheme(CLASSES)
+    names = {value: scheme.names[value] for value in scheme.foreground}
+    for case, mask in masks.items():
+        truth = kitchen.real.source.load(case).mask
+        found = measure_case(mend_lines(truth.array), mask, truth.spacing, names, TOLERANCE_MM)
+        facts = scores.loc[scores["case"] == case, ["case", "patient", "sequence"]].iloc[0].to_dict()
+        tables.append(found.assign(**facts, shown=MENDED))
+    return pd.concat(tables, ignore_index=True)
 
 
 def cross_validated(kitchen: Kitchen) -> pd.DataFrame:
@@ -130,7 +148,24 @@ def choices_of_tidy(
     return pd.concat(tables, ignore_index=True)
 
 
-def everyone(kitchen: Kitchen, run: RunResult) -> Split:
+def choices_of_share(kitchen: Kitchen, shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0)) -> pd.DataFrame:
+    """What Recipe.wide_share costs and brings on slices of the kind that all learned from: scores of the validation patients of
+    each fold, as series, by both third rounds (0 and 1) and by means of their weights.
+
+    Returns:
+        Rows of Workspace.measure with wide_share and fold. Half of all patients validate in some fold.
+    """
+    tables = []
+    for number in range(N_FOLDS):
+        split, thirds = kitchen.third_rounds(number)
+        for share in shares:
+            run = thirds[int(share)] if share in (0, 1) else kitchen.averaged(f"fold{number}-{share:g}", thirds, share)
+            scores, _ = kitchen.real.measure(_predictor(kitchen, run), split, "val")
+            tables.append(scores.assign(wide_share=share, fold=number))
+    return pd.concat(tables, ignore_index=True)
+
+
+def everyone(kitchen: Kitchen, run: RunResult | Averaged) -> Split:
     """A split that tests a network which has seen phantoms alone on all patients with released slices.
 
     Raises:
@@ -142,7 +177,7 @@ def everyone(kitchen: Kitchen, run: RunResult) -> Split:
     return Split("everyone", 0, 0, pd.DataFrame({"patient": patients, "subset": "test"}))
 
 
-def on_everyone(kitchen: Kitchen, run: RunResult) -> pd.DataFrame:
+def on_everyone(kitchen: Kitchen, run: RunResult | Averaged) -> pd.DataFrame:
     """Scores of a network that has seen phantoms alone on all patients with released slices; rows of ``both_ways``."""
     return both_ways(kitchen, run, everyone(kitchen, run))
 
@@ -166,13 +201,15 @@ def of_levels(kitchen: Kitchen) -> pd.DataFrame:
     asks the network of classes of the same fold for a second opinion.
 
     Returns:
-        Rows of ``segmented``, in classes, with the second opinion and, ``shown`` being UNADVISED, without; and those of
+        Rows of ``segmented``, in classes, with the second opinion, against both truths, and, ``shown`` being UNADVISED, without;
+        and those of
         ``drawn_levels``, ``shown`` being BY_LEVEL; with ``fold``.
     """
     tables = []
     for number in range(N_FOLDS):
         (split, run), (_, second) = kitchen.levels_fold(number), kitchen.fold(number)
-        found = [segmented(kitchen, run, split, AS_SERIES, second)[0], segmented(kitchen, run, split, UNADVISED)[0]]
+        found = [_both_truths(kitchen, *segmented(kitchen, run, split, AS_SERIES, second))]
+        found.append(segmented(kitchen, run, split, UNADVISED)[0])
         found.append(drawn_levels(kitchen, number)[0].assign(shown=BY_LEVEL))
         tables += [one.assign(fold=number) for one in found]
     return pd.concat(tables, ignore_index=True)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from spider_utils.cli.weights import ProductName
+from spider_utils.data.mend import mend_lines
 from spider_utils.data.sources import open_source
 from spider_utils.errors import DataError, KitError
 from spider_utils.evidence import mixed as mixing
@@ -25,8 +26,10 @@ from spider_utils.evidence.score import (
     ALONE,
     AS_SERIES,
     BY_LEVEL,
+    MENDED,
     RELEASED,
     UNADVISED,
+    choices_of_share,
     choices_of_tidy,
     cross_validated,
     fold_predictor,
@@ -34,6 +37,7 @@ from spider_utils.evidence.score import (
     names_of_levels,
     of_levels,
     on_everyone,
+    segmented,
 )
 from spider_utils.evidence.sim_to_real import epochs_for, ladder, training_sizes
 from spider_utils.evidence.trust import TRUST_COLUMNS, by_band, on_patients, rank_correlation
@@ -54,6 +58,7 @@ TINY = replace(
     real=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
     again=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
     fine=replace(TINY_STEP, size=(64, 48), slice_gap_mm=0.0),
+    wide=replace(TINY_STEP, size=(64, 48), slice_gap_mm=0.0, augment="contrasts"),
     levels=TINY_STEP,
     mixed=replace(TINY_STEP, size=(48, 32), slice_gap_mm=0.0),
 )
@@ -70,6 +75,8 @@ def kitchen(tmp_path_factory) -> Kitchen:
         for number in (5, 6):
             mask = np.zeros((64, 51), np.uint8)
             mask[10:20, 10:30], mask[22:26, 10:30], mask[:, 35:39] = 76, 29, 150
+            if (patient, number) == (3, 5):
+                mask[21, 12:18] = 150  # a line of canal on the disc
             for folder, array in (("images", rng.integers(0, 256, mask.shape, dtype=np.uint8)), ("masks", mask)):
                 Image.fromarray(array).save(root / folder / f"{patient}_t2_SPACE_slice{number}.png")
         rows.append((patient, 51, 64, 51, 64))
@@ -85,9 +92,14 @@ def test_real_trainings_start_from_the_phantoms_and_leave_their_test_patients_ou
     tested = []
     for number in range(5):
         split, run = kitchen.fold(number)
-        before = read_card(Path(run.folder).with_name(run.card["starts_from"]["run"]))
-        start = read_card(Path(run.folder).with_name(before["starts_from"]["run"]))
+        runs = kitchen.home / "runs"
+        before = read_card(runs / run.card["starts_from"]["run"])
+        start = read_card(runs / before["starts_from"]["run"])
         assert start["starts_from"]["run"] == first and start["split"] == before["split"] == run.card["split"]
+        fine, wide = run.card["averaged"]
+        assert (fine["share"], fine["augment"], wide["share"], wide["augment"]) == (0.5, "none", 0.5, "contrasts")
+        assert [read_card(runs / one["run"])["data"] for one in (fine, wide)] == [fine["data"], wide["data"]]
+        assert fine["data"]["fingerprint"] != wide["data"]["fingerprint"], "masks were mended"
         assert (start["size"], before["size"], run.card["size"]) == ([48, 32], [48, 32], [64, 48])
         assert run.card["split"]["fingerprint"] == split.fingerprint
         tested += split.patients("test")
@@ -99,7 +111,7 @@ def test_everyone_is_scored_once_by_a_network_that_has_not_seen_him(kitchen):
     assert scores.groupby("patient")["fold"].nunique().tolist() == [1] * 8
     for number in range(5):
         split, run = kitchen.fold(number)
-        own = kitchen.real.evaluate(run, split)
+        own = kitchen.real.measure(replace(load_predictor(run.folder), tidy=kitchen.recipe.tidy.of_slices), split)[0]
         there = scores[(scores["fold"] == number) & (scores["shown"] == ALONE)].drop(columns=["fold", "shown"])
         pd.testing.assert_frame_equal(there.reset_index(drop=True), own, check_dtype=False)
         assert not set(there["patient"]) & set(split.patients("train") + split.patients("val"))
@@ -118,6 +130,19 @@ def test_series_are_scored_with_what_neighbouring_slices_tell(kitchen):
     scores = cross_validated(kitchen)
     there = scores[(scores["fold"] == 0) & (scores["shown"] == AS_SERIES)].drop(columns=["fold", "shown"])
     pd.testing.assert_frame_equal(there.reset_index(drop=True), own)
+
+
+def test_masks_of_series_are_scored_against_the_mended_truth_as_well(kitchen):
+    scores, masks = cross_validated(kitchen), {}
+    for number in range(5):
+        split, run = kitchen.fold(number)
+        masks |= segmented(kitchen, run, split, AS_SERIES)[1]
+    released, mended = (scores[scores["shown"] == shown].set_index(["patient", "name"]) for shown in (AS_SERIES, MENDED))
+    assert mended.index.is_unique and set(mended.index) == set(released.index)
+    truth, canal = kitchen.real.source.load("3_t2_SPACE").mask.array, (3, "spinal canal")
+    assert released.loc[canal, ["tp", "fn"]].sum() - mended.loc[canal, ["tp", "fn"]].sum() == 6
+    assert mended.loc[canal, "tp"] == np.count_nonzero((masks["3_t2_SPACE"] == 2) & (mend_lines(truth) == 2))
+    assert np.array_equal(mended.drop(index=canal)["dice"], released.drop(index=canal)["dice"][mended.drop(index=canal).index])
 
 
 def test_real_patients_stand_beside_as_many_made_up_ones_with_their_levels_counted(kitchen):
@@ -159,9 +184,20 @@ def test_the_numbers_of_tidy_are_chosen_by_validation_patients(kitchen):
     pd.testing.assert_frame_equal(there.reset_index(drop=True), own)
 
 
+def test_the_share_of_random_contrasts_is_weighed_on_validation_patients(kitchen):
+    scores = choices_of_share(kitchen, (0.0, 0.5, 1.0))
+    split, (fine, wide) = kitchen.third_rounds(1)
+    _, mean = kitchen.fold(1)
+    for share, run in ((0.0, fine), (0.5, mean), (1.0, wide)):
+        own = kitchen.real.measure(replace(load_predictor(run.folder), tidy=kitchen.recipe.tidy), split, "val")[0]
+        there = scores[(scores["fold"] == 1) & (scores["wide_share"] == share)].drop(columns=["fold", "wide_share"])
+        pd.testing.assert_frame_equal(there.reset_index(drop=True), own)
+    assert set(scores["fold"]) == set(range(5))
+
+
 def test_the_networks_of_levels_are_scored_in_classes_and_by_level(kitchen):
     scores = of_levels(kitchen)
-    assert set(scores["shown"]) == {AS_SERIES, UNADVISED, BY_LEVEL}
+    assert set(scores["shown"]) == {AS_SERIES, MENDED, UNADVISED, BY_LEVEL}
     for shown in (AS_SERIES, UNADVISED):
         in_classes = scores[scores["shown"] == shown]
         assert set(in_classes["name"]) == {"vertebra", "spinal canal", "disc"} and set(in_classes["patient"]) == set(range(1, 9))
@@ -299,7 +335,7 @@ def test_a_packed_network_predicts_as_its_run_does(kitchen, tmp_path, monkeypatc
         "spider-kit weights pack"
     )
     assert all(row["patients"] == 8 for row in card["measured"])
-    assert {row["shown"] for row in card["measured"]} == {ALONE, AS_SERIES}
+    assert {row["shown"] for row in card["measured"]} == {ALONE, AS_SERIES, MENDED}
     assert load_predictor(out).tidy == kitchen.recipe.tidy and load_predictor(run.folder).tidy is None
     json.dumps(card, allow_nan=False)
     monkeypatch.setattr(packing, "MOST_BYTES", 1000)

@@ -5,23 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spider_utils.evidence.limits import best_offset, label_limits, within_rows, without_small_pieces
+from spider_utils.evidence.limits import best_offset, label_limits, within_rows
 
 SPACING = (0.9, 1.0, 0.5)  # a pixel of 0.5 mm2
-
-
-def test_small_pieces_of_a_slice_go_and_neighbouring_slices_do_not_save_them() -> None:
-    mask = np.zeros((2, 20, 20), np.uint8)
-    mask[:, 2:12, 2:6] = 1  # 20 mm2
-    mask[:, 15:17, 10:17] = 1  # 7 mm2: not smaller
-    mask[:, 0:2, 10:16] = 1  # 6 mm2
-    mask[:, 15:19, 0:3] = 2  # 6 mm2 of another class
-    mask[:, 12, 6] = 3  # touches the vertebra at a corner, but is no part of it
-    kept = without_small_pieces(mask, SPACING)
-    wanted = np.zeros_like(mask)
-    wanted[:, 2:12, 2:6] = wanted[:, 15:17, 10:17] = 1
-    np.testing.assert_array_equal(kept, wanted)
-    np.testing.assert_array_equal(without_small_pieces(mask, SPACING, 0.0), mask)
 
 
 def test_limits_by_hand() -> None:
@@ -29,32 +15,38 @@ def test_limits_by_hand() -> None:
     truth[0, 0:10, 0:4] = truth[1, 0:10, 2:6] = truth[2, 0:10, 0:4] = 1  # 40 pixels that jump by half
     drawn[:, 0:10, 0:4] = 1  # and do not
     truth[:, 12:18, 10:15] = drawn[:, 12:18, 10:15] = 2
-    truth[0, 0:1, 18:20] = 2  # 2 stray pixels
+    truth[0, 18:19, 0:2], truth[0, 19, 0:2] = 2, 3  # 2 pixels of canal on a disc
+    drawn[0, 19, 0:2] = 3
     found = label_limits(truth, drawn, SPACING).set_index("name")
     vertebra, canal, disc = (found.loc[name] for name in ("vertebra", "spinal canal", "disc"))
-    assert vertebra["dice"] == pytest.approx(2 * 100 / 240) and vertebra["stray"] == 1
+    assert vertebra["dice"] == pytest.approx(2 * 100 / 240) and vertebra["truth_to_mended"] == 1
     assert vertebra["truth_to_next"] == pytest.approx(0.5) and vertebra["drawn_to_next"] == 1
     assert (vertebra["worst_slice"], vertebra["worst_dice"]) == (1, pytest.approx(0.5))
-    assert canal["stray"] == pytest.approx(2 * 90 / (92 + 90)) and canal["dice"] == pytest.approx(2 * 90 / (92 + 90))
+    assert canal["truth_to_mended"] == pytest.approx(2 * 90 / (92 + 90)) and canal["dice"] == pytest.approx(2 * 90 / (92 + 90))
     assert canal["truth_to_next"] == pytest.approx((2 * 30 / 62 + 1) / 2) and canal["worst_slice"] == 0
-    assert np.isnan(disc[["dice", "stray", "truth_to_next", "worst_dice"]].astype(float)).all() and disc["worst_slice"] == -1
+    assert (disc["dice"], disc["truth_to_mended"], disc["worst_slice"]) == (1, 1, 0)
+    assert canal["lines"] == 1 and np.isnan([vertebra["lines"], disc["lines"]]).all()
 
 
-def test_small_pieces_beside_discs_are_counted_and_lengthen_distances() -> None:
+def test_lines_of_canal_along_discs_lengthen_distances() -> None:
     """As in masks whose values were interpolated: a line of canal along a disc, 10 mm from the canal."""
     truth = np.zeros((2, 40, 40), np.uint8)
     truth[:, 2:38, 30:36], truth[:, 10:14, 4:12] = 2, 3
     drawn = truth.copy()
-    truth[:, 9, 4:10] = 2  # 3 mm2, on top of the disc
-    truth[0, 20, 4:6] = 2  # beside nothing
-    canal = label_limits(truth, drawn, SPACING).set_index("name").loc["spinal canal"]
-    assert (canal["small_pieces"], canal["small_by_disc"]) == (3, 2)
-    assert canal["asd_cleaned_mm"] == 0 and 0.2 < canal["asd_mm"] == canal["stray_asd_mm"]
-    disc = label_limits(truth, drawn, SPACING).set_index("name").loc["disc"]
-    assert (disc["small_pieces"], disc["asd_mm"], disc["stray_asd_mm"]) == (0, 0, 0) and np.isnan(disc["small_by_disc"])
-    # Pieces of neighbouring slices are two, as is one at the disc's corner.
-    truth[1, 14, 12] = 2
-    assert label_limits(truth, drawn, SPACING).set_index("name").loc["spinal canal", "small_by_disc"] == 3
+    truth[:, 9, 4:10] = 2
+    found = label_limits(truth, drawn, SPACING).set_index("name")
+    assert found.loc["spinal canal", "lines"] == 2, "pieces of neighbouring slices are two"
+    assert found.loc["spinal canal", "asd_mended_mm"] == 0
+    assert 0.2 < found.loc["spinal canal", "asd_mm"] == found.loc["spinal canal", "truth_to_mended_mm"]
+    assert (found.loc["disc", "asd_mm"], found.loc["disc", "truth_to_mended_mm"]) == (0, 0)
+
+
+def test_a_class_that_nobody_marks_has_no_numbers() -> None:
+    mask = np.zeros((2, 12, 12), np.uint8)
+    mask[:, 2:10, 2:10] = 1
+    disc = label_limits(mask, mask, SPACING).set_index("name").loc["disc"]
+    assert np.isnan(disc[["dice", "truth_to_mended", "truth_to_next", "worst_dice"]].astype(float)).all()
+    assert disc["worst_slice"] == -1
 
 
 def test_a_single_slice_has_no_next() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,11 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from spider_utils.data.manifest import RECEIPT, load_manifest
+from spider_utils.data.mend import MENDED_FILE, write_mended
+from spider_utils.data.sources import open_source
 from spider_utils.data.verify import Finding, detect_kind, format_findings, verify
 from spider_utils.errors import DataError, KitError
+from spider_utils.files import write_json
 
 CASES = ["2_t1", "2_t2", "10_t2_SPACE"]
 
@@ -307,7 +311,8 @@ def slices(tmp_path):
     for number, stem in enumerate(SLICES):
         gray = Image.fromarray(rng.integers(0, 256, (12, 10)).astype(np.uint8))
         (gray.convert("RGBA") if number == 0 else gray).save(tmp_path / "images" / f"{stem}.png")
-        Image.fromarray(rng.choice([0, 29, 76, 150], (12, 10)).astype(np.uint8)).save(tmp_path / "masks" / f"{stem}.png")
+        mask = np.repeat(np.uint8([0, 29, 76, 150]), 3)[:, None].repeat(10, axis=1)
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{stem}.png")
     pd.DataFrame({"patient": [300, 301], "native_width": 10, "native_height": [12, 14]}).to_csv(
         tmp_path / "cases.csv", index=False
     )
@@ -377,3 +382,27 @@ def test_released_slices_are_compared_with_their_sums(slices):
     absent = [f.path for f in findings if "this slice and its mask are missing" in f.problem]
     assert changed == ["images/5_t2_SPACE_slice49.png", "masks/5_t2_SPACE_slice49.png"]
     assert absent == [f"images/5_t2_SPACE_slice{n}.png" for n in range(50, 67)] and len(findings) == 19
+
+
+def test_discs_lined_with_canal_are_told_and_a_mended_copy_is_sound(slices, tmp_path_factory):
+    path = slices / "masks" / f"{SLICES[2]}.png"
+    mask = np.asarray(Image.open(path)).copy()
+    mask[2, 1:4] = mask[2, 6:9] = 150  # on top of the disc
+    Image.fromarray(mask).save(path)
+    problem = "of 1 patients line discs with 2 thin pieces of canal: 301_t2_SPACE"
+    only(of_slices(slices), "warning", "masks", problem)
+    assert of_slices(slices, deep=False) == []
+    copy = write_mended(open_source("spider-2d", slices), tmp_path_factory.mktemp("copy") / "mended")
+    assert of_slices(copy) == []
+
+
+def test_checksums_of_masks_that_were_mended_are_not_asked_for(slices, monkeypatch):
+    sums = {f"{folder}/{stem}.png": "0" * 64 for folder in ("images", "masks") for stem in SLICES}
+    manifest = SimpleNamespace(sums=sums, facts={"slices": 853})
+    monkeypatch.setattr("spider_utils.data.verify.load_manifest", lambda name: manifest)
+    assert len([f for f in of_slices(slices) if "sha256" in f.problem]) == 6
+    write_json(slices / MENDED_FILE, {"canal_made_background": {"301_t2_SPACE": {"pieces": 2, "pixels": 6}}})
+    left = {f.path for f in of_slices(slices) if "sha256" in f.problem}
+    assert left == set(sums) - {f"masks/{SLICES[2]}.png"}
+    write_json(slices / MENDED_FILE, {"canal_made_background": 7})
+    only([f for f in of_slices(slices) if "sha256" not in f.problem], "error", MENDED_FILE, "does not say which series")
