@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -528,21 +528,27 @@ def plane_note(image: Volume) -> str | None:
     return f"This series was taken in {words} slices. The network knows sagittal ones: do not trust what it draws."
 
 
-def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = None) -> tuple[Volume, str | None]:
-    """The mask of an image, and what is to be said of two networks' agreement where two drew it.
+class Segmented(NamedTuple):
+    """A mask, and what is to be said of two networks' agreement where two drew it.
 
-    Args, Raises: as VolumePredictor.predict_volume.
-
-    Returns:
-        The mask, and a sentence; None where one network drew it alone, or where it is empty.
+    Attributes:
+        mask: on the image's grid.
+        agreement: a sentence or two; None where one network drew the mask alone, or where it is empty.
+        is_doubtful: whether they agree so little that the mask may be worth anything.
     """
+
+    mask: Volume
+    agreement: str | None = None
+    is_doubtful: bool = False
+
+
+def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = None) -> Segmented:
+    """The mask of an image, with what two networks' agreement tells of it. Args, Raises: as VolumePredictor.predict_volume."""
     if not isinstance(predictor, PooledPredictor):
-        return predictor.predict_volume(volume, track), None
+        return Segmented(predictor.predict_volume(volume, track))
     mask, agreement = predictor.with_agreement(volume, track)
-    return mask, _agreement_note(agreement) if mask.array.any() else None
-
-
-def _agreement_note(agreement: Agreement) -> str:
+    if not mask.array.any():
+        return Segmented(mask)
     mean = round(agreement.mean(), 2)  # what is told and what is compared must not differ
     parts = ", ".join(f"{name} {dice:.2f}" for name, dice in agreement.by_class().items() if not np.isnan(dice))
     said = f"Two networks drew this mask; they agree to a Dice of {mean:.2f} ({parts})."
@@ -550,7 +556,7 @@ def _agreement_note(agreement: Agreement) -> str:
         said += f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it."
     else:
         said += f" Masks with {LOW_AGREEMENT:g} and more were good wherever that was measured; of names it says nothing."
-    return said
+    return Segmented(mask, said, mean < LOW_AGREEMENT)
 
 
 def field_note(image: Volume) -> str | None:
@@ -603,9 +609,10 @@ def predict_path(
             if note and suffix_of(path) not in PICTURE_SUFFIXES and (said := field_note(volume)):
                 note(f"{path.name}: {said}")
             show = _tell if is_long else None
-            mask, agreement = segment(predictor, volume, show) if note else (predictor.predict_volume(volume, show), None)
-            if note and agreement:
-                note(f"{path.name}: {agreement}")
+            drawn = segment(predictor, volume, show) if note else Segmented(predictor.predict_volume(volume, show))
+            mask = drawn.mask
+            if note and drawn.agreement:
+                note(f"{path.name}: {drawn.agreement}")
             if note and not mask.array.any():
                 tip = "" if suffix_of(path) in PICTURE_SUFFIXES else f" {HEADER_LIES}"
                 note(f"{path.name}: the network found nothing, the mask is empty.{tip}")

@@ -224,9 +224,7 @@ def weights_limits(
     table, masks = limits(kitchen)
     print(as_text(summarise_limits(table), 3))
     print("in_rows: Dice in the rows that the truth marks; at_offset: there, each patient's outline moved by his best offset_mm")
-    print(
-        "to_mended: the truth with itself without lines of canal around discs; to_next: masks with those of the next slice"
-    )
+    print("to_mended: the truth with itself without lines of canal around discs; to_next: masks with those of the next slice")
     print("asd_mended_mm: from the truth without such lines; lines: how many pieces of canal line the discs of a patient")
     if pictures:
         print(*write_worst(pictures, kitchen, table, masks), sep="\n")

@@ -190,6 +190,8 @@ def _show(uploaded: Upload, reading: scan.Reading, has_pixel_size: bool) -> None
     apart = f", slices {spacing[0]:.2f} mm apart" if shape[0] > 1 else ""
     slices = "1 slice" if shape[0] == 1 else f"{shape[0]} slices"
     st.caption(f"{_plain(uploaded.name)}: {slices} of {shape[1]} x {shape[2]} pixels, {size}{apart}")
+    for said in reading.cautions:
+        st.warning(_plain(said), icon=":material/warning:")
     _show_picture(reading, has_pixel_size)
     st.subheader("Measurements")
     for note in reading.notes:

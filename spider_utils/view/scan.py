@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.models.shipped import shipped, shipped_for
-from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor, plane_note, segment
+from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor, field_note, plane_note, segment
 from spider_utils.training.checkpoints import read_card
 from spider_utils.workflow import finished_runs, is_by_patient, newest_run
 
@@ -44,6 +44,7 @@ class Reading:
         table: of measure.report.measure; None when nothing was measured (``notes`` say why, unless no pixel size was known).
         marks: lines that were measured on.
         notes: what a reader must know about this result, a sentence each.
+        cautions: why it may be worth nothing, a sentence or two each; to be shown before anything else.
     """
 
     image: Volume
@@ -52,6 +53,7 @@ class Reading:
     table: pd.DataFrame | None
     marks: tuple[Mark, ...]
     notes: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
 
 
 def usable_runs(series: bool = True) -> list[Path]:
@@ -107,23 +109,27 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
     Raises:
         DataError: the image is nothing for this network.
     """
-    notes = []
-    if said := plane_note(image):
-        notes.append(said)
-    if isinstance(predictor, WholeVolumePredictor):
-        notes.append(f"This network labels {predictor.reach}.")
-    (mask, agreement), scheme = segment(predictor, image, track), predictor.scheme
-    if agreement:
-        notes.append(agreement)
-    if not mask.array.any():
-        return Reading(image, mask, scheme, None, (), (*notes, "The network found nothing in this image."))
+    drawn = segment(predictor, image, track)
+    cautions = [plane_note(image), field_note(image) if has_pixel_size else None]
+    notes = [f"This network labels {predictor.reach}."] if isinstance(predictor, WholeVolumePredictor) else []
+    if drawn.agreement:
+        (cautions if drawn.is_doubtful else notes).append(drawn.agreement)
+    if not drawn.mask.array.any():
+        cautions.append("The network found nothing in this image.")
+    reading = Reading(image, drawn.mask, predictor.scheme, None, (), tuple(notes), tuple(one for one in cautions if one))
+    return _measured(reading, predictor, has_pixel_size) if drawn.mask.array.any() else reading
+
+
+def _measured(reading: Reading, predictor: VolumePredictor, has_pixel_size: bool) -> Reading:
+    """The reading of a mask that is not empty, with levels, measurements, and notes on how they were come by."""
+    image, mask, scheme, notes = reading.image, reading.mask, reading.scheme, [*reading.notes]
     if scheme in SCHEMES_WITH_LEVELS:
         how = "those that the network knows by sight"
         if predictor.own_votes > 1:
             how = "counted from the lowest part in view, or those that the network knows by sight where it is sure"
         notes.append(f"Levels are {how}, in a spine with five lumbar vertebrae.")
     if not has_pixel_size:
-        return Reading(image, mask, scheme, None, (), (*notes, "Pixels were taken to be square."))
+        return replace(reading, notes=(*notes, "Pixels were taken to be square."))
     picture, spacing = image.squeezed()
     if picture.ndim == 2:
         notes.append("A single slice is measured as if it were the middle one.")
@@ -137,8 +143,8 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
         table = report.measure(drawn, spacing, picture, scheme)
         lines = tuple(marks(drawn, spacing, scheme))
     except ValueError as error:  # nothing that could be a level, or labels that no spine can have
-        return Reading(image, mask, scheme, None, (), (*notes, f"Nothing was measured: {error}."))
-    return Reading(image, mask, scheme, table, lines, tuple(notes))
+        return replace(reading, mask=mask, scheme=scheme, notes=(*notes, f"Nothing was measured: {error}."))
+    return replace(reading, mask=mask, scheme=scheme, table=table, marks=lines, notes=tuple(notes))
 
 
 def by_level(table: pd.DataFrame, quantities: Mapping[str, str]) -> pd.DataFrame:

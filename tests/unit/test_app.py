@@ -152,7 +152,7 @@ def test_a_zip_of_several_series_lets_one_choose(home, tmp_path, write_dicom):
     assert series.label == "Series" and series.options == ["series: sagittal, 3 slices", "series: axial, 3 slices"]
     assert "Left out of the zip: 1" in [expander.label for expander in page.expander]
     series.select_index(1).run()
-    assert "do not trust what it draws" in texts(page.caption) and not page.exception
+    assert "do not trust what it draws" in texts(page.warning) and not page.exception
 
 
 @pytest.mark.parametrize(

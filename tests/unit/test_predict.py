@@ -377,14 +377,15 @@ def test_two_networks_tell_how_far_they_agree_and_draw_the_same_mask(tmp_path: P
     assert "It shows 32 x 32 mm" in said.pop(0)
     assert len(said) == 1 and said[0].startswith("scan.mha: Two networks drew this mask; they agree to a Dice of 0.")
     assert "disc 0.00" in said[0] and "look at every slice" in said[0]
-    assert segment(first, volume)[1] is None, "one network agrees with nobody"
+    assert segment(first, volume).agreement is None, "one network agrees with nobody"
     sure = replace(first, model=lambda images: BrightestClass()(images)[:, [0, *11 * [1], 3, *7 * [1]]])  # value 12 is a disc
-    told = segment(replace(pooled, first=sure), volume)[1]
-    assert told.startswith(
+    drawn = segment(replace(pooled, first=sure), volume)
+    assert segment(pooled, volume).is_doubtful and not drawn.is_doubtful
+    assert drawn.agreement.startswith(
         "Two networks drew this mask; they agree to a Dice of 1.00 (disc 1.00). Masks with 0.8 and more were good"
     )
     dark = volume.with_array(np.zeros_like(array))
-    assert segment(pooled, dark)[1] is None, "of an empty mask another note tells"
+    assert segment(pooled, dark)[1:] == (None, False), "of an empty mask another note tells"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from PIL import Image
 from spider_utils.data.volumes import read_mask, read_volume, with_pixel_size, write_volume
 from spider_utils.errors import KitError
 from spider_utils.measure.marks import Mark
+from spider_utils.predict import Segmented
 from spider_utils.view import scan
 from spider_utils.view.frame_marks import level_names, write_on_frame
 from spider_utils.view.frames import render_frame
@@ -89,14 +90,33 @@ def test_a_single_slice_is_measured_only_with_its_pixel_size(tmp_path):
 def test_what_cannot_be_named_is_said(value, said):
     image, _ = box_spine()
     reading = scan.read_scan(image, KnownLabels("structures4", lambda array: np.full(array.shape, value, np.uint8)))
-    assert reading.table is None and not reading.marks and said in " ".join(reading.notes)
+    assert reading.table is None and not reading.marks and said in " ".join(reading.cautions if value == 0 else reading.notes)
 
 
 def test_series_of_another_plane_are_warned_of():
     image, _ = box_spine()
     image = replace(image, spacing=(0.5, 4.0, 0.5))
     reading = scan.read_scan(image, KnownLabels("structures4", by_gray))
-    assert any("axial" in note and "do not trust" in note for note in reading.notes)
+    assert any("axial" in said and "do not trust" in said for said in reading.cautions)
+
+
+def test_crops_are_warned_of_where_their_size_is_known():
+    image, _ = box_spine()
+    crop = replace(image, array=image.array[:, :100, :60])
+    said = scan.read_scan(crop, KnownLabels("structures4", by_gray)).cautions
+    assert len(said) == 1 and said[0].startswith("It shows 90 x 78 mm.")
+    assert scan.read_scan(crop, KnownLabels("structures4", by_gray), has_pixel_size=False).cautions == ()
+    assert scan.read_scan(image, KnownLabels("structures4", by_gray)).cautions == ()
+
+
+@pytest.mark.parametrize("is_doubtful", [False, True])
+def test_two_networks_that_agree_little_are_a_caution_and_others_a_note(monkeypatch, is_doubtful):
+    image, classes = box_spine()
+    drawn = Segmented(image.with_array(classes), "Two networks drew this mask.", is_doubtful)
+    monkeypatch.setattr(scan, "segment", lambda *given: drawn)
+    reading = scan.read_scan(image, KnownLabels("structures4", by_gray))
+    assert (drawn.agreement in reading.cautions, drawn.agreement in reading.notes) == (is_doubtful, not is_doubtful)
+    assert reading.table is not None, "it is measured all the same"
 
 
 # ----------------------------------------------------------------------------------------------------------------------- runs
