@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from spider_utils.data.crops import FIELD_MM, in_a_field, is_crop
 from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
 from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
 from spider_utils.data.volume_store import check_preparation, covering_size, fit_volume, prepare
@@ -29,7 +30,6 @@ IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), *PICTURE_SUFFIXE
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
 HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
 LOW_AGREEMENT = 0.8  # below it masks may be worth anything (docs/results/trust.md)
-LEAST_FIELD_MM = 150.0  # the longer side of a picture: half of what is usual
 MOST_VOXELS = 2**27  # of a network's grid
 PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
 # Gets the masks of slices, as they are made, and how many there will be; gives them on, and tells somebody meanwhile.
@@ -542,8 +542,19 @@ class Segmented(NamedTuple):
     is_doubtful: bool = False
 
 
-def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = None) -> Segmented:
-    """The mask of an image, with what two networks' agreement tells of it. Args, Raises: as VolumePredictor.predict_volume."""
+def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = None, has_pixel_size: bool = True) -> Segmented:
+    """The mask of an image, with what two networks' agreement tells of it.
+
+    To networks of slices a crop is shown in an empty field of view, lest they see it magnified.
+
+    Args:
+        predictor, volume, track: as for VolumePredictor.predict_volume, which also says what is raised.
+        has_pixel_size: False for a picture whose size in mm nobody told, which is taken as no crop.
+    """
+    if has_pixel_size and not isinstance(predictor, WholeVolumePredictor) and is_crop(volume):
+        field, place = in_a_field(volume)
+        drawn = segment(predictor, field, track, has_pixel_size=False)
+        return drawn._replace(mask=volume.with_array(np.ascontiguousarray(drawn.mask.array[place])))
     if not isinstance(predictor, PooledPredictor):
         return Segmented(predictor.predict_volume(volume, track))
     mask, agreement = predictor.with_agreement(volume, track)
@@ -561,12 +572,11 @@ def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = No
 
 def field_note(image: Volume) -> str | None:
     """What must be known of an image that shows much less than lumbar MRI does; None of others."""
-    height, width = (round(n * mm) for n, mm in zip(image.array.shape[1:], image.spacing[1:], strict=True))
-    if max(height, width) >= LEAST_FIELD_MM:
+    if not is_crop(image):
         return None
-    return (
-        f"It shows {height} x {width} mm. The networks learned from about 300 x 240 mm: they see a crop magnified, and miss much."
-    )
+    height, width = (round(n * mm) for n, mm in zip(image.array.shape[1:], image.spacing[1:], strict=True))
+    usual = "{:g} x {:g}".format(*FIELD_MM)
+    return f"It shows {height} x {width} mm of the {usual} mm that networks learned from: they miss much, and guess its levels."
 
 
 def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
@@ -606,15 +616,16 @@ def predict_path(
             is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
             if note and (said := plane_note(volume)):
                 note(f"{path.name}: {said} {HEADER_LIES}")
-            if note and suffix_of(path) not in PICTURE_SUFFIXES and (said := field_note(volume)):
+            has_pixel_size = suffix_of(path) not in PICTURE_SUFFIXES
+            if note and has_pixel_size and (said := field_note(volume)):
                 note(f"{path.name}: {said}")
             show = _tell if is_long else None
-            drawn = segment(predictor, volume, show) if note else Segmented(predictor.predict_volume(volume, show))
+            drawn = segment(predictor, volume, show, has_pixel_size)
             mask = drawn.mask
             if note and drawn.agreement:
                 note(f"{path.name}: {drawn.agreement}")
             if note and not mask.array.any():
-                tip = "" if suffix_of(path) in PICTURE_SUFFIXES else f" {HEADER_LIES}"
+                tip = f" {HEADER_LIES}" if has_pixel_size else ""
                 note(f"{path.name}: the network found nothing, the mask is empty.{tip}")
         except DataError as error:
             if len(inputs) == 1:

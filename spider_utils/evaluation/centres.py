@@ -17,14 +17,14 @@ that takes the skin of the belly for a canal would lose every body that it did f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from spider_utils.data.centres import CENTRE_SETS, CentreCase, CentreSet, sets_in
-from spider_utils.data.slices import scale_to_uint8
+from spider_utils.data.crops import in_a_field
 from spider_utils.data.volumes import Volume
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_names, own_names, score_names
@@ -35,7 +35,6 @@ from spider_utils.runtime import progress
 
 SCHEME = "structures4"
 PICTURE, ANNOTATED = SCOPES = ("picture", "annotated")
-FIELD_MM = (300.0, 240.0)  # rows and columns of SPIDER's T2_SPACE series
 
 
 def behind_bodies(truth: np.ndarray) -> np.ndarray:
@@ -117,38 +116,6 @@ def score_case(one: CentreSet, case: CentreCase, prediction: np.ndarray, toleran
     return table[[*first, *(name for name in table if name not in first)]]
 
 
-def in_a_field(array: np.ndarray, spacing_mm: Sequence[float], field_mm: Sequence[float] = FIELD_MM) -> tuple[np.ndarray, tuple]:
-    """A crop in the middle of an empty field of view.
-
-    Networks of slices see the whole field of view at one size, so a crop alone would be shown to them magnified.
-
-    Args:
-        array: (slices, rows, columns).
-        spacing_mm: of its axes.
-        field_mm: rows and columns that the field has at least.
-
-    Returns:
-        The field, 0 around the crop, and the index that takes the crop out of it.
-    """
-    wanted = np.rint(np.divide(field_mm, spacing_mm[1:])).astype(int)
-    short = np.maximum(0, wanted - array.shape[1:])
-    starts = (0, *(short // 2).tolist())
-    place = tuple(slice(start, start + n) for start, n in zip(starts, array.shape, strict=True))
-    field = np.zeros((len(array), *(array.shape[1:] + short)), array.dtype)
-    field[place] = array
-    return field, place
-
-
-def _shown(image: Volume, is_crop: bool) -> tuple[Volume, tuple]:
-    """What a network is shown of an image, and the index that takes the image out of it."""
-    if not is_crop:
-        return image, ()
-    # Grays first: percentiles of intensities would fall on the empty field instead of on the picture.
-    field, place = in_a_field(scale_to_uint8(image.array), image.spacing)
-    # The field's own corner lies elsewhere, but no network asks where.
-    return Volume(field, image.spacing, image.origin, image.direction), place
-
-
 def _names(one: CentreSet, case: CentreCase, named: Mapping[str, np.ndarray]) -> list[pd.DataFrame]:
     """The rows of score_names for each way to count."""
     facts = {"set": one.name, "case": case.case, "patient": case.patient}
@@ -188,7 +155,7 @@ def score_centres(
         if not (one.structures or show):
             continue
         for case in progress(one.cases(root), one.name, total=len(one.images(root))):
-            image, place = _shown(case.image, one.is_crop)
+            image, place = in_a_field(case.image) if one.is_crop else (case.image, ())
             drawn, named = predict(image), {}
             prediction = convert(drawn.array[place], scheme, SCHEME)
             if scheme in SCHEMES_WITH_LEVELS:

@@ -109,7 +109,7 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
     Raises:
         DataError: the image is nothing for this network.
     """
-    drawn = segment(predictor, image, track)
+    drawn = segment(predictor, image, track, has_pixel_size)
     cautions = [plane_note(image), field_note(image) if has_pixel_size else None]
     notes = [f"This network labels {predictor.reach}."] if isinstance(predictor, WholeVolumePredictor) else []
     if drawn.agreement:

@@ -21,7 +21,6 @@ from spider_utils.errors import DataError
 from spider_utils.evaluation.centres import (
     annotated_part,
     behind_bodies,
-    in_a_field,
     overview,
     score_case,
     score_centres,
@@ -154,19 +153,6 @@ def test_a_case_without_truth_is_not_scored():
 
 
 # -------------------------------------------------------------------------------------------------------------------- crops
-
-
-def test_a_crop_lies_in_the_middle_of_an_empty_field():
-    crop = np.ones((2, 4, 3), np.uint8)
-    field, place = in_a_field(crop, (1.0, 2.0, 1.0), (20.0, 8.0))
-    assert field.shape == (2, 10, 8) and place == (slice(0, 2), slice(3, 7), slice(2, 5))
-    assert field[place].all() and field.sum() == crop.sum()
-
-
-def test_what_is_large_enough_stays_as_it_is():
-    array = np.ones((1, 30, 30), np.uint8)
-    field, place = in_a_field(array, (1.0, 1.0, 1.0), (20.0, 8.0))
-    assert field.shape == array.shape and field[place].shape == array.shape
 
 
 class Copycat:

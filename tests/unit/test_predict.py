@@ -124,6 +124,7 @@ def test_mask_is_where_the_structure_is(tmp_path: Path, code: str) -> None:
     array = np.zeros((12, 24, 20), np.uint8)
     array[3:9, 6:18, 5:15] = 255
     image = sitk.GetImageFromArray(array)
+    image.SetSpacing((10.0, 10.0, 10.0))  # no crop
     image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code))
     sitk.WriteImage(image, str(tmp_path / "block.mha"))
     known = Predictor(BrightestClass(), SliceGrid(96, 96), "structures4", "cpu")
@@ -456,7 +457,7 @@ def test_what_must_be_known_of_an_image_is_told(tmp_path: Path, predictor: Predi
         predictor, model=lambda images: torch.eye(4)[0].reshape(1, 4, 1, 1).expand(len(images), 4, *images.shape[2:])
     )
     predict_path(tmp_path / "in", tmp_path / "out", nothing, note=said.append)
-    crops = [one for one in said if "The networks learned from about 300 x 240 mm" in one]
+    crops = [one for one in said if "of the 300 x 240 mm that networks learned from" in one]
     assert [one.split(":")[0] for one in crops] == ["crosswise.mha", "sagittal.mha"]
     said = [one for one in said if one not in crops]
     assert [one.split(":")[0] for one in said] == ["crosswise.mha", "crosswise.mha", "sagittal.mha"]

@@ -104,7 +104,7 @@ def test_crops_are_warned_of_where_their_size_is_known():
     image, _ = box_spine()
     crop = replace(image, array=image.array[:, :100, :60])
     said = scan.read_scan(crop, KnownLabels("structures4", by_gray)).cautions
-    assert len(said) == 1 and said[0].startswith("It shows 90 x 78 mm.")
+    assert len(said) == 1 and said[0].startswith("It shows 90 x 78 mm of the 300 x 240 mm")
     assert scan.read_scan(crop, KnownLabels("structures4", by_gray), has_pixel_size=False).cautions == ()
     assert scan.read_scan(image, KnownLabels("structures4", by_gray)).cautions == ()
 
