@@ -110,7 +110,7 @@ RECIPE = Recipe(
     mixed=Step((512, 416), 256, 7, 600, batch_size=8, learning_rate=1.5e-3, slice_gap_mm=0.0, augment="field_of_view"),
     tidy=Tidy(across_mm=1.3, canal_share=0.1, front_mm=50.0),
     levels_tidy=Tidy(across_mm=1.3, canal_share=0.1, spine_share=0.1, front_mm=50.0, own_votes=3.0),
-    second_weight=0.5,
+    second_weight=2 / 3,
 )
 
 
