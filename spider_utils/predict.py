@@ -11,9 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spider_utils.data.crops import FIELD_MM, in_a_field, is_crop
 from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
-from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
+from spider_utils.data.slices import CROP_MM, SliceGrid, intensity_range, scale_to_uint8, windows
 from spider_utils.data.volume_store import check_preparation, covering_size, fit_volume, prepare
 from spider_utils.data.volumes import PICTURE_SUFFIXES, VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
 from spider_utils.ensemble.pooling import Agreement, classes_in, pool_classes
@@ -29,6 +28,7 @@ from spider_utils.training.checkpoints import CARD_FILE, load_model, read_card
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), *PICTURE_SUFFIXES)
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
 HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
+LEAST_MM = 40.0  # the longer side of a picture: below it a header is more likely wrong than a picture of one vertebra
 LOW_AGREEMENT = 0.8  # below it masks may be worth anything (docs/results/trust.md)
 MOST_VOXELS = 2**27  # of a network's grid
 PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
@@ -45,11 +45,14 @@ class VolumePredictor:
             the spine, from the lowest in view, or from where ``own_votes`` times as many voxels want it; what is neither becomes
             background (see measure.levels.one_level_a_part). Without it levels stay as the network draws them, voxel by voxel.
         tidy: what is done to masks before that; some of it to those of series alone. None for nothing.
+        field_mm: height and width of what it learned from, at whose size it is shown crops (see SliceGrid); None where it is
+            shown them magnified.
     """
 
     scheme: str
     whole_parts: bool = True
     tidy: Tidy | None = None
+    field_mm: tuple[float, float] | None = None
 
     def predict_volume(self, volume: Volume, track: Track | None = None) -> Volume:
         """Segment a volume.
@@ -154,7 +157,10 @@ class Predictor(SlicePredictor):
         if isinstance(model, VolumeNetwork):
             raise KitError(f"{folder} holds a network of volumes: open it with load_predictor")
         try:
-            grid = SliceGrid(*_grid_sides(card["size"], 2))
+            field_mm = card.get("field_mm")
+            if field_mm is not None and not (len(field_mm) == 2 and all(0 < float(mm) < np.inf for mm in field_mm)):
+                raise ValueError(f"{field_mm!r} is no height and width in mm")
+            grid = SliceGrid(*_grid_sides(card["size"], 2), field_mm and (float(field_mm[0]), float(field_mm[1])))
             if grid.rows % model.stride or grid.columns % model.stride:
                 raise ValueError(f"its sides must be divisible by {model.stride}")
             scheme, neighbours = _scheme_of(card), card.get("neighbours", 0)
@@ -167,6 +173,11 @@ class Predictor(SlicePredictor):
             ) from error
         model = model.eval().to(memory_format=model.channels_last)  # on CPUs in four fifths of the time
         return cls(model, grid, scheme, chosen, neighbours, tidy=tidy)
+
+    @property
+    def field_mm(self) -> tuple[float, float] | None:  # type: ignore[override]
+        """See VolumePredictor."""
+        return self.grid.field_mm
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """As SlicePredictor says."""
@@ -292,6 +303,11 @@ class PooledPredictor(SlicePredictor):
     def scheme(self) -> str:
         """Label scheme of the output."""
         return self.first.scheme
+
+    @property
+    def field_mm(self) -> tuple[float, float] | None:  # type: ignore[override]
+        """See VolumePredictor."""
+        return self.first.field_mm
 
     def slice_probabilities(self, slices: np.ndarray, spacing_mm: tuple[float, float], wanted: slice = slice(None)) -> np.ndarray:
         """As SlicePredictor says."""
@@ -545,16 +561,15 @@ class Segmented(NamedTuple):
 def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = None, has_pixel_size: bool = True) -> Segmented:
     """The mask of an image, with what two networks' agreement tells of it.
 
-    To networks of slices a crop is shown in an empty field of view, lest they see it magnified.
-
     Args:
         predictor, volume, track: as for VolumePredictor.predict_volume, which also says what is raised.
-        has_pixel_size: False for a picture whose size in mm nobody told, which is taken as no crop.
+        has_pixel_size: False for a picture whose size in mm nobody told: it is no crop, however few its pixels.
     """
-    if has_pixel_size and not isinstance(predictor, WholeVolumePredictor) and is_crop(volume):
-        field, place = in_a_field(volume)
-        drawn = segment(predictor, field, track, has_pixel_size=False)
-        return drawn._replace(mask=volume.with_array(np.ascontiguousarray(drawn.mask.array[place])))
+    longer_mm = max(n * mm for n, mm in zip(volume.array.shape[1:], volume.spacing[1:], strict=True))
+    if not has_pixel_size and longer_mm < CROP_MM:
+        rows_mm, columns_mm = (mm * CROP_MM / longer_mm for mm in volume.spacing[1:])
+        drawn = segment(predictor, replace(volume, spacing=(volume.spacing[0], rows_mm, columns_mm)), track)
+        return drawn._replace(mask=volume.with_array(drawn.mask.array))
     if not isinstance(predictor, PooledPredictor):
         return Segmented(predictor.predict_volume(volume, track))
     mask, agreement = predictor.with_agreement(volume, track)
@@ -570,13 +585,15 @@ def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = No
     return Segmented(mask, said, mean < LOW_AGREEMENT)
 
 
-def field_note(image: Volume) -> str | None:
-    """What must be known of an image that shows much less than lumbar MRI does; None of others."""
-    if not is_crop(image):
+def field_note(image: Volume, predictor: VolumePredictor) -> str | None:
+    """What must be known of an image that shows much less than its network learned from; None of others."""
+    sides = [n * mm for n, mm in zip(image.array.shape[1:], image.spacing[1:], strict=True)]
+    if predictor.field_mm is None or max(sides) >= CROP_MM:
         return None
-    height, width = (round(n * mm) for n, mm in zip(image.array.shape[1:], image.spacing[1:], strict=True))
-    usual = "{:g} x {:g}".format(*FIELD_MM)
-    return f"It shows {height} x {width} mm of the {usual} mm that networks learned from: they miss much, and guess its levels."
+    shown, usual = ("{:.3g} x {:.3g}".format(*mm) for mm in (sides, predictor.field_mm))
+    if max(sides) < LEAST_MM:
+        return f"It shows {shown} mm if its header is right: is it in cm or metres? Nothing can be found in so little."
+    return f"It shows {shown} mm of the {usual} mm that networks learned from: they miss much, and guess its levels."
 
 
 def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
@@ -617,7 +634,7 @@ def predict_path(
             if note and (said := plane_note(volume)):
                 note(f"{path.name}: {said} {HEADER_LIES}")
             has_pixel_size = suffix_of(path) not in PICTURE_SUFFIXES
-            if note and has_pixel_size and (said := field_note(volume)):
+            if note and has_pixel_size and (said := field_note(volume, predictor)):
                 note(f"{path.name}: {said}")
             show = _tell if is_long else None
             drawn = segment(predictor, volume, show, has_pixel_size)

@@ -342,10 +342,14 @@ class Workspace:
             raise KitError(
                 "neighbouring slices as channels do not go with augment 'tissue' or an enlarged set: both know single ones"
             )
+        if augment == "contrasts" and scheme != "structures4":
+            raise KitError(
+                f"augment 'contrasts' would give each label of {scheme} its own brightness: it goes with structures4 alone"
+            )
         store, split = self.store(size, enlarged_to), split or self.split()
         card = {
             "scheme": scheme,
-            "size": list(store.grid.__dict__.values()),
+            "size": [store.grid.rows, store.grid.columns],
             "data": {"kind": self.data, "fingerprint": store.fingerprint},
             "split": {"name": split.name, "seed": split.seed, "fold": split.fold, "fingerprint": split.fingerprint},
             "augment": augment,
@@ -420,8 +424,8 @@ class Workspace:
             raise KitError("a volume cannot be parted: give a split by patient")
         augment, seed = str(changes.pop("augment", settings.augment)), int(changes.get("seed", 0))  # type: ignore[call-overload]
         class_shares = bool(changes.pop("class_shares", settings.class_shares))
-        if augment in ("tissue", "triplanar"):
-            raise KitError(f"augment '{augment}' deforms single slices: choose another for a network of volumes")
+        if augment in ("tissue", "triplanar", "contrasts"):
+            raise KitError(f"augment '{augment}' changes single slices: choose another for a network of volumes")
         steps = int(changes.pop("steps_per_epoch", settings.steps_per_epoch))  # type: ignore[call-overload]
         names = ("epochs", "batch_size", "learning_rate", "weight_decay", "optimizer", "transformer_pace", "schedule", "loss")
         config = TrainConfig(**{name: getattr(settings, name) for name in names} | changes)

@@ -178,8 +178,8 @@ def data_mend(
     from spider_utils.data.sources import open_source
 
     folder = write_mended(open_source("spider-2d", root), out)
-    mended = mended_series(folder)
-    pieces, pixels = (sum(one[what] for one in mended.values()) for what in ("pieces", "pixels"))
+    mended = mended_series(folder).values()
+    pieces, pixels = sum(one.pieces for one in mended), sum(one.pixels for one in mended)
     print(f"{folder}: {pieces} pieces of canal ({pixels} pixels) of {len(mended)} patients became background")
 
 

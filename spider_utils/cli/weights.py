@@ -96,7 +96,8 @@ def weights_make(
     step: Annotated[StepName, typer.Argument(help="Which training; what it starts from is made first.")],
     root: SlicesRoot = None,
 ) -> None:
-    """Train a step of the recipe in the project's runs/; a finished one is found, a killed one goes on.
+    """Train a step of the recipe in the project's runs/ (fold0 to final: the mean of two runs, in build/weights/); a finished one
+    is found, a killed one goes on.
 
     Example: spider-kit weights make fold0 --root data/spider-2d
     """

@@ -305,12 +305,12 @@ def change_contrasts(image: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarr
     brightness follows the mask, a mask's mistakes are painted into the image: mend them first (data.mend).
 
     Args:
-        image: uint8 (rows, columns).
-        mask: uint8 (rows, columns).
+        image: uint8 (rows, columns) or (rows, columns, channels); neighbouring slices as channels change alike.
+        mask: uint8 (rows, columns), a value a tissue.
         seed: of the curve and the factors.
 
     Returns:
-        uint8 (rows, columns).
+        uint8, shape of ``image``.
     """
     random = np.random.default_rng([seed, 5])
     knots = np.linspace(0, 255, 6)
@@ -319,7 +319,7 @@ def change_contrasts(image: np.ndarray, mask: np.ndarray, seed: int) -> np.ndarr
     curve = np.interp(np.arange(256), knots, np.clip(heights, 0, 255)).astype(np.float32)
     factors = np.exp(random.uniform(np.log(0.4), np.log(2.2), 256)).astype(np.float32)  # one a label
     factors[0] = 1
-    weights = ndimage.gaussian_filter(factors[mask], 0.7, truncate=2.5)
+    weights = ndimage.gaussian_filter(factors[mask], 0.7, truncate=2.5).reshape(mask.shape + (1,) * (image.ndim - 2))
     return np.clip(np.rint(curve[image] * weights), 0, 255).astype(np.uint8)
 
 

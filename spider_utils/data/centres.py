@@ -84,7 +84,6 @@ class CentreSet:
         bodies_only: whether "vertebra" is the vertebral body alone in its truth, without arch and processes.
         spacing_known: False for pictures: pixels are taken as square, and there are no distances.
         patients_known: False where ``CentreCase.patient`` names a series.
-        is_crop: whether its field of view is a small part of what networks are trained on.
     """
 
     name: str
@@ -95,7 +94,6 @@ class CentreSet:
     bodies_only: bool = False
     spacing_known: bool = True
     patients_known: bool = True
-    is_crop: bool = False
 
     def images(self, root: str | Path) -> list[Path]:
         """Its images below ``root``, ascending by name; none where the set is not there."""
@@ -244,7 +242,7 @@ CENTRE_SETS = (
     CentreSet("chu2015_t2_3d", "T2", "chu2015_t2_3d/case*_image.mha", _chu, (VERTEBRA,), bodies_only=True),
     CentreSet("isotropic_3d, IVD", "T2", "isotropic_3d/IVD_*_image.mha", _isotropic_discs, (DISC,)),
     CentreSet("isotropic_3d, VBs", "T2", "isotropic_3d/VBs_*_image.mha", _isotropic_bodies, (VERTEBRA,), bodies_only=True),
-    CentreSet("tptbox_crop_3d", "T2", "tptbox_crop_3d/sub-*_T2w.nii.gz", _tptbox, (VERTEBRA, CANAL, DISC), is_crop=True),
+    CentreSet("tptbox_crop_3d", "T2", "tptbox_crop_3d/sub-*_T2w.nii.gz", _tptbox, (VERTEBRA, CANAL, DISC)),
     CentreSet(
         "spider_midslices_unlabelled", "T1 or T2", "spider_midslices_unlabelled/images/*.png", _middle_slices, spacing_known=False
     ),

@@ -8,6 +8,7 @@ is lined with "canal". All seven patients whose slices the releasers squeezed ha
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,12 @@ from scipy import ndimage
 
 from spider_utils.data.sources import Source
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import atomic_folder, read_json_object, write_json
+from spider_utils.files import atomic_folder, fingerprint, read_json_object, sha256_of, write_json
 from spider_utils.labels import CANAL, DISC, convert
 from spider_utils.runtime import progress
 
 MENDED_FILE = "mended.json"
-_MENDED = "canal_made_background"
+_VERSION = 1  # raised whenever the same masks come out otherwise
 _NEIGHBOURS = np.ones((1, 3, 3), bool)  # of a slice, corners included
 
 
@@ -54,20 +55,28 @@ def mend_lines(truth: np.ndarray) -> np.ndarray:
     return np.where(disc_lines(truth) > 0, 0, truth).astype(truth.dtype)
 
 
+def mended_key(source: Source) -> str:
+    """What a mended copy depends on: the files it is made of, and the rule."""
+    return fingerprint([_VERSION, source.state()])
+
+
 def write_mended(source: Source, folder: str | Path) -> Path:
     """Write a copy of released slices in which masks with lines are mended; all other files are copied as they are.
 
     Args:
         source: of kind spider-2d.
-        folder: written beside, then renamed. ``mended.json`` in it says how many pieces and pixels each patient lost.
+        folder: written beside, then renamed. ``mended.json`` in it says what it was made of and how, and of each series what
+            MendedSeries does.
 
     Raises:
         KitError: the source is of another kind.
-        DataError: a file cannot be read, or ``folder`` holds files that are not the kit's own.
+        DataError: the source is a mended copy itself, a file cannot be read, or ``folder`` holds files of somebody else's.
     """
     if source.kind != "spider-2d":
         raise KitError(f"only masks of spider-2d are mended, not of '{source.kind}': they alone were resized like pictures")
-    folder, found = Path(folder), {}
+    if (source.root / MENDED_FILE).exists():
+        raise DataError(source.root, f"is a mended copy ({MENDED_FILE} lies in it)", "Use it as it is.")
+    folder, key, found = Path(folder), mended_key(source), {}
     with atomic_folder(folder, marker=MENDED_FILE) as partial:
         for kind in ("images", "masks"):
             shutil.copytree(source.root / kind, partial / kind, ignore=shutil.ignore_patterns(".*"))
@@ -76,25 +85,45 @@ def write_mended(source: Source, folder: str | Path) -> Path:
         for row in progress(list(source.cases.itertuples()), desc="mending masks"):
             truth = source.load(row.case).mask.array
             lines = disc_lines(truth)
-            if not lines.any():
-                continue
-            found[row.case] = {"pieces": int(lines.max()), "pixels": int(np.count_nonzero(lines))}
+            sums = {}
             for (_, stem), one, line in zip(sorted(row.slices), truth, lines, strict=True):
                 if line.any():
-                    mended = convert(np.where(line > 0, 0, one), "structures4", "released_gray")
-                    Image.fromarray(mended).save(partial / "masks" / f"{stem}.png")
-        write_json(partial / MENDED_FILE, {"key": source.state(), _MENDED: found})
+                    mended, path = convert(np.where(line > 0, 0, one), "structures4", "released_gray"), f"masks/{stem}.png"
+                    Image.fromarray(mended).save(partial / path)
+                    sums[path] = sha256_of(partial / path)
+            if sums:
+                found[row.case] = {"pieces": int(lines.max()), "pixels": int(np.count_nonzero(lines)), "sha256": sums}
+        write_json(partial / MENDED_FILE, {"key": key, "canal_made_background": found})
     return folder
 
 
-def mended_series(root: str | Path) -> dict[str, dict[str, int]]:
-    """Series -> how many ``pieces`` and ``pixels`` of canal became background in a mended copy; empty for any other folder.
+@dataclass(frozen=True)
+class MendedSeries:
+    """What was mended in a series.
+
+    Attributes:
+        pieces, pixels: of canal that became background.
+        sha256: of each mask that was written anew, by its path from the copy's root.
+    """
+
+    pieces: int
+    pixels: int
+    sha256: dict[str, str]
+
+
+def mended_series(root: str | Path) -> dict[str, MendedSeries]:
+    """Series -> what was mended in a copy; empty for any other folder.
 
     Raises:
         DataError: mended.json cannot be read, or does not say so.
     """
     path = Path(root) / MENDED_FILE
-    found = read_json_object(path).get(_MENDED) if path.is_file() else {}
-    if not isinstance(found, dict):
-        raise DataError(path, "does not say which series were mended", "Make the copy again: spider-kit data mend.")
-    return found
+    if not path.is_file():
+        return {}
+    try:
+        found = {case: MendedSeries(**facts) for case, facts in read_json_object(path)["canal_made_background"].items()}
+        if not all(isinstance(one.sha256, dict) for one in found.values()):
+            raise TypeError("no checksums")
+        return found
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(path, "does not say which series were mended", "Make the copy again: spider-kit data mend.") from error

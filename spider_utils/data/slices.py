@@ -31,6 +31,7 @@ from spider_utils.runtime import cpu_count, progress
 
 STORE_VERSION = 2  # raised whenever the pixels or the table of a store would come out differently
 PERCENTILES = (0.5, 99.5)
+CROP_MM = 150.0  # the longer side of a slice below which it is a crop: half of what lumbar MRI shows
 _PIECE = 1 << 16  # values
 
 
@@ -67,15 +68,23 @@ class SliceGrid:
     """A fixed number of rows and columns into which slices of any size are fitted, their proportions in mm kept.
 
     The whole field of view is scaled until it fits, centred, and the rest filled with zeros.
+
+    Attributes:
+        rows, columns: of the grid.
+        field_mm: height and width that the grid shows at least of a crop (longer side below CROP_MM), so that a network sees it
+            at the size at which it learned; None magnifies crops like any other slice.
     """
 
     rows: int
     columns: int
+    field_mm: tuple[float, float] | None = None
 
     def placement(self, native_shape: tuple[int, int], spacing_mm: tuple[float, float]) -> tuple[slice, slice, float]:
         """Where a native slice lies in the grid: row range, column range, and the edge of a grid pixel in mm."""
         height, width = native_shape[0] * spacing_mm[0], native_shape[1] * spacing_mm[1]
         pixel_mm = max(height / self.rows, width / self.columns)
+        if self.field_mm and max(height, width) < CROP_MM:
+            pixel_mm = max(pixel_mm, self.field_mm[0] / self.rows, self.field_mm[1] / self.columns)
         rows = min(self.rows, max(1, round(height / pixel_mm)))
         columns = min(self.columns, max(1, round(width / pixel_mm)))
         top, left = (self.rows - rows) // 2, (self.columns - columns) // 2

@@ -419,11 +419,6 @@ def _sha256_with_crlf(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")).hexdigest()
 
 
-def _case_of(name: str, folder: str = "") -> str:
-    """12_t2_SPACE of masks/12_t2_SPACE_slice50.png; "" where a name lies in no such folder."""
-    return name.removeprefix(folder).rpartition("_slice")[0] if name.startswith(folder) else ""
-
-
 class _SliceCheck(_Check):
     """The released 2D slices: one PNG a slice, paired by name, and an optional cases.csv."""
 
@@ -439,18 +434,21 @@ class _SliceCheck(_Check):
         yield from self._cases(slices)
         yield from self._against_release(manifest.sums, manifest.facts["slices"])
         try:
-            mended = mended_series(self.home)
+            mended = [one.sha256 for one in mended_series(self.home).values()]
         except DataError as error:
             yield self._error(self.home / MENDED_FILE, error.problem, error.fix)
-            mended = {}
+            mended = []
         known = self._receipt() | manifest.sums
-        yield from self._sums({name: value for name, value in known.items() if _case_of(name, "masks/") not in mended})
+        for sums in mended:
+            known |= sums
+        yield from self._sums(known)
         stems = sorted(set(self.images) & set(self.masks), key=_counting)
         lined: dict[str, int] = {}
         for stem in show_progress(stems, "verify") if self.progress else stems:
             lines = yield from self._slice(stem)
             if lines:
-                lined[_case_of(stem)] = lined.get(_case_of(stem), 0) + lines
+                case = stem.rpartition("_slice")[0]
+                lined[case] = lined.get(case, 0) + lines
         if lined:
             problem = f"of {len(lined)} patients line discs with {sum(lined.values())} thin pieces of canal: {', '.join(lined)}"
             yield self._warning(

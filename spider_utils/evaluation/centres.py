@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.data.centres import CENTRE_SETS, CentreCase, CentreSet, sets_in
-from spider_utils.data.crops import in_a_field
 from spider_utils.data.volumes import Volume
 from spider_utils.evaluation.metrics import measure_case
 from spider_utils.evaluation.naming import LOWEST, NAME_COLUMNS, OWN, counted_names, own_names, score_names
@@ -155,18 +154,17 @@ def score_centres(
         if not (one.structures or show):
             continue
         for case in progress(one.cases(root), one.name, total=len(one.images(root))):
-            image, place = in_a_field(case.image) if one.is_crop else (case.image, ())
-            drawn, named = predict(image), {}
-            prediction = convert(drawn.array[place], scheme, SCHEME)
+            drawn, named = predict(case.image), {}
+            prediction = convert(drawn.array, scheme, SCHEME)
             if scheme in SCHEMES_WITH_LEVELS:
-                named[OWN] = own_names(drawn, scheme, own_votes)[place]
+                named[OWN] = own_names(drawn, scheme, own_votes)
                 prediction = convert(named[OWN], "spider", SCHEME)
             if show:
                 show(one, case, prediction)
             if one.structures:
                 tables.append(score_case(one, case, prediction, tolerance_mm))
             if case.levels is not None:
-                named[LOWEST] = counted_names(drawn, scheme)[place]
+                named[LOWEST] = counted_names(drawn, scheme)
                 names += _names(one, case, named)
     named_parts = pd.concat(names, ignore_index=True) if names else pd.DataFrame(columns=list(NAME_COLUMNS))
     return pd.concat(tables, ignore_index=True), named_parts

@@ -19,6 +19,7 @@ from spider_utils.training.checkpoints import CARD_FILE, WEIGHTS_FILE, load_mode
 from spider_utils.training.runs import RunResult
 
 MOST_BYTES = 20_000_000  # of all shipped weights together
+FIELD_MM = (300.0, 240.0)  # height and width of SPIDER's T2_SPACE series, and about those of full phantoms
 SPIDER_CREDIT = {
     "name": "SPIDER (van der Graaf et al.), T2_SPACE slices as released by Ahmed et al.",
     "doi": "10.1038/s41597-024-03090-w",
@@ -122,5 +123,6 @@ def pack(run: RunResult | Averaged, out: str | Path, told: dict[str, Any]) -> Pa
     credits = [PHANTOM_CREDIT] + ([of_patients] if card["data"]["kind"] != "phantom" else [])
     with atomic_folder(out, marker=CARD_FILE) as folder:
         write_tensors(folder / WEIGHTS_FILE, tensors)
-        write_json(folder / CARD_FILE, card | told | {"learned_from": credits, "licence": "CC-BY-4.0"})
+        about = {"field_mm": FIELD_MM, "learned_from": credits, "licence": "CC-BY-4.0"}
+        write_json(folder / CARD_FILE, card | told | about)
     return out

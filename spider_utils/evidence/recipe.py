@@ -25,7 +25,7 @@ from typing import Any
 
 import pandas as pd
 
-from spider_utils.data.mend import MENDED_FILE, write_mended
+from spider_utils.data.mend import MENDED_FILE, mended_key, write_mended
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.phantom.dataset import PHANTOM_FILE
 from spider_utils.data.splits import Split
@@ -155,14 +155,17 @@ class Kitchen:
 
         Its slices lie beside it, not among those of ``real``.
         """
-        folder, key = self.home / "data" / "mended", self.real.source.state()
+        source = self.real.source
+        if (source.root / MENDED_FILE).is_file():
+            return self.real
+        folder, key = self.home / "data" / "weights-mended", mended_key(source)
 
         def is_there() -> bool:
             return (folder / MENDED_FILE).is_file() and read_json_object(folder / MENDED_FILE).get("key") == key
 
-        make_once(folder, is_there, lambda: write_mended(self.real.source, folder))
+        make_once(folder, is_there, lambda: write_mended(source, folder))
         opened = Workspace.open("quick", "spider-2d", str(folder))
-        return replace(opened, home=folder.with_name("mended-work"), runs=self.home / "runs")
+        return replace(opened, home=folder.with_name("weights-mended-work"), runs=self.home / "runs")
 
     @cached_property
     def mixed(self) -> MixedSet:

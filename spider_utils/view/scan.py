@@ -110,7 +110,7 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
         DataError: the image is nothing for this network.
     """
     drawn = segment(predictor, image, track, has_pixel_size)
-    cautions = [plane_note(image), field_note(image) if has_pixel_size else None]
+    cautions = [plane_note(image), field_note(image, predictor) if has_pixel_size else None]
     notes = [f"This network labels {predictor.reach}."] if isinstance(predictor, WholeVolumePredictor) else []
     if drawn.agreement:
         (cautions if drawn.is_doubtful else notes).append(drawn.agreement)

@@ -133,6 +133,14 @@ def test_other_contrasts_keep_structures_where_they_are_and_give_each_a_brightne
     assert min(brightest) > 60
 
 
+def test_neighbouring_slices_change_contrast_alike():
+    image, mask = pair()
+    several = np.stack([image, np.roll(image, 3, axis=0), image], axis=-1)
+    changed = make_augment("contrasts")(several, mask, 1)[0]
+    assert changed.shape == several.shape and change_contrasts(several, mask, 1).dtype == np.uint8
+    np.testing.assert_array_equal(change_contrasts(several, mask, 1)[..., 2], change_contrasts(image, mask, 1))
+
+
 def test_half_of_the_slices_keep_their_contrast():
     image, mask = pair()
     plain, other = make_augment("standard"), make_augment("contrasts")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from spider_utils.files import sha256_of
 from spider_utils.models import build_model
 from spider_utils.training.averaging import average_runs
 from spider_utils.training.checkpoints import load_model, save_model
@@ -52,9 +53,10 @@ def test_the_card_says_what_all_say_and_what_each_says_otherwise(tmp_path):
         key: CARD[key] for key in ("scheme", "size", "split", "starts_from")
     }
     assert "augment" not in card and card["data"]["kind"] == "spider-2d" and card["data"]["fingerprint"] not in ("c", "d")
+    sums = [sha256_of(run.folder / "model.safetensors") for run in runs]
     assert card["averaged"] == [
-        {"run": "one", "share": 0.5, "augment": "standard", "data": CARD["data"]},
-        {"run": "two", "share": 0.5, "augment": "contrasts", "data": other},
+        {"run": "one", "share": 0.5, "sha256": sums[0], "augment": "standard", "data": CARD["data"]},
+        {"run": "two", "share": 0.5, "sha256": sums[1], "augment": "contrasts", "data": other},
     ]
 
 
@@ -80,8 +82,21 @@ def test_runs_from_random_weights_are_not_averaged(tmp_path):
         average_runs(runs, [0.5, 0.5], tmp_path / "mean")
 
 
-@pytest.mark.parametrize("shares", [[1.0], [0.5, 0.4], [1.5, -0.5], [0.5, 0.25, 0.25]])
+@pytest.mark.parametrize("shares", [[1.0], [0.5, 0.4], [1.5, -0.5], [0.5, 0.25, 0.25], [float("nan"), 1.0]])
 def test_shares_that_do_not_fit(tmp_path, shares):
     runs = [run_of(tmp_path / "one", 1), run_of(tmp_path / "two", 2)]
     with pytest.raises(ValueError, match="2 runs need as many positive shares"):
         average_runs(runs, shares, tmp_path / "mean")
+
+
+def test_the_mean_is_made_once_and_anew_for_other_weights_or_shares(tmp_path):
+    runs, mean = [run_of(tmp_path / "one", 1), run_of(tmp_path / "two", 2)], tmp_path / "mean"
+    average_runs(runs, [0.5, 0.5], mean)
+    made = (mean / "model.safetensors").stat().st_mtime_ns
+    average_runs(runs, [0.5, 0.5], mean)
+    assert (mean / "model.safetensors").stat().st_mtime_ns == made
+    first = (mean / "model.safetensors").read_bytes()
+    average_runs(runs, [0.25, 0.75], mean)
+    second = (mean / "model.safetensors").read_bytes()
+    average_runs([runs[0], run_of(tmp_path / "two", 3)], [0.25, 0.75], mean)
+    assert len({first, second, (mean / "model.safetensors").read_bytes()}) == 3

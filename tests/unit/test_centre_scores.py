@@ -152,9 +152,6 @@ def test_a_case_without_truth_is_not_scored():
         score_case(SETS["sct_t2_lumbar_3d"], case, bodies())
 
 
-# -------------------------------------------------------------------------------------------------------------------- crops
-
-
 class Copycat:
     """Predicts what the truth is, and remembers what it was shown. With a shift in ``levels20``: so many levels too high."""
 
@@ -186,23 +183,6 @@ def test_every_set_is_scored_and_shown(tmp_path):
     assert set(names["set"]) == {name for name in SETS if name.startswith(("mendeley", "spider_t1t2", "chu", "isotropic"))}
     assert len(names) == 5 + 7 + 7 + 5 + 5 and set(names["count_from"]) == {"lowest"}
     assert names[names["set"].str.startswith("isotropic")]["right"].all(), "of the size of real ones"
-
-
-def test_a_crop_is_shown_in_a_field_of_view_and_cut_out_again(tmp_path):
-    other_centres.tptbox(tmp_path)
-    seen, shown = [], []
-
-    def predict(image: Volume) -> Volume:
-        seen.append(image)
-        return image.with_array((image.array > 0).astype(np.uint8))
-
-    score_centres(tmp_path, predict, show=lambda one, case, mask: shown.append((case, mask)))
-    (image,), ((case, mask),) = seen, shown
-    assert image.array.shape == (5, 200, 160) and image.array.dtype == np.uint8 and image.spacing == case.image.spacing
-    assert mask.shape == case.image.array.shape == (5, 20, 24)
-    # The crop's darkest corner is scaled to 0; all else of it was seen where it lies.
-    np.testing.assert_array_equal(mask, image.array[:, 90:110, 68:92] > 0)
-    assert mask.mean() > 0.9 and image.array.sum() == image.array[:, 90:110, 68:92].sum()
 
 
 def test_sets_without_truth_are_passed_over_when_nobody_looks(tmp_path):

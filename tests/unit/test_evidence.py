@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from spider_utils.cli.weights import ProductName
-from spider_utils.data.mend import mend_lines
+from spider_utils.data.mend import mend_lines, mended_series, write_mended
 from spider_utils.data.sources import open_source
 from spider_utils.errors import DataError, KitError
 from spider_utils.evidence import mixed as mixing
@@ -143,6 +143,15 @@ def test_masks_of_series_are_scored_against_the_mended_truth_as_well(kitchen):
     assert released.loc[canal, ["tp", "fn"]].sum() - mended.loc[canal, ["tp", "fn"]].sum() == 6
     assert mended.loc[canal, "tp"] == np.count_nonzero((masks["3_t2_SPACE"] == 2) & (mend_lines(truth) == 2))
     assert np.array_equal(mended.drop(index=canal)["dice"], released.drop(index=canal)["dice"][mended.drop(index=canal).index])
+
+
+def test_a_root_that_is_mended_is_used_as_it_is(kitchen, tmp_path):
+    copy = write_mended(kitchen.real.source, tmp_path / "copy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPIDER_KIT_HOME", str(tmp_path))
+        other = Kitchen(tmp_path, str(copy), TINY)
+        assert other.mended is other.real and mended_series(copy)
+    assert not mended_series(kitchen.real.source.root) and mended_series(kitchen.mended.source.root)
 
 
 def test_real_patients_stand_beside_as_many_made_up_ones_with_their_levels_counted(kitchen):
@@ -331,6 +340,7 @@ def test_a_packed_network_predicts_as_its_run_does(kitchen, tmp_path, monkeypatc
     assert (kept - packed).abs().max() < 0.01
     assert sum(p.stat().st_size for p in out.iterdir()) < 0.8 * (Path(run.folder) / "model.safetensors").stat().st_size + 20_000
     assert [credit["licence"] for credit in card["learned_from"]] == ["Apache-2.0", "CC-BY-4.0"]
+    assert load_predictor(out).field_mm == (300.0, 240.0) and load_predictor(run.folder).field_mm is None
     assert {row["name"] for row in card["measured"]} >= {"vertebra", "disc"} and card["made_by"].startswith(
         "spider-kit weights pack"
     )

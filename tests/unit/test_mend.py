@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from spider_utils.data.mend import MENDED_FILE, disc_lines, mend_lines, write_mended
+from spider_utils.data import mend
+from spider_utils.data.mend import MENDED_FILE, disc_lines, mend_lines, mended_key, mended_series, write_mended
 from spider_utils.data.phantom import generate_dataset
 from spider_utils.data.sources import open_source
 from spider_utils.errors import DataError, KitError
+from spider_utils.files import read_json_object, sha256_of
 
 
 def resized_as_amounts(labels: np.ndarray, factor: int) -> np.ndarray:
@@ -81,8 +82,11 @@ def test_a_mended_copy_is_read_like_any_other_and_says_what_went(released, tmp_p
     assert np.array_equal(given.image.array, mended.image.array) and given.mask.spacing == mended.mask.spacing
     np.testing.assert_array_equal(mended.mask.array, mend_lines(given.mask.array))
     assert np.count_nonzero(given.mask.array != mended.mask.array) == 6
-    facts = json.loads((tmp_path / "mended" / MENDED_FILE).read_text(encoding="utf-8"))
-    assert facts["canal_made_background"] == {"7_t2_SPACE": {"pieces": 1, "pixels": 6}} and facts["key"] == source.state()
+    (series,) = mended_series(tmp_path / "mended").values()
+    assert (series.pieces, series.pixels) == (1, 6)
+    path = "masks/7_t2_SPACE_slice1.png"
+    assert series.sha256 == {path: sha256_of(tmp_path / "mended" / path)}, "the other mask is a copy"
+    assert read_json_object(tmp_path / "mended" / MENDED_FILE)["key"] == mended_key(source)
     assert not list((tmp_path / "mended" / "images").glob(".*"))
 
 
@@ -99,3 +103,29 @@ def test_a_copy_replaces_no_other_folder_and_is_made_of_released_slices_alone(re
     with pytest.raises(DataError, match="slice2.png"):
         write_mended(open_source("spider-2d", released), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_copy_is_not_mended_again_and_keeps_its_record(released, tmp_path):
+    copy = write_mended(open_source("spider-2d", released), tmp_path / "mended")
+    before = (copy / MENDED_FILE).read_bytes()
+    for out in (copy, tmp_path / "again"):
+        with pytest.raises(DataError, match=r"is a mended copy \(mended.json lies in it\). Use it as it is."):
+            write_mended(open_source("spider-2d", copy), out)
+    assert (copy / MENDED_FILE).read_bytes() == before and not (tmp_path / "again").exists()
+
+
+def test_another_rule_is_another_key(released, monkeypatch):
+    source = open_source("spider-2d", released)
+    before = mended_key(source)
+    monkeypatch.setattr(mend, "_VERSION", mend._VERSION + 1)
+    assert mended_key(source) != before
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"canal_made_background": 7}', '{"canal_made_background": {"a": {"pieces": 1}}}', "{}"]
+)
+def test_a_record_that_says_nothing_is_refused(tmp_path, text):
+    assert mended_series(tmp_path) == {}
+    (tmp_path / MENDED_FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="mended.json"):
+        mended_series(tmp_path)

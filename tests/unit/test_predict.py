@@ -124,7 +124,6 @@ def test_mask_is_where_the_structure_is(tmp_path: Path, code: str) -> None:
     array = np.zeros((12, 24, 20), np.uint8)
     array[3:9, 6:18, 5:15] = 255
     image = sitk.GetImageFromArray(array)
-    image.SetSpacing((10.0, 10.0, 10.0))  # no crop
     image.SetDirection(sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(code))
     sitk.WriteImage(image, str(tmp_path / "block.mha"))
     known = Predictor(BrightestClass(), SliceGrid(96, 96), "structures4", "cpu")
@@ -448,13 +447,62 @@ def test_a_second_opinion_that_is_not_there_or_does_not_fit(advised: Path) -> No
         load_predictor(advised, "cpu")
 
 
+def test_a_crop_is_shown_at_the_size_that_a_network_learned_from_and_its_mask_lies_on_it() -> None:
+    array = np.zeros((3, 50, 40), np.uint8)
+    array[:, 10:30, 8:28] = 255
+    crop, seen = Volume(array, (4.0, 1.5, 1.5), (0.0, 0.0, 0.0), kit_direction()), []
+
+    def bright(images: torch.Tensor) -> object:
+        seen.append(images.sum(dim=(2, 3)).mean().item())
+        return BrightestClass()(images)
+
+    magnifying = Predictor(bright, SliceGrid(160, 128), "structures4", "cpu")
+    knowing = replace(magnifying, grid=SliceGrid(160, 128, (300.0, 240.0)))
+    assert (magnifying.field_mm, knowing.field_mm) == (None, (300.0, 240.0))
+    masks = [segment(network, crop).mask for network in (magnifying, knowing)]
+    # 30 x 30 mm are 64 x 64 of the grid's pixels when 75 mm fill it, 16 x 16 when 300 mm do.
+    assert seen == pytest.approx([64 * 64, 16 * 16], rel=0.05)
+    for mask in masks:
+        assert mask.spacing == crop.spacing and mask.array.shape == array.shape
+        agree = (mask.array == 3) & (array > 0)
+        assert 2 * agree.sum() / ((mask.array == 3).sum() + (array > 0).sum()) > 0.9
+    # Whose size is not known, and what is large enough, is shown as it always was.
+    segment(knowing, crop, has_pixel_size=False)
+    segment(knowing, replace(crop, spacing=(4.0, 4.0, 4.0)))
+    assert seen[2:] == pytest.approx([64 * 64, 64 * 64], rel=0.05)
+    assert not segment(knowing, replace(crop, spacing=(4.0, 1e-6, 1e-6))).mask.array.any(), "takes no room at all"
+
+
+def test_two_networks_agree_on_what_a_crop_shows_alone() -> None:
+    """Of what both draw around it nothing is counted."""
+    frame = lambda images: torch.stack([images[:, 0] * 0 + value for value in (0.0, -9.0, -9.0, 9.0)], dim=1)  # noqa: E731
+    grid = SliceGrid(160, 128, (300.0, 240.0))
+    first = Predictor(lambda images: frame(images)[:, [0, *11 * [1], 3, *7 * [1]]], grid, "levels20", "cpu")
+    second = Predictor(BrightestClass(), grid, "structures4", "cpu")
+    crop = Volume(np.zeros((2, 50, 40), np.uint8), (4.0, 1.5, 1.5), (0.0, 0.0, 0.0), kit_direction())
+    pooled = PooledPredictor(first, second, weight=1.0)
+    assert pooled.field_mm == (300.0, 240.0)
+    assert segment(pooled, crop)[1:] == (None, False) and not segment(pooled, crop).mask.array.any()
+
+
+@pytest.mark.parametrize("field_mm", [[300], [300, 0], ["a", 3], 7, [300, float("nan")]])
+def test_a_card_with_a_field_that_is_none(model_folder: Path, tmp_path: Path, field_mm: object) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    card = json.loads((tmp_path / "model" / "model.json").read_text())
+    (tmp_path / "model" / "model.json").write_text(json.dumps(card | {"field_mm": field_mm}))
+    with pytest.raises(DataError, match="does not say how slices go in"):
+        Predictor.load(tmp_path / "model", "cpu")
+
+
 def test_what_must_be_known_of_an_image_is_told(tmp_path: Path, predictor: Predictor) -> None:
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in" / "sagittal.mha", "PIR")
     write_image(tmp_path / "in" / "crosswise.mha", "RAI")
     said: list[str] = []
     nothing = replace(
-        predictor, model=lambda images: torch.eye(4)[0].reshape(1, 4, 1, 1).expand(len(images), 4, *images.shape[2:])
+        predictor,
+        grid=replace(predictor.grid, field_mm=(300.0, 240.0)),
+        model=lambda images: torch.eye(4)[0].reshape(1, 4, 1, 1).expand(len(images), 4, *images.shape[2:]),
     )
     predict_path(tmp_path / "in", tmp_path / "out", nothing, note=said.append)
     crops = [one for one in said if "of the 300 x 240 mm that networks learned from" in one]

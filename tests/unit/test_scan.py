@@ -103,10 +103,14 @@ def test_series_of_another_plane_are_warned_of():
 def test_crops_are_warned_of_where_their_size_is_known():
     image, _ = box_spine()
     crop = replace(image, array=image.array[:, :100, :60])
-    said = scan.read_scan(crop, KnownLabels("structures4", by_gray)).cautions
+    network = KnownLabels("structures4", by_gray)
+    assert scan.read_scan(crop, network).cautions == (), "nobody says what this network learned from"
+    network.field_mm = (300.0, 240.0)
+    said = scan.read_scan(crop, network).cautions
     assert len(said) == 1 and said[0].startswith("It shows 90 x 78 mm of the 300 x 240 mm")
-    assert scan.read_scan(crop, KnownLabels("structures4", by_gray), has_pixel_size=False).cautions == ()
-    assert scan.read_scan(image, KnownLabels("structures4", by_gray)).cautions == ()
+    assert scan.read_scan(crop, network, has_pixel_size=False).cautions == scan.read_scan(image, network).cautions == ()
+    (said,) = scan.read_scan(replace(crop, spacing=(0.004, 0.0009, 0.0013)), network).cautions[:1]
+    assert said == "It shows 0.09 x 0.078 mm if its header is right: is it in cm or metres? Nothing can be found in so little."
 
 
 @pytest.mark.parametrize("is_doubtful", [False, True])

@@ -15,7 +15,7 @@ from spider_utils.data.mend import MENDED_FILE, write_mended
 from spider_utils.data.sources import open_source
 from spider_utils.data.verify import Finding, detect_kind, format_findings, verify
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import write_json
+from spider_utils.files import sha256_of
 
 CASES = ["2_t1", "2_t2", "10_t2_SPACE"]
 
@@ -396,13 +396,17 @@ def test_discs_lined_with_canal_are_told_and_a_mended_copy_is_sound(slices, tmp_
     assert of_slices(copy) == []
 
 
-def test_checksums_of_masks_that_were_mended_are_not_asked_for(slices, monkeypatch):
-    sums = {f"{folder}/{stem}.png": "0" * 64 for folder in ("images", "masks") for stem in SLICES}
-    manifest = SimpleNamespace(sums=sums, facts={"slices": 853})
+def test_masks_that_were_mended_have_checksums_of_their_own(slices, tmp_path_factory, monkeypatch):
+    path = slices / "masks" / f"{SLICES[2]}.png"
+    mask = np.asarray(Image.open(path)).copy()
+    mask[2, 1:4] = 150
+    Image.fromarray(mask).save(path)
+    names = [f"{folder}/{stem}.png" for folder in ("images", "masks") for stem in SLICES]
+    manifest = SimpleNamespace(sums={name: sha256_of(slices / name) for name in names}, facts={"slices": 853})
     monkeypatch.setattr("spider_utils.data.verify.load_manifest", lambda name: manifest)
-    assert len([f for f in of_slices(slices) if "sha256" in f.problem]) == 6
-    write_json(slices / MENDED_FILE, {"canal_made_background": {"301_t2_SPACE": {"pieces": 2, "pixels": 6}}})
-    left = {f.path for f in of_slices(slices) if "sha256" in f.problem}
-    assert left == set(sums) - {f"masks/{SLICES[2]}.png"}
-    write_json(slices / MENDED_FILE, {"canal_made_background": 7})
-    only([f for f in of_slices(slices) if "sha256" not in f.problem], "error", MENDED_FILE, "does not say which series")
+    copy = write_mended(open_source("spider-2d", slices), tmp_path_factory.mktemp("copy") / "mended")
+    assert of_slices(copy) == []
+    Image.fromarray(mask).save(copy / "masks" / f"{SLICES[2]}.png")
+    assert [f.path for f in of_slices(copy) if "sha256" in f.problem] == [f"masks/{SLICES[2]}.png"], "put back by hand"
+    (slices / MENDED_FILE).write_text('{"canal_made_background": 7}', encoding="utf-8")
+    only(of_slices(slices, deep=False), "error", MENDED_FILE, "does not say which series")

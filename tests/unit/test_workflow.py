@@ -196,9 +196,14 @@ def test_volumes_are_trained_and_scored_in_the_native_grid(workspace: Workspace,
 
 
 def test_volumes_refuse_augmentations_of_single_slices(workspace: Workspace) -> None:
-    for name in ("tissue", "triplanar"):
-        with pytest.raises(KitError, match=f"augment '{name}' deforms single slices"):
+    for name in ("tissue", "triplanar", "contrasts"):
+        with pytest.raises(KitError, match=f"augment '{name}' changes single slices"):
             workspace.train_volumes(augment=name)
+
+
+def test_contrasts_refuse_labels_that_are_one_tissue(workspace: Workspace) -> None:
+    with pytest.raises(KitError, match="each label of levels20 its own brightness"):
+        workspace.train("unet", scheme="levels20", augment="contrasts", tag="refused")
 
 
 def test_another_grid_is_another_run(workspace: Workspace) -> None:
