@@ -218,7 +218,8 @@ def test_the_networks_of_levels_are_scored_in_classes_and_by_level(kitchen):
 def test_a_fold_asks_the_network_of_classes_that_has_not_seen_its_patients_either(kitchen):
     (split, run), (same, second) = kitchen.levels_fold(2), kitchen.fold(2)
     assert split.fingerprint == same.fingerprint
-    asked = PooledPredictor(Predictor.load(run.folder), Predictor.load(second.folder), 0.5, tidy=kitchen.recipe.levels_tidy)
+    networks, weight = [Predictor.load(one.folder) for one in (run, second)], kitchen.recipe.second_weight
+    asked = PooledPredictor(*networks, weight, tidy=kitchen.recipe.levels_tidy)
     by_level = kitchen.both.measure(asked, kitchen.mixed.split(split))[0]
     scores = of_levels(kitchen)
     there = scores[(scores["fold"] == 2) & (scores["shown"] == BY_LEVEL)].drop(columns=["fold", "shown"])
