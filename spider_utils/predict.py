@@ -592,8 +592,8 @@ def field_note(image: Volume, predictor: VolumePredictor) -> str | None:
         return None
     shown, usual = ("{:.3g} x {:.3g}".format(*mm) for mm in (sides, predictor.field_mm))
     if max(sides) < LEAST_MM:
-        return f"It shows {shown} mm if its header is right: is it in cm or metres? Nothing can be found in so little."
-    return f"It shows {shown} mm of the {usual} mm that networks learned from: they miss much, and guess its levels."
+        return f"By its header it shows {shown} mm: is that in cm or metres? Nothing can be found in so little."
+    return f"It is a crop of {shown} mm. The networks learned from {usual} mm: they miss much of crops, and guess levels."
 
 
 def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:

@@ -107,10 +107,10 @@ def test_crops_are_warned_of_where_their_size_is_known():
     assert scan.read_scan(crop, network).cautions == (), "nobody says what this network learned from"
     network.field_mm = (300.0, 240.0)
     said = scan.read_scan(crop, network).cautions
-    assert len(said) == 1 and said[0].startswith("It shows 90 x 78 mm of the 300 x 240 mm")
+    assert len(said) == 1 and said[0].startswith("It is a crop of 90 x 78 mm. The networks learned from 300 x 240 mm")
     assert scan.read_scan(crop, network, has_pixel_size=False).cautions == scan.read_scan(image, network).cautions == ()
     (said,) = scan.read_scan(replace(crop, spacing=(0.004, 0.0009, 0.0013)), network).cautions[:1]
-    assert said == "It shows 0.09 x 0.078 mm if its header is right: is it in cm or metres? Nothing can be found in so little."
+    assert said == "By its header it shows 0.09 x 0.078 mm: is that in cm or metres? Nothing can be found in so little."
 
 
 @pytest.mark.parametrize("is_doubtful", [False, True])
