@@ -6,16 +6,24 @@ import pandas as pd
 import pytest
 
 from spider_utils.data.manifest import load_manifest, manifest_folder
+from spider_utils.data.mend import mended_series, write_mended
+from spider_utils.data.sources import open_source
 from spider_utils.data.verify import detect_kind, verify
 from spider_utils.files import sha256_of
 
 
 @pytest.mark.real_data("spider_t2space_2d")
-def test_the_released_slices_are_whole(real_data):
+def test_the_released_slices_are_whole_and_ten_patients_have_lined_discs_until_they_are_mended(real_data, tmp_path):
     root = real_data / "spider_t2space_2d"
     assert detect_kind(root) == "spider-2d"
-    findings = verify(None, root)
-    assert [(f.level, f.problem) for f in findings] == [("warning", "holds 622 of the 853 released slices")]
+    share, lined = verify(None, root)
+    assert (share.level, share.problem) == ("warning", "holds 622 of the 853 released slices")
+    assert lined.problem.startswith("of 10 patients line discs with 4499 thin pieces of canal: 41_t2_SPACE, 65_t2_SPACE, 81_")
+    copy = write_mended(open_source("spider-2d", root), tmp_path / "mended")
+    assert verify(None, copy) == [share]
+    table = pd.read_csv(root / "cases.csv")
+    squeezed = set(table.loc[table["height"] != table["native_height"], "patient"])
+    assert {f"{patient}_t2_SPACE" for patient in squeezed} < set(mended_series(copy)), "lines come from resizing"
 
 
 @pytest.mark.real_data("spider_t2space_2d")
