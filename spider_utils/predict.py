@@ -581,9 +581,7 @@ def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = No
     if mean < LOW_AGREEMENT:
         said += f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it."
     else:
-        said += (
-            f" Masks with {LOW_AGREEMENT:g} and more were nearly always good where that was measured; of names it says nothing."
-        )
+        said += f" Masks with {LOW_AGREEMENT:g} and more were nearly always good where measured; of names it says nothing."
     return Segmented(mask, said, mean < LOW_AGREEMENT)
 
 
