@@ -17,7 +17,7 @@ from spider_utils.data.volume_store import check_preparation, covering_size, fit
 from spider_utils.data.volumes import PICTURE_SUFFIXES, VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
 from spider_utils.ensemble.pooling import Agreement, classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
-from spider_utils.labels import get_scheme
+from spider_utils.labels import convert, get_scheme
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, one_level_a_part
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.models.network import VolumeNetwork, top_class, whole_numbers
@@ -593,7 +593,17 @@ def field_note(image: Volume, predictor: VolumePredictor) -> str | None:
     shown, usual = ("{:.3g} x {:.3g}".format(*mm) for mm in (sides, predictor.field_mm))
     if max(sides) < LEAST_MM:
         return f"By its header it shows {shown} mm: is that in cm or metres? Nothing can be found in so little."
-    return f"It is a crop of {shown} mm. The networks learned from {usual} mm: they miss much of crops, and guess levels."
+    names = ", and guess levels" if predictor.scheme in SCHEMES_WITH_LEVELS else ""
+    return f"It is a crop of {shown} mm. The networks learned from {usual} mm: they miss much of crops{names}."
+
+
+def levels_note(mask: Volume, scheme: str) -> str | None:
+    """Which vertebrae a mask names, from below; None where its scheme knows no levels, or where it holds no vertebra."""
+    if scheme not in SCHEMES_WITH_LEVELS:
+        return None
+    values = np.unique(convert(mask.array, scheme, "spider"))
+    named = [get_scheme("spider").names[int(value)] for value in values if 0 < value < 100]
+    return f"Vertebrae named, from below: {', '.join(named)}." if named else None
 
 
 def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
@@ -641,6 +651,8 @@ def predict_path(
             mask = drawn.mask
             if note and drawn.agreement:
                 note(f"{path.name}: {drawn.agreement}")
+            if note and (said := levels_note(mask, predictor.scheme)):
+                note(f"{path.name}: {said}")
             if note and not mask.array.any():
                 tip = f" {HEADER_LIES}" if has_pixel_size else ""
                 note(f"{path.name}: the network found nothing, the mask is empty.{tip}")

@@ -186,13 +186,13 @@ class _Check:
             for stem in set(have) - set(lack):
                 yield self._error(have[stem], f"has no {what} of the same name", f"Add the {what}, or move this file away.")
 
-    def _sums(self, known: dict[str, str]) -> Iterator[Finding]:
+    def _sums(self, known: dict[str, str], fix: str = FETCH_AGAIN) -> Iterator[Finding]:
         """Files whose sha256 is not the known one. Only asked for in a deep check: every byte is read."""
         there = [name for name in known if (self.home / name).is_file()] if self.deep else []
         for name in show_progress(there, "checksums") if self.progress and there else there:
             received = sha256_of(self.home / name)
             if received != known[name]:
-                yield self._error(self.home / name, f"has sha256 {received}, but {known[name]} is known", FETCH_AGAIN)
+                yield self._error(self.home / name, f"has sha256 {received}, but {known[name]} is known", fix)
 
     def _receipt(self) -> dict[str, str]:
         """path -> sha256 of what the download unpacked; empty when the data came another way."""
@@ -440,7 +440,10 @@ class _SliceCheck(_Check):
             mended = []
         known = self._receipt() | manifest.sums
         for sums in mended:
-            known |= sums
+            known = {name: value for name, value in known.items() if name not in sums}
+            yield from self._sums(
+                sums, "It is not what mending wrote: make the copy again, `spider-kit data mend RELEASED --out COPY`."
+            )
         yield from self._sums(known)
         stems = sorted(set(self.images) & set(self.masks), key=_counting)
         lined: dict[str, int] = {}

@@ -804,8 +804,10 @@ class _Spine:
         """See LevelResult.notes."""
         notes = []
         if self.moved:
-            way, s = "up" if self.moved > 0 else "down", "s" if abs(self.moved) > 1 else ""
-            notes.append(f"by the mask's own numbers, all parts were moved {way} by {abs(self.moved)} level{s}")
+            way, s = "lower" if self.moved > 0 else "higher", "s" if abs(self.moved) > 1 else ""
+            notes.append(
+                f"the mask's own numbers begin the count; from the lowest part all would be {abs(self.moved)} level{s} {way}"
+            )
         from_lowest = self.moved is None
         if from_lowest and self._touches_lower_edge(self.chain[0]):
             notes.append("the lowest part touches the lower edge of the image: levels are counted from the lowest one in view")

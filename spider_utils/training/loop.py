@@ -44,6 +44,7 @@ from spider_utils.training.runs import (
     move_into_place,
     remove_training_files,
     remove_unfinished_writes,
+    replaced_note,
     run_identity,
 )
 from spider_utils.training.tasks import Meter, SegmentationTask, Task
@@ -138,9 +139,12 @@ def _batch_size(config: TrainConfig, n_train: int) -> int:
 
 def _is_finished(folder: Path, partial: Path, identity: dict[str, Any], overwrite: bool) -> bool:
     """Whether the run lies in ``folder``, finished; else ``partial`` is left as this run's own, or cleared away."""
-    if folder.exists() and not is_other_run(folder, identity, overwrite):
-        remove_training_files(folder)  # a kill right after the renaming may have left them, and the lock
-        return True
+    if folder.exists():
+        if not is_other_run(folder, identity, overwrite):
+            remove_training_files(folder)  # a kill right after the renaming may have left them, and the lock
+            return True
+        if any(folder.iterdir()):
+            print(replaced_note(folder, identity), flush=True)
     if partial.exists():
         remove_unfinished_writes(partial)
         if is_other_run(partial, identity, overwrite):

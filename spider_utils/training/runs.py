@@ -111,13 +111,26 @@ def is_other_run(folder: Path, identity: dict[str, Any], overwrite: bool) -> boo
         return False
     if overwrite:
         return True
+    listed = _differences(stored, identity)
+    raise KitError(
+        f"{folder}: holds a run with other settings ({listed}). Choose another folder, or overwrite=True to replace it."
+    )
+
+
+def replaced_note(folder: Path, identity: dict[str, Any]) -> str:
+    """What is to be said before the finished run in ``folder``, which has another identity, is trained anew and replaced."""
+    listed = _differences(read_json(folder / RUN_FILE)["identity"], identity)
+    return (
+        f"{folder.name}: the finished run of this name has other settings and will be replaced when this one is done ({listed})"
+    )
+
+
+def _differences(stored: dict[str, Any], identity: dict[str, Any]) -> str:
+    """Up to five settings in which two runs differ, with both values."""
     old, new = _flat(stored), _flat(identity)
     changed = [key for key in old | new if old.get(key, _NOTHING) != new.get(key, _NOTHING)]
     listed = "; ".join(f"{key}: {old.get(key, _NOTHING)} there, {new.get(key, _NOTHING)} now" for key in changed[:5])
-    more = f"; and {len(changed) - 5} more" if len(changed) > 5 else ""
-    raise KitError(
-        f"{folder}: holds a run with other settings ({listed}{more}). Choose another folder, or overwrite=True to replace it."
-    )
+    return listed + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -514,7 +514,9 @@ def test_what_is_missing_at_the_lower_end_does_not_rename_the_rest(lost: tuple[i
     result = name_levels(drawn, SPACING, "spider", count_from="own")
     assert np.array_equal(result.mask, truth)
     assert result.table["level"].min() == len(lost) // 2 + 1 and "filled gap" not in " ".join(result.table["flag"])
-    assert result.notes[0].startswith(f"by the mask's own numbers, all parts were moved up by {len(lost) // 2} level")
+    assert result.notes[0].startswith(
+        f"the mask's own numbers begin the count; from the lowest part all would be {len(lost) // 2} level"
+    ) and result.notes[0].endswith("lower")
     assert name_levels(drawn, SPACING, "spider").table["level"].min() == 1
 
 
@@ -527,7 +529,7 @@ def test_a_false_part_at_the_lower_end_does_not_rename_the_rest():
     result = name_levels(drawn, SPACING, "spider", count_from="own")
     assert np.array_equal(result.mask, np.where(lowest, 0, down))
     assert set(result.dropped["reason"]) == {"below level 1 by the mask's own numbers"}
-    assert result.notes[0] == "by the mask's own numbers, all parts were moved down by 1 level"
+    assert result.notes[0] == "the mask's own numbers begin the count; from the lowest part all would be 1 level higher"
 
 
 def test_cut_vertebrae_stay_cut():

@@ -34,6 +34,7 @@ from spider_utils.predict import (
     SlicePredictor,
     WholeVolumePredictor,
     find_inputs,
+    levels_note,
     load_predictor,
     predict_path,
     segment,
@@ -444,6 +445,21 @@ def test_a_second_opinion_that_is_not_there_or_does_not_fit(advised: Path) -> No
     (advised.parent / "classes" / "model.json").write_text(json.dumps(card | {"plane": "axial"}))
     with pytest.raises(DataError, match="which is no network of slices"):
         load_predictor(advised, "cpu")
+
+
+def test_vertebrae_that_a_mask_names_are_told_from_below(tmp_path: Path) -> None:
+    array = np.zeros((2, 30, 30), np.uint8)
+    array[:, 20:28, 5:15], array[:, 8:16, 5:15], array[:, 16:19, 5:15], array[:, :, 20:24] = 3, 4, 13, 10
+    volume = Volume(array, (4.0, 10.0, 10.0), (0.0, 0.0, 0.0), kit_direction())
+    assert levels_note(volume, "levels20") == "Vertebrae named, from below: L3, L2."
+    assert levels_note(volume.with_array(np.where(array == 10, 10, 0).astype(np.uint8)), "levels20") is None
+    assert levels_note(volume.with_array((array > 0).astype(np.uint8)), "structures4") is None
+    write_volume(volume, tmp_path / "scan.mha")
+    said: list[str] = []
+    network = BandOfClasses()
+    network.scheme = "levels20"
+    predict_path(tmp_path / "scan.mha", tmp_path / "out", network, note=said.append)
+    assert [one for one in said if "named" in one] == ["scan.mha: Vertebrae named, from below: L3, L2."]
 
 
 def test_a_crop_is_shown_at_the_size_that_a_network_learned_from_and_its_mask_lies_on_it() -> None:

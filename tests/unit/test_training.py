@@ -255,7 +255,7 @@ def test_a_finished_run_is_returned_without_training(unbroken):
     assert before == {path.name: path.stat().st_mtime_ns for path in unbroken.folder.iterdir()}
 
 
-def test_another_config_card_or_data_is_refused_by_name_and_trained_with_overwrite(tmp_path):
+def test_another_config_card_or_data_is_refused_by_name_and_trained_with_overwrite(tmp_path, capsys):
     folder = tmp_path / "run"
     short = replace(CONFIG, epochs=1)
     train(folder, short)
@@ -271,7 +271,10 @@ def test_another_config_card_or_data_is_refused_by_name_and_trained_with_overwri
             train(folder, **{"config": short, **changes})
         assert str(folder) in str(caught.value) and "overwrite=True" in str(caught.value)
     weights = (folder / "model.safetensors").read_bytes()
+    capsys.readouterr()
     result = train(folder, replace(short, learning_rate=5e-3), overwrite=True)
+    told = "run: the finished run of this name has other settings and will be replaced when this one is done"
+    assert f"{told} (config.learning_rate: 0.01 there, 0.005 now)" in capsys.readouterr().out
     assert (folder / "model.safetensors").read_bytes() != weights
     assert json.loads((result.folder / "run.json").read_text())["config"]["learning_rate"] == 5e-3
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
