@@ -105,11 +105,34 @@ def evaluate(
     from spider_utils.runtime import cpu_count
 
     # An option of two values that is left out arrives as an empty tuple or None, depending on typer's version.
-    options = {"tolerance_mm": tolerance_mm, "spacing_mm": spacing_mm or None}
+    options = {"tolerance_mm": tolerance_mm, "spacing_mm": _pixel_sizes(truth, spacing_mm or None)}
     of_truth = truth_scheme.value if truth_scheme else None
     _, summary = evaluate_folders(truth, pred, scheme.value, out, truth_scheme=of_truth, jobs=cpu_count(), **options)
     print(format_summary(summary))
     print(f"{out}\n{summary_path(out)}")
+
+
+def _pixel_sizes(
+    truth: Path, spacing_mm: tuple[float, float] | None
+) -> tuple[float, float] | dict[int, tuple[float, float]] | None:
+    """The pixel size that was given; of the released slices (spider-2d), some of which were squeezed, that of each patient."""
+    from spider_utils.data.sources import open_source
+
+    root = truth.resolve().parent
+    if truth.resolve().name != "masks" or not (root / "cases.csv").is_file():
+        return spacing_mm
+    known = open_source("spider-2d", root).pixel_sizes()
+    if not spacing_mm:
+        print(f"pixel sizes: of each patient, by {root / 'cases.csv'}", flush=True)
+        return known
+    others = [patient for patient, mm in known.items() if max(abs(a - b) for a, b in zip(mm, spacing_mm, strict=True)) > 0.005]
+    if others:
+        listed = ", ".join(map(str, others[:10])) + (", ..." if len(others) > 10 else "")
+        raise typer.BadParameter(
+            f"by cases.csv the pixels of {len(others)} patients ({listed}) have another size: leave it out, and each has its own",
+            param_hint="--spacing-mm",
+        )
+    return spacing_mm
 
 
 def _read_mask(path: Path, spacing_mm: tuple[float, float] | None) -> Volume:

@@ -263,22 +263,33 @@ class Source:
                 raise DataError(self.root / "masks" / f"{stem}.png", "its size differs from the image's", "Fetch the file again.")
         if not any(mask.any() for mask in stacks["masks"]):
             raise DataError(row["mask"], "this mask and all others of the patient are empty", "Leave the patient out.")
-        rows, columns = stacks["images"][0].shape
-        known = self._native_sizes
-        if not (self.root / "cases.csv").is_file() and columns == RELEASED_COLUMNS:
-            known = self._released_sizes
-        if known and int(row["patient"]) not in known:
-            warnings.warn(
-                f"patient {row['patient']}: the size of the series before its slices were squeezed is not known. Its pixels are "
-                "taken as square, so its proportions, and distances in mm, may be wrong by a quarter",
-                stacklevel=3,
-            )
-        native_rows, native_columns = known.get(int(row["patient"]), (rows, columns))
-        # The releasers squeezed some series into 512x640: a pixel then spans more millimetres than in the series.
-        spacing = (RELEASED_SLICE_MM, RELEASED_PIXEL_MM * native_rows / rows, RELEASED_PIXEL_MM * native_columns / columns)
+        spacing = (RELEASED_SLICE_MM, *self._pixel_mm(int(row["patient"]), *stacks["images"][0].shape))
         image = Volume(np.stack(stacks["images"]), spacing, (0.0, 0.0, 0.0), kit_direction(), None, row["image"])
         mask = Volume(np.stack(stacks["masks"]), spacing, (0.0, 0.0, 0.0), kit_direction(), None, row["mask"])
         return image, mask
+
+    def _pixel_mm(self, patient: int, rows: int, columns: int) -> tuple[float, float]:
+        """Row and column spacing of a patient's released slices of so many pixels."""
+        known = self._native_sizes
+        if not (self.root / "cases.csv").is_file() and columns == RELEASED_COLUMNS:
+            known = self._released_sizes
+        if known and patient not in known:
+            warnings.warn(
+                f"patient {patient}: the size of the series before its slices were squeezed is not known. Its pixels are "
+                "taken as square, so its proportions, and distances in mm, may be wrong by a quarter",
+                stacklevel=4,
+            )
+        native_rows, native_columns = known.get(patient, (rows, columns))
+        # The releasers squeezed some series into 512x640: a pixel then spans more millimetres than in the series.
+        return RELEASED_PIXEL_MM * native_rows / rows, RELEASED_PIXEL_MM * native_columns / columns
+
+    def pixel_sizes(self) -> dict[int, tuple[float, float]]:
+        """patient -> row and column spacing (mm) of the released slices, which tell none themselves; of spider-2d alone.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        return {row.patient: self._pixel_mm(row.patient, *read_picture(row.image).shape) for row in self.cases.itertuples()}
 
     def __repr__(self) -> str:
         patients = self.cases["patient"].nunique()

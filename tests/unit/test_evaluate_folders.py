@@ -1,13 +1,16 @@
 """Scoring two folders of masks: what comes out, and one clear error for each way the folders can be wrong."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from PIL import Image
+from typer.testing import CliRunner
 
+from spider_utils import cli
 from spider_utils.data import volumes
 from spider_utils.errors import DataError, KitError
 from spider_utils.evaluation.folders import SpacingWarning, evaluate_folders, patient_of, summary_path
@@ -406,3 +409,48 @@ def test_a_failed_run_leaves_the_former_tables_alone(folders, tmp_path):
     with pytest.raises(DataError):
         evaluate(folders, tmp_path)
     assert (tmp_path / "out" / "scores.csv").read_bytes() == before
+
+
+# ------------------------------------------------------------------------------------------------------- the released slices
+
+
+@pytest.fixture
+def released(tmp_path) -> Path:
+    """Released slices of two patients, 40 rows of pixels each; those of patient 8 were squeezed from 60."""
+    root = tmp_path / "released"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for patient in (7, 8):
+        mask = np.zeros((40, 32), np.uint8)
+        mask[10:20, 5:25] = 76
+        for folder, array in (("images", np.arange(40 * 32, dtype=np.uint16).reshape(40, 32).astype(np.uint8)), ("masks", mask)):
+            Image.fromarray(array).save(root / folder / f"{patient}_t2_SPACE_slice1.png")
+    (root / "cases.csv").write_text("patient,native_width,native_height\n7,32,40\n8,32,60\n", encoding="utf-8")
+    predicted = tmp_path / "predicted"
+    predicted.mkdir()
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.roll(np.asarray(Image.open(path)), 2, axis=0)).save(predicted / path.name)  # two rows too low
+    return root
+
+
+def evaluate_command(released: Path, *options: str):
+    given = ["evaluate", "--truth", str(released / "masks"), "--pred", str(released.parent / "predicted")]
+    return CliRunner().invoke(cli.app, [*given, "--scheme", "released_gray", "--out", str(released.parent / "a.csv"), *options])
+
+
+def test_released_slices_have_the_pixel_sizes_of_their_patients(released):
+    done = evaluate_command(released)
+    assert done.exit_code == 0, done.output
+    assert "pixel sizes: of each patient, by" in done.output
+    hd95_mm = pd.read_csv(released.parent / "a.csv").query("`class` == 76").set_index("patient")["hd95_mm"]
+    assert hd95_mm.to_dict() == pytest.approx({7: 2 * 0.46875, 8: 2 * 0.46875 * 1.5})
+
+
+def test_one_pixel_size_for_squeezed_and_other_patients_is_refused(released):
+    done = evaluate_command(released, "--spacing-mm", "0.46875", "0.46875")
+    assert done.exit_code == 2 and "the pixels of 1 patients (8) have another size" in " ".join(done.output.split())
+    assert not (released.parent / "a.csv").exists()
+    (released / "cases.csv").write_text("patient,native_width,native_height\n7,32,40\n8,32,40\n", encoding="utf-8")
+    assert evaluate_command(released, "--spacing-mm", "0.469", "0.469").exit_code == 0
+    (released / "cases.csv").unlink()
+    assert evaluate_command(released, "--spacing-mm", "0.3", "0.3").exit_code == 0, "a folder of pictures like any other"
