@@ -1,35 +1,30 @@
-"""From any image file to a mask with the same geometry."""
+"""What makes masks of volumes: one network, the mean of several, one with a second opinion, a network of whole volumes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
-from spider_utils.data.slices import CROP_MM, SliceGrid, intensity_range, scale_to_uint8, windows
+from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
 from spider_utils.data.volume_store import check_preparation, covering_size, fit_volume, prepare
-from spider_utils.data.volumes import PICTURE_SUFFIXES, VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
+from spider_utils.data.volumes import Volume
 from spider_utils.ensemble.pooling import Agreement, classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
-from spider_utils.labels import convert, get_scheme
+from spider_utils.labels import get_scheme
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, one_level_a_part
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.models.network import VolumeNetwork, top_class, whole_numbers
-from spider_utils.runtime import pick_device, progress
+from spider_utils.runtime import pick_device
 from spider_utils.tidy import Tidy
 from spider_utils.training.checkpoints import CARD_FILE, load_model, read_card
 
-IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), *PICTURE_SUFFIXES)
 SLICES_AT_ONCE = 8  # bounds the memory of class probabilities, whatever the volume's size
-HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
-LEAST_MM = 40.0  # the longer side of a picture: below it a header is more likely wrong than a picture of one vertebra
-LOW_AGREEMENT = 0.8  # below it masks may be worth anything (docs/results/trust.md)
 MOST_VOXELS = 2**27  # of a network's grid
 PIXELS_AT_ONCE = 8 * 320 * 256  # bounds that of a forward pass: on eight slices of 640x512 a wide ResUNet takes 7.7 GB
 # Gets the masks of slices, as they are made, and how many there will be; gives them on, and tells somebody meanwhile.
@@ -479,189 +474,3 @@ def load_predictor(folder: str | Path, device: str = "auto") -> Predictor | Pool
     if card["architecture"] in VOLUME_ARCHITECTURES:
         return WholeVolumePredictor.load(folder, device)
     return (PooledPredictor if "second_opinion" in card else Predictor).load(folder, device)
-
-
-def find_inputs(path: str | Path) -> list[Path]:
-    """The images that a path means: one file, every image file of a folder, or a folder with one DICOM series.
-
-    Raises:
-        DataError: nothing there that can be read, or a file of an unknown format.
-    """
-    path = Path(path)
-    if path.is_dir():
-        there = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        files = [p for p in there if suffix_of(p) in IMAGE_SUFFIXES]
-        dicom = [p for p in there if suffix_of(p) not in IMAGE_SUFFIXES and is_dicom_name(p)]
-        if files:
-            # Beside images, a file without a suffix may be anything (README): only the mark makes it DICOM.
-            if mixed := next((p for p in dicom if has_dicom_mark(p)), None):
-                raise DataError(
-                    path, f"mixes {files[0].name} with DICOM files such as {mixed.name}", "Give each a folder of its own."
-                )
-            return files
-        if dicom:
-            return [path]
-        raise DataError(path, "holds no image", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files, or one DICOM series.")
-    if not path.exists():
-        raise DataError(path, "the file does not exist", "Check the path.")
-    if suffix_of(path) not in (*IMAGE_SUFFIXES, ".dcm"):
-        raise DataError(path, f"the format '{suffix_of(path)}' is not known", f"Use one of {', '.join(IMAGE_SUFFIXES)}, .dcm.")
-    return [path]
-
-
-def _mask_name(path: Path) -> str:
-    if path.is_dir():
-        return f"{path.resolve().name}.nii.gz"  # whole: UIDs are full of dots
-    if suffix_of(path) in PICTURE_SUFFIXES:
-        return f"{path.stem}.png"  # JPEG would change labels
-    return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
-
-
-def _targets(inputs: list[Path], out: Path) -> dict[Path, Path]:
-    """Where the mask of each image goes.
-
-    Raises:
-        DataError: a mask would overwrite an image, or two images would share one.
-    """
-    targets = {path: out / _mask_name(path) for path in inputs}
-    images, owners = {path.resolve() for path in inputs}, {}
-    for path, target in targets.items():
-        if target.resolve() in images:
-            raise DataError(path, "the mask would overwrite the image", "Choose another folder for --out.")
-        if target in owners:
-            raise DataError(
-                path, f"its mask would have the name of that of {owners[target].name}", "Rename one of the two images."
-            )
-        owners[target] = path
-    return targets
-
-
-def plane_note(image: Volume) -> str | None:
-    """What must be known of a series that was not taken in sagittal slices; None of others."""
-    words = {"axial": "axial (crosswise)", "coronal": "coronal (from the front)"}.get(image.acquired_plane)
-    if words is None:
-        return None
-    return f"This series was taken in {words} slices. The network knows sagittal ones: do not trust what it draws."
-
-
-class Segmented(NamedTuple):
-    """A mask, and what is to be said of two networks' agreement where two drew it.
-
-    Attributes:
-        mask: on the image's grid.
-        agreement: a sentence or two; None where one network drew the mask alone, or where it is empty.
-        is_doubtful: whether they agree so little that the mask may be worth anything.
-    """
-
-    mask: Volume
-    agreement: str | None = None
-    is_doubtful: bool = False
-
-
-def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = None, has_pixel_size: bool = True) -> Segmented:
-    """The mask of an image, with what two networks' agreement tells of it.
-
-    Args:
-        predictor, volume, track: as for VolumePredictor.predict_volume, which also says what is raised.
-        has_pixel_size: False for a picture whose size in mm nobody told: it is no crop, however few its pixels.
-    """
-    longer_mm = max(n * mm for n, mm in zip(volume.array.shape[1:], volume.spacing[1:], strict=True))
-    if not has_pixel_size and longer_mm < CROP_MM:
-        rows_mm, columns_mm = (mm * CROP_MM / longer_mm for mm in volume.spacing[1:])
-        drawn = segment(predictor, replace(volume, spacing=(volume.spacing[0], rows_mm, columns_mm)), track)
-        return drawn._replace(mask=volume.with_array(drawn.mask.array))
-    if not isinstance(predictor, PooledPredictor):
-        return Segmented(predictor.predict_volume(volume, track))
-    mask, agreement = predictor.with_agreement(volume, track)
-    if not mask.array.any():
-        return Segmented(mask)
-    mean = round(agreement.mean(), 2)  # what is told and what is compared must not differ
-    parts = ", ".join(f"{name} {dice:.2f}" for name, dice in agreement.by_class().items() if not np.isnan(dice))
-    said = f"Two networks drew this mask; they agree to a Dice of {mean:.2f} ({parts})."
-    if mean < LOW_AGREEMENT:
-        said += f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it."
-    else:
-        said += f" Masks with {LOW_AGREEMENT:g} and more were nearly always good where measured; of names it says nothing."
-    return Segmented(mask, said, mean < LOW_AGREEMENT)
-
-
-def field_note(image: Volume, predictor: VolumePredictor) -> str | None:
-    """What must be known of an image that shows much less than its network learned from; None of others."""
-    sides = [n * mm for n, mm in zip(image.array.shape[1:], image.spacing[1:], strict=True)]
-    if predictor.field_mm is None or max(sides) >= CROP_MM:
-        return None
-    shown, usual = ("{:.3g} x {:.3g}".format(*mm) for mm in (sides, predictor.field_mm))
-    if max(sides) < LEAST_MM:
-        return f"By its header it shows {shown} mm: is that in cm or metres? Nothing can be found in so little."
-    names = ", and guess levels" if predictor.scheme in SCHEMES_WITH_LEVELS else ""
-    return f"It is a crop of {shown} mm. The networks learned from {usual} mm: they miss much of crops{names}."
-
-
-def levels_note(mask: Volume, scheme: str) -> str | None:
-    """Which vertebrae a mask names, from below; None where its scheme knows no levels, or where it holds no vertebra."""
-    if scheme not in SCHEMES_WITH_LEVELS:
-        return None
-    values = np.unique(convert(mask.array, scheme, "spider"))
-    named = [get_scheme("spider").names[int(value)] for value in values if 0 < value < 100]
-    return f"Vertebrae named, from below: {', '.join(named)}." if named else None
-
-
-def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
-    return progress(slices, "segmenting slices", total)
-
-
-def predict_path(
-    source: str | Path, out: str | Path, predictor: VolumePredictor, note: Callable[[str], None] | None = None
-) -> list[Path]:
-    """Segment a file or every image of a folder.
-
-    Masks keep the input's name and lie in the input's own grid: same size, spacing, origin and direction. A DICOM series
-    becomes <folder name>.nii.gz. A picture gives a PNG of label values. Tells how many images of a folder, or slices of a long
-    volume, are done.
-
-    Args:
-        source: file, folder of files, or folder with a DICOM series.
-        out: folder for the masks.
-        predictor: the model.
-        note: told what must be known of an image: not taken in sagittal slices by its header, a small crop, or nothing found in
-            it; and where two networks drew it, how far they agree.
-
-    Returns:
-        The masks written.
-
-    Raises:
-        DataError: the one image that was given cannot be read or is nothing for this model, or ``out`` cannot be written.
-        KitError: so it is with some images of a folder; the others are done, and each failure is named.
-    """
-    inputs = find_inputs(source)
-    targets, written, failures = _targets(inputs, Path(out)), [], []
-    for path in progress(inputs, "segmenting images") if len(inputs) > 1 else inputs:
-        try:
-            volume = read_volume(path)
-            if volume.array.size == 0:
-                raise DataError(path, "holds no voxel", "Export the image again.")
-            is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
-            if note and (said := plane_note(volume)):
-                note(f"{path.name}: {said} {HEADER_LIES}")
-            has_pixel_size = suffix_of(path) not in PICTURE_SUFFIXES
-            if note and has_pixel_size and (said := field_note(volume, predictor)):
-                note(f"{path.name}: {said}")
-            show = _tell if is_long else None
-            drawn = segment(predictor, volume, show, has_pixel_size)
-            mask = drawn.mask
-            if note and drawn.agreement:
-                note(f"{path.name}: {drawn.agreement}")
-            if note and (said := levels_note(mask, predictor.scheme)):
-                note(f"{path.name}: {said}")
-            if note and not mask.array.any():
-                tip = f" {HEADER_LIES}" if has_pixel_size else ""
-                note(f"{path.name}: the network found nothing, the mask is empty.{tip}")
-        except DataError as error:
-            if len(inputs) == 1:
-                raise
-            failures.append(str(error))
-            continue
-        written.append(write_volume(mask, targets[path]))
-    if failures:
-        raise KitError(f"{len(written)} of {len(inputs)} images were segmented; these were not: " + " | ".join(failures))
-    return written

@@ -49,8 +49,9 @@ def predict(
     from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, stem_of, suffix_of
     from spider_utils.export import optional_library
     from spider_utils.export.color_tables import write_color_tables
+    from spider_utils.masks import TABLE, find_inputs, predict_path
     from spider_utils.models.shipped import shipped, shipped_for
-    from spider_utils.predict import PooledPredictor, WholeVolumePredictor, find_inputs, load_predictor, predict_path
+    from spider_utils.predict import PooledPredictor, WholeVolumePredictor, load_predictor
     from spider_utils.training.checkpoints import read_card
     from spider_utils.workflow import caution, find_run
 
@@ -69,8 +70,8 @@ def predict(
     print(f"model: {folder.name}{advice}, masks in scheme {predictor.scheme}. {about}".rstrip(". "), flush=True)
     if isinstance(predictor, WholeVolumePredictor):
         print(f"it labels {predictor.reach}", flush=True)
-    masks = predict_path(source, out, predictor, note=lambda said: print(f"note: {said}", flush=True))
-    print(*masks, sep="\n")
+    masks = predict_path(source, out, predictor, lambda said: print(f"note: {said}", flush=True), folder.name)
+    print(*masks, f"{out / TABLE}: a row a mask, with its network and the notes above", sep="\n")
     write_color_tables(predictor.scheme, out)
     if dicom_seg:
         from spider_utils.export.dicom_seg import Algorithm, write_dicom_seg

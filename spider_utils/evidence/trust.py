@@ -14,7 +14,8 @@ from spider_utils.ensemble.pooling import Agreement
 from spider_utils.evaluation.centres import ANNOTATED, score_centres
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.evidence.score import RELEASED, fold_predictor, in_classes
-from spider_utils.predict import LOW_AGREEMENT, PooledPredictor, Track, VolumePredictor
+from spider_utils.masks import LOW_AGREEMENT
+from spider_utils.predict import PooledPredictor, Track, VolumePredictor
 
 BANDS = (0.0, 0.5, 0.7, LOW_AGREEMENT, 0.9)  # of agreement, from this to the next
 KEYS = ["set", "case", "patient"]

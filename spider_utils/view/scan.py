@@ -11,12 +11,13 @@ import pandas as pd
 
 from spider_utils.data.volumes import VOLUME_SUFFIXES, Volume, stem_of, suffix_of, write_volume
 from spider_utils.errors import DataError
+from spider_utils.masks import field_note, plane_note, segment
 from spider_utils.measure import report
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, name_levels
 from spider_utils.measure.marks import Mark, marks
 from spider_utils.models import VOLUME_ARCHITECTURES
 from spider_utils.models.shipped import shipped, shipped_for
-from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor, field_note, plane_note, segment
+from spider_utils.predict import Track, VolumePredictor, WholeVolumePredictor
 from spider_utils.training.checkpoints import read_card
 from spider_utils.workflow import finished_runs, is_by_patient, newest_run
 
@@ -112,8 +113,8 @@ def read_scan(image: Volume, predictor: VolumePredictor, has_pixel_size: bool = 
     drawn = segment(predictor, image, track, has_pixel_size)
     cautions = [plane_note(image), field_note(image, predictor) if has_pixel_size else None]
     notes = [f"This network labels {predictor.reach}."] if isinstance(predictor, WholeVolumePredictor) else []
-    if drawn.agreement:
-        (cautions if drawn.is_doubtful else notes).append(drawn.agreement)
+    if drawn.said:
+        (cautions if drawn.is_doubtful else notes).append(drawn.said)
     if not drawn.mask.array.any():
         cautions.append("The network found nothing in this image.")
     reading = Reading(image, drawn.mask, predictor.scheme, None, (), tuple(notes), tuple(one for one in cautions if one))

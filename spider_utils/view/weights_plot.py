@@ -7,8 +7,8 @@ import pandas as pd
 from spider_utils.data.centres import CENTRE_SETS
 from spider_utils.evaluation.published import printed_rows
 from spider_utils.evidence.score import AS_SERIES, RELEASED, SHOWN
+from spider_utils.masks import LOW_AGREEMENT
 from spider_utils.models.shipped import shipped
-from spider_utils.predict import LOW_AGREEMENT
 from spider_utils.training.checkpoints import read_card
 from spider_utils.view.plots import PALETTE, CourseFigure, bar_with_intervals, new_figure, styled
 

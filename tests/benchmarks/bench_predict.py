@@ -18,9 +18,10 @@ from spider_utils.data.phantom.scanner import draw_protocols, render
 from spider_utils.data.slices import scale_to_uint8
 from spider_utils.data.volumes import read_volume, write_volume
 from spider_utils.labels import get_scheme
+from spider_utils.masks import predict_path
 from spider_utils.models import build_model
 from spider_utils.models.shipped import shipped_for
-from spider_utils.predict import Predictor, predict_path
+from spider_utils.predict import Predictor
 from spider_utils.runtime import get_profile
 from spider_utils.training.checkpoints import save_model
 from spider_utils.workflow import find_run

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from spider_utils.data.volumes import read_mask, read_volume, with_pixel_size, write_volume
+from spider_utils.ensemble.pooling import Agreement
 from spider_utils.errors import KitError
+from spider_utils.masks import Segmented
 from spider_utils.measure.marks import Mark
-from spider_utils.predict import Segmented
 from spider_utils.view import scan
 from spider_utils.view.frame_marks import level_names, write_on_frame
 from spider_utils.view.frames import render_frame
@@ -116,10 +117,13 @@ def test_crops_are_warned_of_where_their_size_is_known():
 @pytest.mark.parametrize("is_doubtful", [False, True])
 def test_two_networks_that_agree_little_are_a_caution_and_others_a_note(monkeypatch, is_doubtful):
     image, classes = box_spine()
-    drawn = Segmented(image.with_array(classes), "Two networks drew this mask.", is_doubtful)
+    agreement = Agreement("structures4")
+    agreement.add(classes, np.roll(classes, 30 if is_doubtful else 0, axis=1))
+    drawn = Segmented(image.with_array(classes), agreement)
+    assert drawn.is_doubtful == is_doubtful
     monkeypatch.setattr(scan, "segment", lambda *given: drawn)
     reading = scan.read_scan(image, KnownLabels("structures4", by_gray))
-    assert (drawn.agreement in reading.cautions, drawn.agreement in reading.notes) == (is_doubtful, not is_doubtful)
+    assert (drawn.said in reading.cautions, drawn.said in reading.notes) == (is_doubtful, not is_doubtful)
     assert reading.table is not None, "it is measured all the same"
 
 

@@ -1,0 +1,282 @@
+"""Images on disk in, masks on disk out: what a path means, what must be known of each image, and a table of what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
+from spider_utils.data.slices import CROP_MM
+from spider_utils.data.volumes import PICTURE_SUFFIXES, VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
+from spider_utils.ensemble.pooling import Agreement
+from spider_utils.errors import DataError, KitError
+from spider_utils.files import read_csv, write_csv
+from spider_utils.labels import convert, get_scheme
+from spider_utils.locks import file_lock
+from spider_utils.measure.levels import SCHEMES_WITH_LEVELS
+from spider_utils.predict import PooledPredictor, Track, VolumePredictor
+from spider_utils.runtime import progress
+
+IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), *PICTURE_SUFFIXES)
+HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
+LEAST_MM = 40.0  # the longer side of a picture: below it a header is more likely wrong than a picture of one vertebra
+LOW_AGREEMENT = 0.8  # below it masks may be worth anything (docs/results/trust.md)
+TABLE = "predicted-masks.csv"  # beside masks
+_LONG = 32  # slices: of a series with more it is told how many are done
+_COLUMNS = ("mask", "image", "network", "agreement", "doubtful", "vertebrae", "notes")
+
+
+def find_inputs(path: str | Path) -> list[Path]:
+    """The images that a path means: one file, every image file of a folder, or a folder with one DICOM series.
+
+    Raises:
+        DataError: nothing there that can be read, or a file of an unknown format.
+    """
+    path = Path(path)
+    if path.is_dir():
+        there = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        files = [p for p in there if suffix_of(p) in IMAGE_SUFFIXES]
+        dicom = [p for p in there if suffix_of(p) not in IMAGE_SUFFIXES and is_dicom_name(p)]
+        if files:
+            # Beside images, a file without a suffix may be anything (README): only the mark makes it DICOM.
+            if mixed := next((p for p in dicom if has_dicom_mark(p)), None):
+                raise DataError(
+                    path, f"mixes {files[0].name} with DICOM files such as {mixed.name}", "Give each a folder of its own."
+                )
+            return files
+        if dicom:
+            return [path]
+        raise DataError(path, "holds no image", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files, or one DICOM series.")
+    if not path.exists():
+        raise DataError(path, "the file does not exist", "Check the path.")
+    if suffix_of(path) not in (*IMAGE_SUFFIXES, ".dcm"):
+        raise DataError(path, f"the format '{suffix_of(path)}' is not known", f"Use one of {', '.join(IMAGE_SUFFIXES)}, .dcm.")
+    return [path]
+
+
+def _mask_name(path: Path) -> str:
+    if path.is_dir():
+        return f"{path.resolve().name}.nii.gz"  # whole: UIDs are full of dots
+    if suffix_of(path) in PICTURE_SUFFIXES:
+        return f"{path.stem}.png"  # JPEG would change labels
+    return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
+
+
+def _targets(inputs: list[Path], out: Path) -> dict[Path, Path]:
+    """Where the mask of each image goes.
+
+    Raises:
+        DataError: a mask would overwrite an image, or two images would share one.
+    """
+    targets = {path: out / _mask_name(path) for path in inputs}
+    images, owners = {path.resolve() for path in inputs}, {}
+    for path, target in targets.items():
+        if target.resolve() in images:
+            raise DataError(path, "the mask would overwrite the image", "Choose another folder for --out.")
+        if target in owners:
+            raise DataError(
+                path, f"its mask would have the name of that of {owners[target].name}", "Rename one of the two images."
+            )
+        owners[target] = path
+    return targets
+
+
+def plane_note(image: Volume) -> str | None:
+    """What must be known of a series that was not taken in sagittal slices; None of others."""
+    words = {"axial": "axial (crosswise)", "coronal": "coronal (from the front)"}.get(image.acquired_plane)
+    if words is None:
+        return None
+    return f"This series was taken in {words} slices. The network knows sagittal ones: do not trust what it draws."
+
+
+class Segmented(NamedTuple):
+    """A mask, and how far two networks agree on it where two drew it.
+
+    Attributes:
+        mask: on the image's grid.
+        agreement: None where one network drew the mask alone, or where it is empty.
+    """
+
+    mask: Volume
+    agreement: Agreement | None = None
+
+    @property
+    def dice(self) -> float:
+        """Mean Dice of the one network with the other, as it is told: to two digits; NaN without agreement."""
+        return round(self.agreement.mean(), 2) if self.agreement else float("nan")
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether they agree so little that the mask may be worth anything."""
+        return self.dice < LOW_AGREEMENT
+
+    @property
+    def said(self) -> str | None:
+        """Their agreement in a sentence or two."""
+        if not self.agreement:
+            return None
+        parts = ", ".join(f"{name} {dice:.2f}" for name, dice in self.agreement.by_class().items() if not np.isnan(dice))
+        said = f"Two networks drew this mask; they agree to a Dice of {self.dice:.2f} ({parts})."
+        if self.is_doubtful:
+            return said + f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it."
+        return said + f" Masks with {LOW_AGREEMENT:g} and more were nearly always good where measured; of names it says nothing."
+
+
+def segment(predictor: VolumePredictor, volume: Volume, track: Track | None = None, has_pixel_size: bool = True) -> Segmented:
+    """The mask of an image, with what two networks' agreement tells of it.
+
+    Args:
+        predictor, volume, track: as for VolumePredictor.predict_volume, which also says what is raised.
+        has_pixel_size: False for a picture whose size in mm nobody told: it is no crop, however few its pixels.
+    """
+    longer_mm = max(n * mm for n, mm in zip(volume.array.shape[1:], volume.spacing[1:], strict=True))
+    if not has_pixel_size and longer_mm < CROP_MM:
+        rows_mm, columns_mm = (mm * CROP_MM / longer_mm for mm in volume.spacing[1:])
+        drawn = segment(predictor, replace(volume, spacing=(volume.spacing[0], rows_mm, columns_mm)), track)
+        return drawn._replace(mask=volume.with_array(drawn.mask.array))
+    if not isinstance(predictor, PooledPredictor):
+        return Segmented(predictor.predict_volume(volume, track))
+    mask, agreement = predictor.with_agreement(volume, track)
+    return Segmented(mask, agreement if mask.array.any() else None)
+
+
+def field_note(image: Volume, predictor: VolumePredictor) -> str | None:
+    """What must be known of an image that shows much less than its network learned from; None of others."""
+    sides = [n * mm for n, mm in zip(image.array.shape[1:], image.spacing[1:], strict=True)]
+    if predictor.field_mm is None or max(sides) >= CROP_MM:
+        return None
+    shown, usual = ("{:.3g} x {:.3g}".format(*mm) for mm in (sides, predictor.field_mm))
+    if max(sides) < LEAST_MM:
+        return f"By its header it shows {shown} mm: is that in cm or metres? Nothing can be found in so little."
+    names = ", and guess levels" if predictor.scheme in SCHEMES_WITH_LEVELS else ""
+    return f"It is a crop of {shown} mm. The networks learned from {usual} mm: they miss much of crops{names}."
+
+
+def vertebrae_named(mask: Volume, scheme: str) -> list[str]:
+    """The vertebrae that a mask names, from below; none where its scheme knows no levels."""
+    if scheme not in SCHEMES_WITH_LEVELS:
+        return []
+    values = np.unique(convert(mask.array, scheme, "spider"))
+    return [get_scheme("spider").names[int(value)] for value in values if 0 < value < 100]
+
+
+def _notes_before(image: Volume, predictor: VolumePredictor, has_pixel_size: bool) -> list[str]:
+    """What must be known of an image before it is drawn."""
+    notes = [f"{said} {HEADER_LIES}"] if (said := plane_note(image)) else []
+    return notes + ([said] if has_pixel_size and (said := field_note(image, predictor)) else [])
+
+
+def _notes_after(drawn: Segmented, scheme: str, has_pixel_size: bool) -> list[str]:
+    """What must be known of its mask."""
+    if not drawn.mask.array.any():
+        return ["the network found nothing, the mask is empty." + (f" {HEADER_LIES}" if has_pixel_size else "")]
+    named = ", ".join(vertebrae_named(drawn.mask, scheme))
+    return ([drawn.said] if drawn.said else []) + ([f"Vertebrae named, from below: {named}."] if named else [])
+
+
+def _read_table(folder: Path) -> pd.DataFrame:
+    """What was said of the masks in a folder, a row each, as text; no rows where no mask was predicted.
+
+    Raises:
+        DataError: there is a table of that name which is another's, or cannot be read.
+    """
+    path = folder / TABLE
+    try:
+        table = read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        return pd.DataFrame(columns=list(_COLUMNS))
+    except (ValueError, OSError) as error:
+        raise DataError(path, f"cannot be read as CSV ({str(error)[:120]})", "Delete it, or choose another folder.") from error
+    if tuple(table.columns[: len(_COLUMNS)]) != _COLUMNS:
+        raise DataError(path, "is not a table that predict wrote", "Rename it, or choose another folder for the masks.")
+    return table
+
+
+def _keep(row: dict[str, object], folder: Path) -> None:
+    """Put a mask's row into its folder's table, in place of that of an older mask of its name; rows of lost masks go."""
+    with file_lock(folder / f".{TABLE}.lock"):
+        table = _read_table(folder)
+        there = [name != row["mask"] and (folder / name).is_file() for name in table["mask"]]
+        rows = [*table[there].to_dict("records"), row]
+        write_csv(folder / TABLE, pd.DataFrame(rows).sort_values("mask"))
+
+
+def _say(path: Path, notes: list[str], note: Callable[[str], None] | None) -> None:
+    for said in notes if note else ():
+        note(f"{path.name}: {said}")
+
+
+def _tell(slices: Iterable[np.ndarray], total: int) -> Iterator[np.ndarray]:
+    return progress(slices, "segmenting slices", total)
+
+
+def predict_path(
+    source: str | Path,
+    out: str | Path,
+    predictor: VolumePredictor,
+    note: Callable[[str], None] | None = None,
+    network: str = "",
+) -> list[Path]:
+    """Segment a file or every image of a folder.
+
+    Masks keep the input's name and lie in the input's own grid: same size, spacing, origin and direction. A DICOM series
+    becomes <folder name>.nii.gz. A picture gives a PNG of label values. Tells how many images of a folder, or slices of a long
+    volume, are done. What is told of masks is kept beside them in TABLE: ``mask`` and ``image`` (file names), ``network``,
+    ``agreement`` (mean Dice; empty where one network drew alone), ``doubtful`` (yes, no or empty), ``vertebrae`` (from below),
+    ``notes``, and the agreement of each class. Rows of other masks there are kept.
+
+    Args:
+        source: file, folder of files, or folder with a DICOM series.
+        out: folder for the masks.
+        predictor: the model.
+        note: told what must be known of an image: not taken in sagittal slices by its header, a small crop, or nothing found in
+            it; and where two networks drew it, how far they agree.
+        network: name of the model, for the table.
+
+    Returns:
+        The masks written.
+
+    Raises:
+        DataError: the one image that was given cannot be read or is nothing for this model, or ``out`` cannot be written, or
+            holds a table of that name which is another's.
+        KitError: so it is with some images of a folder; the others are done, and each failure is named.
+    """
+    inputs, out = find_inputs(source), Path(out)
+    targets, written, failures = _targets(inputs, out), [], []
+    _read_table(out)  # one that is another's is said before anything is drawn
+    for path in progress(inputs, "segmenting images") if len(inputs) > 1 else inputs:
+        try:
+            volume = read_volume(path)
+            if volume.array.size == 0:
+                raise DataError(path, "holds no voxel", "Export the image again.")
+            is_long = len(inputs) == 1 and len(volume.array) > _LONG
+            has_pixel_size = suffix_of(path) not in PICTURE_SUFFIXES
+            notes = _notes_before(volume, predictor, has_pixel_size)
+            _say(path, notes, note)
+            drawn = segment(predictor, volume, _tell if is_long else None, has_pixel_size)
+        except DataError as error:
+            if len(inputs) == 1:
+                raise
+            failures.append(str(error))
+            continue
+        of_mask = _notes_after(drawn, predictor.scheme, has_pixel_size)
+        _say(path, of_mask, note)
+        written.append(write_volume(drawn.mask, targets[path]))
+        _keep(_row(written[-1], path, network, drawn, predictor.scheme, [*notes, *of_mask]), out)
+    if failures:
+        raise KitError(f"{len(written)} of {len(inputs)} images were segmented; these were not: " + " | ".join(failures))
+    return written
+
+
+def _row(mask: Path, image: Path, network: str, drawn: Segmented, scheme: str, notes: list[str]) -> dict[str, object]:
+    """A row of TABLE."""
+    doubtful = ("yes" if drawn.is_doubtful else "no") if drawn.agreement else ""
+    named = " ".join(vertebrae_named(drawn.mask, scheme))
+    values = (mask.name, image.resolve().name, network, drawn.dice, doubtful, named, " ".join(notes))
+    classes = drawn.agreement.by_class() if drawn.agreement else {}
+    return dict(zip(_COLUMNS, values, strict=True)) | {f"agreement {name}": round(dice, 2) for name, dice in classes.items()}
