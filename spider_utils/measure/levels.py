@@ -159,7 +159,7 @@ def name_levels(
     table, dropped, out = spine.table(painted), spine.dropped_table(), spine.in_image(painted)
     if np.ndim(mask) == 2:
         table, dropped = (t.drop(columns="slice_mm").rename(columns={"size_mm3": "size_mm2"}) for t in (table, dropped))
-    notes = spine.notes() + (() if own is None else _overruled(own, out))
+    notes = spine.notes() + (() if own is None else _overruled(own, out, count_from == "lowest"))
     return LevelResult(out.reshape(np.shape(mask)), table, dropped, spine.gap, notes)
 
 
@@ -251,8 +251,8 @@ def _own_labels(mask: np.ndarray, scheme: str) -> np.ndarray:
     return np.where((own > _CANAL_LABEL) & (own <= _DISC_LABELS), own - _CANAL_LABEL, own).astype(np.uint8)
 
 
-def _overruled(own: np.ndarray, out: np.ndarray) -> tuple[str, ...]:
-    """A note where levels that the mask had are others now: most of what it called so."""
+def _overruled(own: np.ndarray, out: np.ndarray, from_lowest: bool) -> tuple[str, ...]:
+    """A note where levels that the mask had are others now: most of what it called so; and when they may know better."""
     pairs = np.bincount((own.astype(np.intp) * 256 + out).reshape(-1), minlength=256 * 256).reshape(256, 256)[:, 1:]
     others = []
     for value in np.flatnonzero(pairs.any(axis=1)):
@@ -260,7 +260,8 @@ def _overruled(own: np.ndarray, out: np.ndarray) -> tuple[str, ...]:
         if value not in (0, _CANAL_LABEL, new):
             names = [disc_name(v - _DISC_LABELS) if v > _DISC_LABELS else vertebra_name(v) for v in (int(value), new)]
             others.append(f"{names[0]} is {names[1]} here")
-    return (f"the mask's own levels are not kept: {', '.join(others)}",) if others else ()
+    advice = "; where no sacrum is in view the mask's own may be right: count from own" if from_lowest else ""
+    return (f"the mask's own levels are not kept: {', '.join(others)}{advice}",) if others else ()
 
 
 def _checked(

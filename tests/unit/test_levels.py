@@ -517,7 +517,11 @@ def test_what_is_missing_at_the_lower_end_does_not_rename_the_rest(lost: tuple[i
     assert result.notes[0].startswith(
         f"the mask's own numbers begin the count; from the lowest part all would be {len(lost) // 2} level"
     ) and result.notes[0].endswith("lower")
-    assert name_levels(drawn, SPACING, "spider").table["level"].min() == 1
+    from_lowest = name_levels(drawn, SPACING, "spider")
+    assert from_lowest.table["level"].min() == 1
+    assert from_lowest.notes[-1].startswith("the mask's own levels are not kept: ")
+    assert from_lowest.notes[-1].endswith("; where no sacrum is in view the mask's own may be right: count from own")
+    assert not any("count from own" in note for note in result.notes)
 
 
 def test_a_false_part_at_the_lower_end_does_not_rename_the_rest():
