@@ -40,6 +40,7 @@ except ImportError:  # Windows
 
 
 POLL_S = 0.1
+TELL_AFTER_S = 1.0  # whom one waits for; shorter waits are nobody's business
 
 
 @contextlib.contextmanager
@@ -52,7 +53,8 @@ def file_lock(path: str | Path, busy: str | None = None) -> Iterator[int]:
     Args:
         path: the lock file; the holder deletes it (Windows keeps it).
         busy: what the holder does, in words ("is training in this folder"), for the message when another process holds the
-            lock; None says whom it waits for and waits until the lock is free. A holder must not ask for its own lock again.
+            lock; None waits until the lock is free, and says for whom if that takes long. A holder must not ask for its own
+            lock again.
 
     Yields:
         The lock's file handle, for a started process that is to hold the lock as well (``pass_fds``; see ``name_holder``).
@@ -106,7 +108,7 @@ def make_once(path: Path, is_there: Callable[[], bool], make: Callable[[], objec
 
 
 def _acquire(path: Path, busy: str | None) -> int:
-    waiting = False
+    begun, told = time.monotonic(), False
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,9 +122,9 @@ def _acquire(path: Path, busy: str | None) -> int:
                 holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
                 os.close(handle)
                 if busy is None:
-                    if not waiting:
+                    if not told and time.monotonic() - begun > TELL_AFTER_S:
                         print(f"waiting for process {holder}, which holds {path.name}", flush=True)
-                    waiting = True
+                        told = True
                     time.sleep(POLL_S)
                     continue
                 fix = "Wait until it ends, or stop it, or choose another folder."

@@ -1,34 +1,30 @@
-"""Images on disk in, masks on disk out: what a path means, what must be known of each image, and a table of what was said."""
+"""Images on disk in, masks on disk out: what a path means, and what must be known of each image and its mask."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
 from spider_utils.data.slices import CROP_MM
 from spider_utils.data.volumes import PICTURE_SUFFIXES, VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
 from spider_utils.ensemble.pooling import Agreement
 from spider_utils.errors import DataError, KitError
-from spider_utils.files import read_csv, write_csv
 from spider_utils.labels import convert, get_scheme
-from spider_utils.locks import file_lock
+from spider_utils.mask_table import MaskTable, file_name
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS
-from spider_utils.predict import PooledPredictor, Track, VolumePredictor
+from spider_utils.predict import SLICES_AT_ONCE, PooledPredictor, Track, VolumePredictor
 from spider_utils.runtime import progress
 
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), *PICTURE_SUFFIXES)
 HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
 LEAST_MM = 40.0  # the longer side of a picture: below it a header is more likely wrong than a picture of one vertebra
 LOW_AGREEMENT = 0.8  # below it masks may be worth anything (docs/results/trust.md)
-TABLE = "predicted-masks.csv"  # beside masks
-_LONG = 32  # slices: of a series with more it is told how many are done
-_COLUMNS = ("mask", "image", "network", "agreement", "doubtful", "vertebrae", "notes")
 
 
 def find_inputs(path: str | Path) -> list[Path]:
@@ -179,33 +175,6 @@ def _notes_after(drawn: Segmented, scheme: str, has_pixel_size: bool) -> list[st
     return ([drawn.said] if drawn.said else []) + ([f"Vertebrae named, from below: {named}."] if named else [])
 
 
-def _read_table(folder: Path) -> pd.DataFrame:
-    """What was said of the masks in a folder, a row each, as text; no rows where no mask was predicted.
-
-    Raises:
-        DataError: there is a table of that name which is another's, or cannot be read.
-    """
-    path = folder / TABLE
-    try:
-        table = read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        return pd.DataFrame(columns=list(_COLUMNS))
-    except (ValueError, OSError) as error:
-        raise DataError(path, f"cannot be read as CSV ({str(error)[:120]})", "Delete it, or choose another folder.") from error
-    if tuple(table.columns[: len(_COLUMNS)]) != _COLUMNS:
-        raise DataError(path, "is not a table that predict wrote", "Rename it, or choose another folder for the masks.")
-    return table
-
-
-def _keep(row: dict[str, object], folder: Path) -> None:
-    """Put a mask's row into its folder's table, in place of that of an older mask of its name; rows of lost masks go."""
-    with file_lock(folder / f".{TABLE}.lock"):
-        table = _read_table(folder)
-        there = [name != row["mask"] and (folder / name).is_file() for name in table["mask"]]
-        rows = [*table[there].to_dict("records"), row]
-        write_csv(folder / TABLE, pd.DataFrame(rows).sort_values("mask"))
-
-
 def _say(path: Path, notes: list[str], note: Callable[[str], None] | None) -> None:
     for said in notes if note else ():
         note(f"{path.name}: {said}")
@@ -226,9 +195,7 @@ def predict_path(
 
     Masks keep the input's name and lie in the input's own grid: same size, spacing, origin and direction. A DICOM series
     becomes <folder name>.nii.gz. A picture gives a PNG of label values. Tells how many images of a folder, or slices of a long
-    volume, are done. What is told of masks is kept beside them in TABLE: ``mask`` and ``image`` (file names), ``network``,
-    ``agreement`` (mean Dice; empty where one network drew alone), ``doubtful`` (yes, no or empty), ``vertebrae`` (from below),
-    ``notes``, and the agreement of each class. Rows of other masks there are kept.
+    volume, are done. What is told of masks is kept beside them (see MaskTable); images that fail have no row there.
 
     Args:
         source: file, folder of files, or folder with a DICOM series.
@@ -243,40 +210,50 @@ def predict_path(
 
     Raises:
         DataError: the one image that was given cannot be read or is nothing for this model, or ``out`` cannot be written, or
-            holds a table of that name which is another's.
+            holds a table of MaskTable's name which is another's.
         KitError: so it is with some images of a folder; the others are done, and each failure is named.
     """
     inputs, out = find_inputs(source), Path(out)
     targets, written, failures = _targets(inputs, out), [], []
-    _read_table(out)  # one that is another's is said before anything is drawn
+    table = MaskTable(out)
     for path in progress(inputs, "segmenting images") if len(inputs) > 1 else inputs:
         try:
             volume = read_volume(path)
             if volume.array.size == 0:
                 raise DataError(path, "holds no voxel", "Export the image again.")
-            is_long = len(inputs) == 1 and len(volume.array) > _LONG
+            is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
             has_pixel_size = suffix_of(path) not in PICTURE_SUFFIXES
-            notes = _notes_before(volume, predictor, has_pixel_size)
-            _say(path, notes, note)
+            cautions = _notes_before(volume, predictor, has_pixel_size)
+            _say(path, cautions, note)
             drawn = segment(predictor, volume, _tell if is_long else None, has_pixel_size)
+            notes = _notes_after(drawn, predictor.scheme, has_pixel_size)
+            _say(path, notes, note)
+            row = _row(path, drawn, predictor.scheme, cautions, notes) | {"network": network}
+            table.write(targets[path], partial(write_volume, drawn.mask, targets[path]), row)
         except DataError as error:
             if len(inputs) == 1:
                 raise
             failures.append(str(error))
             continue
-        of_mask = _notes_after(drawn, predictor.scheme, has_pixel_size)
-        _say(path, of_mask, note)
-        written.append(write_volume(drawn.mask, targets[path]))
-        _keep(_row(written[-1], path, network, drawn, predictor.scheme, [*notes, *of_mask]), out)
+        written.append(targets[path])
     if failures:
         raise KitError(f"{len(written)} of {len(inputs)} images were segmented; these were not: " + " | ".join(failures))
     return written
 
 
-def _row(mask: Path, image: Path, network: str, drawn: Segmented, scheme: str, notes: list[str]) -> dict[str, object]:
-    """A row of TABLE."""
-    doubtful = ("yes" if drawn.is_doubtful else "no") if drawn.agreement else ""
-    named = " ".join(vertebrae_named(drawn.mask, scheme))
-    values = (mask.name, image.resolve().name, network, drawn.dice, doubtful, named, " ".join(notes))
+def _row(image: Path, drawn: Segmented, scheme: str, cautions: list[str], notes: list[str]) -> dict[str, object]:
+    """What MaskTable keeps of a mask, without its network."""
+    if cautions or drawn.is_doubtful or not drawn.mask.array.any():
+        doubtful = "yes"
+    else:
+        doubtful = "no" if drawn.agreement else ""
     classes = drawn.agreement.by_class() if drawn.agreement else {}
-    return dict(zip(_COLUMNS, values, strict=True)) | {f"agreement {name}": round(dice, 2) for name, dice in classes.items()}
+    return {
+        "image": file_name(image),
+        "network": "",
+        "scheme": scheme,
+        "doubtful": doubtful,
+        "agreement": drawn.dice,
+        "vertebrae": " ".join(vertebrae_named(drawn.mask, scheme)),
+        "notes": " ".join([*cautions, *notes]),
+    } | {f"agreement {name}": round(dice, 2) for name, dice in classes.items()}

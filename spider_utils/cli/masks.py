@@ -49,7 +49,8 @@ def predict(
     from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, stem_of, suffix_of
     from spider_utils.export import optional_library
     from spider_utils.export.color_tables import write_color_tables
-    from spider_utils.masks import TABLE, find_inputs, predict_path
+    from spider_utils.mask_table import TABLE, file_name
+    from spider_utils.masks import find_inputs, predict_path
     from spider_utils.models.shipped import shipped, shipped_for
     from spider_utils.predict import PooledPredictor, WholeVolumePredictor, load_predictor
     from spider_utils.training.checkpoints import read_card
@@ -70,8 +71,8 @@ def predict(
     print(f"model: {folder.name}{advice}, masks in scheme {predictor.scheme}. {about}".rstrip(". "), flush=True)
     if isinstance(predictor, WholeVolumePredictor):
         print(f"it labels {predictor.reach}", flush=True)
-    masks = predict_path(source, out, predictor, lambda said: print(f"note: {said}", flush=True), folder.name)
-    print(*masks, f"{out / TABLE}: a row a mask, with its network and the notes above", sep="\n")
+    masks = predict_path(source, out, predictor, lambda said: print(f"note: {said}", flush=True), file_name(folder))
+    print(*masks, f"{out / TABLE}: what is known of each mask, those to look at first on top", sep="\n")
     write_color_tables(predictor.scheme, out)
     if dicom_seg:
         from spider_utils.export.dicom_seg import Algorithm, write_dicom_seg

@@ -159,7 +159,7 @@ def name_levels(
     table, dropped, out = spine.table(painted), spine.dropped_table(), spine.in_image(painted)
     if np.ndim(mask) == 2:
         table, dropped = (t.drop(columns="slice_mm").rename(columns={"size_mm3": "size_mm2"}) for t in (table, dropped))
-    notes = spine.notes() + (() if own is None else _overruled(own, out, count_from == "lowest"))
+    notes = spine.notes() + (() if own is None else _overruled(own, out))
     return LevelResult(out.reshape(np.shape(mask)), table, dropped, spine.gap, notes)
 
 
@@ -251,17 +251,23 @@ def _own_labels(mask: np.ndarray, scheme: str) -> np.ndarray:
     return np.where((own > _CANAL_LABEL) & (own <= _DISC_LABELS), own - _CANAL_LABEL, own).astype(np.uint8)
 
 
-def _overruled(own: np.ndarray, out: np.ndarray, from_lowest: bool) -> tuple[str, ...]:
-    """A note where levels that the mask had are others now: most of what it called so; and when they may know better."""
-    pairs = np.bincount((own.astype(np.intp) * 256 + out).reshape(-1), minlength=256 * 256).reshape(256, 256)[:, 1:]
-    others = []
-    for value in np.flatnonzero(pairs.any(axis=1)):
-        new = int(pairs[value].argmax()) + 1
-        if value not in (0, _CANAL_LABEL, new):
+def _overruled(own: np.ndarray, out: np.ndarray) -> tuple[str, ...]:
+    """A note where levels that the mask had are others now: most of what it called so; and if most of all want another start."""
+    pairs = np.bincount((own.astype(np.intp) * 256 + out).reshape(-1), minlength=256 * 256).reshape(256, 256)
+    others, votes = [], Counter[int]()
+    for value in np.flatnonzero(pairs[:, 1:].any(axis=1)):
+        new = int(pairs[value, 1:].argmax()) + 1
+        if value in (0, _CANAL_LABEL):
+            continue
+        votes[int(value) - new] += int(pairs[value, new])
+        if value != new:
             names = [disc_name(v - _DISC_LABELS) if v > _DISC_LABELS else vertebra_name(v) for v in (int(value), new)]
             others.append(f"{names[0]} is {names[1]} here")
-    advice = "; where no sacrum is in view the mask's own may be right: count from own" if from_lowest else ""
-    return (f"the mask's own levels are not kept: {', '.join(others)}{advice}",) if others else ()
+    if not others:
+        return ()
+    wants_another_start = votes and votes.most_common(1)[0][0] != 0
+    advice = "; where no sacrum is in view they may be right: --count-from own" if wants_another_start else ""
+    return (f"the mask's own levels are not kept: {', '.join(others)}{advice}",)
 
 
 def _checked(

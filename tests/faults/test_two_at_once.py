@@ -7,6 +7,7 @@ import pytest
 from spider_utils.data.slices import build_store
 from spider_utils.data.sources import open_source
 from spider_utils.errors import DataError
+from spider_utils.mask_table import MaskTable
 from tests.faults.started import finish, kill, start, wait_for
 from tests.tiny_runs import Squares, assert_same_run, train
 
@@ -64,3 +65,31 @@ def test_who_waits_for_a_store_makes_it_when_its_maker_is_killed(spider_layout, 
     assert code == 0, said
     assert build_store(open_source("spider", spider_layout), folder, (32, 32)).fingerprint == expected.fingerprint
     assert sorted(path.name for path in folder.parent.iterdir()) == ["begun-first", "begun-second", "store"]
+
+
+ROWS = """
+import sys
+from pathlib import Path
+from spider_utils.mask_table import MaskTable
+folder, name = Path(sys.argv[1]), sys.argv[2]
+table = MaskTable(folder)
+(folder / f"begun-{name}").touch()
+while len(list(folder.glob("begun-*"))) < 2:
+    pass
+for number in range(30):
+    for mask in (f"{name}-{number}.png", "shared.png"):
+        row = {"image": name, "network": str(number), "scheme": "", "doubtful": "", "agreement": "", "vertebrae": "", "notes": ""}
+        table.write(folder / mask, lambda: (folder / mask).write_text(f"{name} {number}"), row)
+"""
+
+
+def test_two_that_fill_one_table_of_masks_lose_no_row_and_mix_none_up(tmp_path):
+    two = [start(ROWS, tmp_path, name) for name in ("first", "second")]
+    for process in two:
+        code, said = finish(process)
+        assert code == 0, said
+        assert "waiting for process" not in said, "so short a wait is nobody's business"
+    rows = MaskTable(tmp_path).rows()
+    assert len(rows) == 61 == rows["mask"].nunique()
+    for row in rows.itertuples():
+        assert (tmp_path / row.mask).read_text() == f"{row.image} {row.network}"

@@ -302,7 +302,7 @@ def test_predict_writes_it_beside_the_mask(series: Path, tmp_path: Path) -> None
     said = CliRunner().invoke(cli.app, ["predict", str(series), "--out", str(out), "--model", str(run), "--dicom-seg"])
     assert said.exit_code == 0, said.output
     assert sorted(p.name for p in out.iterdir()) == [
-        "series.dcm", "series.nii.gz", "structures4-itksnap.txt", "structures4.ctbl",
+        "predicted-masks.csv", "series.dcm", "series.nii.gz", "structures4-itksnap.txt", "structures4.ctbl",
     ]  # fmt: skip
     seg = pydicom.dcmread(out / "series.dcm")
     mask = read_mask(out / "series.nii.gz")

@@ -520,8 +520,17 @@ def test_what_is_missing_at_the_lower_end_does_not_rename_the_rest(lost: tuple[i
     from_lowest = name_levels(drawn, SPACING, "spider")
     assert from_lowest.table["level"].min() == 1
     assert from_lowest.notes[-1].startswith("the mask's own levels are not kept: ")
-    assert from_lowest.notes[-1].endswith("; where no sacrum is in view the mask's own may be right: count from own")
-    assert not any("count from own" in note for note in result.notes)
+    assert from_lowest.notes[-1].endswith("; where no sacrum is in view they may be right: --count-from own")
+    assert not any("count-from" in note for note in result.notes)
+
+
+def test_two_numbers_changed_for_one_another_are_no_reason_to_count_from_them():
+    truth = name_levels(spine(), SPACING).mask
+    swapped = np.choose(truth.astype(int) == 2, [np.where(truth == 3, 2, truth), 3]).astype(np.uint8)
+    for count_from in ("lowest", "own"):
+        result = name_levels(swapped, SPACING, "spider", count_from=count_from)
+        assert np.array_equal(result.mask, truth)
+        assert result.notes == ("the mask's own levels are not kept: L4 is L3 here, L3 is L4 here",)
 
 
 def test_a_false_part_at_the_lower_end_does_not_rename_the_rest():

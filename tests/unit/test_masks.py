@@ -16,23 +16,14 @@ from typer.testing import CliRunner
 
 from spider_utils import cli
 from spider_utils.data.slices import SliceGrid
-from spider_utils.data.volumes import Volume, kit_direction, read_volume, write_volume
+from spider_utils.data.volumes import Volume, kit_direction, write_volume
 from spider_utils.ensemble.pooling import Agreement
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import convert
-from spider_utils.masks import LOW_AGREEMENT, TABLE, find_inputs, predict_path, segment, vertebrae_named
+from spider_utils.mask_table import TABLE
+from spider_utils.masks import LOW_AGREEMENT, find_inputs, predict_path, segment, vertebrae_named
 from spider_utils.predict import PooledPredictor, Predictor
-from tests.stand_ins import BandOfClasses, BrightestClass, LevelsByGray, save_untrained_unet, write_image
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_untrained_unet(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def predictor(model_folder: Path) -> Predictor:
-    return Predictor.load(model_folder, "cpu")
+from tests.stand_ins import BandOfClasses, BrightestClass, LevelsByGray, write_image
 
 
 @pytest.mark.parametrize("code", ["PIR", "RAS", "LPS", "IRA", "SLP"])
@@ -89,6 +80,7 @@ def test_the_command_tells_progress_and_time(tmp_path: Path, model_folder: Path,
     assert [line.split(" (")[0] for line in lines[1:4]] == [f"segmenting slices: {done}/36" for done in (9, 18, 27)]
     assert re.fullmatch(r"segmenting slices: 36 done in \d+\.\d s", lines[4]) and lines[5] == str(tmp_path / "out" / "long.mha")
     assert lines[6].startswith(f"{tmp_path / 'out' / TABLE}: ")
+    assert list(pd.read_csv(tmp_path / "out" / TABLE)["network"]) == [model_folder.name]
     assert re.match(r"1 image segmented in \d+\.\d s", lines[7]) and len(lines) == 8
     write_image(tmp_path / "in" / "other.mha", "PIR")
     whole_folder = said(tmp_path / "in")
@@ -263,62 +255,3 @@ def test_mask_never_overwrites_the_image(tmp_path: Path, predictor: Predictor) -
     with pytest.raises(DataError, match="overwrite"):
         predict_path(tmp_path / "scan.mha", tmp_path, predictor)
     assert (tmp_path / "scan.mha").read_bytes() == before
-
-
-# -------------------------------------------------------------------------------------------------------- the table of masks
-
-
-def pooled() -> PooledPredictor:
-    """Levels and classes that agree on the bright, where the first says vertebra and the second disc: to a Dice of 0."""
-    first = Predictor(LevelsByGray(), SliceGrid(32, 32), "levels20", "cpu")
-    return PooledPredictor(first, Predictor(BrightestClass(), SliceGrid(32, 32), "structures4", "cpu"))
-
-
-def write_half_bright(path: Path) -> None:
-    array = np.zeros((4, 50, 40), np.uint8)
-    array[:, :, 20:] = 255
-    write_volume(Volume(array, (4.0, 4.0, 4.0), (0.0, 0.0, 0.0), kit_direction()), path)
-
-
-def test_what_is_said_of_masks_is_kept_beside_them(tmp_path: Path, predictor: Predictor) -> None:
-    (tmp_path / "in").mkdir()
-    write_half_bright(tmp_path / "in" / "b.mha")
-    write_image(tmp_path / "in" / "a.mha", "RAI")
-    said: list[str] = []
-    predict_path(tmp_path / "in", tmp_path / "out", pooled(), said.append, network="two")
-    table = pd.read_csv(tmp_path / "out" / TABLE, keep_default_na=False)
-    assert list(table["mask"]) == list(table["image"]) == ["a.mha", "b.mha"] and set(table["network"]) == {"two"}
-    for row in table.itertuples():
-        assert row.notes == " ".join(one.split(": ", 1)[1] for one in said if one.startswith(f"{row.image}: "))
-    assert "axial (crosswise)" in table["notes"][0] and "agree to a Dice" in table["notes"][1]
-    drawn = segment(pooled(), read_volume(tmp_path / "in" / "b.mha"))
-    assert table["agreement"][1] == drawn.dice and table["doubtful"][1] == "yes"
-    assert table["agreement disc"][1] == round(drawn.agreement.by_class()["disc"], 2)
-
-    # Drawn again by one network alone: its row is another, the other's stays; that of a lost mask goes.
-    write_half_bright(tmp_path / "c.mha")
-    predict_path(tmp_path / "c.mha", tmp_path / "out", predictor)
-    predict_path(tmp_path / "in" / "b.mha", tmp_path / "out", predictor, network="one")
-    (tmp_path / "out" / "c.mha").unlink()
-    (tmp_path / "in" / "b.mha").rename(tmp_path / "d.mha")
-    predict_path(tmp_path / "d.mha", tmp_path / "out", predictor, network="one")
-    renewed = pd.read_csv(tmp_path / "out" / TABLE, keep_default_na=False)
-    assert list(renewed["mask"]) == ["a.mha", "b.mha", "d.mha"]
-    assert (renewed.iloc[0].astype(str) == table.iloc[0].astype(str)).all()
-    assert tuple(renewed.loc[1, ["network", "agreement", "doubtful", "vertebrae"]]) == ("one", "", "", "")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.mha", "b.mha", "d.mha", TABLE}, "and no lock"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("patient,age\n1,40\n", "is not a table that predict wrote"), ("", "cannot be read"), ("a,b\n1,2,3\n", "cannot be read")],
-)
-def test_a_table_of_somebody_else_is_kept_and_said_before_anything_is_drawn(
-    tmp_path: Path, predictor: Predictor, text: str, words: str
-) -> None:
-    write_half_bright(tmp_path / "scan.mha")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / TABLE).write_text(text)
-    with pytest.raises(DataError, match=f"{TABLE}: {words}"):
-        predict_path(tmp_path / "scan.mha", tmp_path / "out", predictor)
-    assert (tmp_path / "out" / TABLE).read_text() == text and len(list((tmp_path / "out").iterdir())) == 1

@@ -18,7 +18,8 @@ from spider_utils.data.slices import SliceGrid
 from spider_utils.data.volumes import Volume, kit_direction, read_volume
 from spider_utils.ensemble.pooling import Agreement, classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
-from spider_utils.masks import TABLE, predict_path
+from spider_utils.mask_table import TABLE
+from spider_utils.masks import predict_path
 from spider_utils.models import build_model
 from spider_utils.models.network import top_class
 from spider_utils.predict import (
@@ -31,17 +32,7 @@ from spider_utils.predict import (
 )
 from spider_utils.tidy import Tidy
 from spider_utils.training.checkpoints import save_model
-from tests.stand_ins import BandOfClasses, BrightestClass, LevelsByGray, save_untrained_unet, write_image
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_untrained_unet(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def predictor(model_folder: Path) -> Predictor:
-    return Predictor.load(model_folder, "cpu")
+from tests.stand_ins import BandOfClasses, BrightestClass, LevelsByGray, write_image
 
 
 def test_masks_with_levels_have_one_number_a_part() -> None:

@@ -1,0 +1,98 @@
+"""The table beside predicted masks: a row a mask with what was said of it, those to look at first on top."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from spider_utils.errors import DataError
+from spider_utils.files import explain_write_error, read_csv, write_csv
+from spider_utils.locks import file_lock
+
+TABLE = "predicted-masks.csv"  # beside masks
+COLUMNS = ("mask", "image", "network", "scheme", "doubtful", "agreement", "vertebrae", "notes")
+_ORDER = {"yes": 0, "": 1, "no": 2}  # of ``doubtful``
+
+
+def file_name(path: Path) -> str:
+    """A file's name as text: "." has one, a link its own, and of one that is not UTF-8 the odd bytes are spelled out."""
+    return _as_text(os.path.basename(os.path.abspath(path)))
+
+
+def _as_text(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
+
+
+class MaskTable:
+    """The rows of the masks in a folder, in TABLE.
+
+    ``mask`` and ``image`` are file names, ``network`` and ``scheme`` those of the mask. ``doubtful`` is yes (look at it before
+    use), no (two networks agree on it) or empty (one network drew it alone, and nothing speaks against it). ``agreement`` is the
+    mean Dice of two networks, ``vertebrae`` are those named, from below. Further columns may follow.
+
+    Several processes may write into one folder. A mask and its row change together: who is killed in between leaves a mask
+    without a row, never one with the row of another.
+
+    Args:
+        folder: the masks'; need not exist.
+
+    Raises:
+        DataError: there is a table of that name which is another's, or cannot be read.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.path = self.folder / TABLE
+        self._looked_for_lost_masks = False
+        self.rows()  # a table that is another's is said before any work is done
+
+    def rows(self) -> pd.DataFrame:
+        """All rows as text; none where there is no table."""
+        try:
+            table = read_csv(self.path, dtype=str, keep_default_na=False)
+        except (FileNotFoundError, NotADirectoryError):  # what is wrong with such a folder is said when it is written to
+            return pd.DataFrame(columns=list(COLUMNS))
+        except ValueError as error:
+            raise DataError(self.path, f"cannot be read as CSV ({str(error)[:120]})", "Rename it.") from error
+        except OSError as error:
+            raise explain_write_error(self.path, error) from error
+        if tuple(table.columns[: len(COLUMNS)]) != COLUMNS:
+            why = "is not a table that predict wrote, or was saved with other columns or other signs between them"
+            raise DataError(self.path, why, "Rename it, or choose another folder for the masks.")
+        return table
+
+    def write(self, mask: Path, write: Callable[[], object], row: dict[str, object]) -> None:
+        """Write a mask, and its row in place of that of an older mask of its name.
+
+        Args:
+            mask: the file, in ``folder``.
+            write: writes it.
+            row: of COLUMNS those but ``mask``, and more.
+
+        Raises:
+            DataError: the folder cannot be written; whatever ``write`` raises. Then the older mask, if any, has no row.
+        """
+        with file_lock(self.folder / f".{TABLE}.lock"):
+            table, name = self.rows(), file_name(mask)
+            others = table[(table["mask"] != name) & self._is_there(table["mask"])]
+            if (table["mask"] == name).any():
+                self._save(others)
+            write()
+            self._save(pd.DataFrame([*others.to_dict("records"), {"mask": name} | row]))
+
+    def _is_there(self, masks: pd.Series) -> pd.Series | bool:
+        """Whether masks of the table lie in the folder; asked once, as a folder may hold very many."""
+        if self._looked_for_lost_masks:
+            return True
+        self._looked_for_lost_masks = True
+        return masks.isin([_as_text(name) for name in os.listdir(self.folder)])
+
+    def _save(self, table: pd.DataFrame) -> None:
+        keys = pd.DataFrame({"order": table["doubtful"].map(_ORDER).fillna(1), "mask": table["mask"]})
+        keys["agreement"] = pd.to_numeric(table["agreement"], errors="coerce")
+        table = table.loc[keys.sort_values(["order", "agreement", "mask"]).index]
+        write_csv(self.path, table, quoting=csv.QUOTE_NONNUMERIC)
