@@ -27,6 +27,13 @@ def _as_text(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
+def doubt_about(mask: str | Path) -> str | None:
+    """Why a mask is to be looked at before use, by the table in its folder; None where nothing is said against it."""
+    rows = MaskTable(Path(mask).parent).rows()
+    found = rows[(rows["mask"] == file_name(Path(mask))) & (rows["doubtful"] == "yes")]
+    return f"when this mask was predicted it was said to be doubtful: {found['notes'].iloc[0]}" if len(found) else None
+
+
 class MaskTable:
     """The rows of the masks in a folder, in TABLE.
 

@@ -13,7 +13,7 @@ import numpy as np
 from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
 from spider_utils.data.slices import CROP_MM
 from spider_utils.data.volumes import PICTURE_SUFFIXES, VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
-from spider_utils.ensemble.pooling import Agreement
+from spider_utils.ensemble.pooling import NetworkAgreement
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import convert, get_scheme
 from spider_utils.mask_table import MaskTable, file_name
@@ -22,13 +22,15 @@ from spider_utils.predict import SLICES_AT_ONCE, PooledPredictor, Track, VolumeP
 from spider_utils.runtime import progress
 
 IMAGE_SUFFIXES = (*(s for s in VOLUME_SUFFIXES if s != ".mhd"), *PICTURE_SUFFIXES)
-HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient"
+HEADER_LIES = "If the slices are sagittal and the header is wrong: spider-kit data reorient SCAN --orientation PIR --out COPY."
 LEAST_MM = 40.0  # the longer side of a picture: below it a header is more likely wrong than a picture of one vertebra
+_FEW_VALUES = 30  # different ones in a picture: fewer are more likely labels
 LOW_AGREEMENT = 0.8  # below it masks may be worth anything (docs/results/trust.md)
 
 
 def find_inputs(path: str | Path) -> list[Path]:
-    """The images that a path means: one file, every image file of a folder, or a folder with one DICOM series.
+    """The images that a path means: one file; every image file of a folder and every folder right below it that holds a DICOM
+    series; or a folder with one DICOM series.
 
     Raises:
         DataError: nothing there that can be read, or a file of an unknown format.
@@ -38,21 +40,31 @@ def find_inputs(path: str | Path) -> list[Path]:
         there = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
         files = [p for p in there if suffix_of(p) in IMAGE_SUFFIXES]
         dicom = [p for p in there if suffix_of(p) not in IMAGE_SUFFIXES and is_dicom_name(p)]
+        series = _series_below(path)
         if files:
             # Beside images, a file without a suffix may be anything (README): only the mark makes it DICOM.
             if mixed := next((p for p in dicom if has_dicom_mark(p)), None):
                 raise DataError(
                     path, f"mixes {files[0].name} with DICOM files such as {mixed.name}", "Give each a folder of its own."
                 )
-            return files
+            return sorted([*files, *series])
         if dicom:
             return [path]
-        raise DataError(path, "holds no image", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files, or one DICOM series.")
+        if series:
+            return series
+        fix = f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files, one DICOM series, or folders of one series each."
+        raise DataError(path, "holds no image", fix)
     if not path.exists():
         raise DataError(path, "the file does not exist", "Check the path.")
     if suffix_of(path) not in (*IMAGE_SUFFIXES, ".dcm"):
         raise DataError(path, f"the format '{suffix_of(path)}' is not known", f"Use one of {', '.join(IMAGE_SUFFIXES)}, .dcm.")
     return [path]
+
+
+def _series_below(folder: Path) -> list[Path]:
+    """Folders right below one whose files have DICOM's mark."""
+    below = sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+    return [one for one in below if any(p.is_file() and is_dicom_name(p) and has_dicom_mark(p) for p in one.iterdir())]
 
 
 def _mask_name(path: Path) -> str:
@@ -99,7 +111,7 @@ class Segmented(NamedTuple):
     """
 
     mask: Volume
-    agreement: Agreement | None = None
+    agreement: NetworkAgreement | None = None
 
     @property
     def dice(self) -> float:
@@ -119,7 +131,8 @@ class Segmented(NamedTuple):
         parts = ", ".join(f"{name} {dice:.2f}" for name, dice in self.agreement.by_class().items() if not np.isnan(dice))
         said = f"Two networks drew this mask; they agree to a Dice of {self.dice:.2f} ({parts})."
         if self.is_doubtful:
-            return said + f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it."
+            said += f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it (--pictures)."
+            return f"{said} Where the belly is in view good masks have less, too."
         return said + f" Masks with {LOW_AGREEMENT:g} and more were nearly always good where measured; of names it says nothing."
 
 
@@ -161,16 +174,25 @@ def vertebrae_named(mask: Volume, scheme: str) -> list[str]:
     return [get_scheme("spider").names[int(value)] for value in values if 0 < value < 100]
 
 
+def mask_note(image: Volume) -> str | None:
+    """Of what holds as few values as masks do, that it may be one; None of others."""
+    few = np.unique(image.array.reshape(-1)[:: max(1, image.array.size // 10_000)])
+    if len(few) > _FEW_VALUES or not 0 < len(np.unique(image.array)) <= _FEW_VALUES:
+        return None
+    return "It holds few different values, as masks do: is it a picture?"
+
+
 def _notes_before(image: Volume, predictor: VolumePredictor, has_pixel_size: bool) -> list[str]:
     """What must be known of an image before it is drawn."""
-    notes = [f"{said} {HEADER_LIES}"] if (said := plane_note(image)) else []
+    notes = [said] if (said := mask_note(image)) else []
+    notes += [f"{said} {HEADER_LIES}"] if (said := plane_note(image)) else []
     return notes + ([said] if has_pixel_size and (said := field_note(image, predictor)) else [])
 
 
 def _notes_after(drawn: Segmented, scheme: str, has_pixel_size: bool) -> list[str]:
     """What must be known of its mask."""
     if not drawn.mask.array.any():
-        return ["the network found nothing, the mask is empty." + (f" {HEADER_LIES}" if has_pixel_size else "")]
+        return ["The network found nothing, the mask is empty." + (f" {HEADER_LIES}" if has_pixel_size else "")]
     named = ", ".join(vertebrae_named(drawn.mask, scheme))
     return ([drawn.said] if drawn.said else []) + ([f"Vertebrae named, from below: {named}."] if named else [])
 
@@ -190,6 +212,7 @@ def predict_path(
     predictor: VolumePredictor,
     note: Callable[[str], None] | None = None,
     network: str = "",
+    look: Callable[[Path, Volume, Volume], object] | None = None,
 ) -> list[Path]:
     """Segment a file or every image of a folder.
 
@@ -204,6 +227,7 @@ def predict_path(
         note: told what must be known of an image: not taken in sagittal slices by its header, a small crop, or nothing found in
             it; and where two networks drew it, how far they agree.
         network: name of the model, for the table.
+        look: gets each mask's file, the image and the mask once it is written.
 
     Returns:
         The masks written.
@@ -221,7 +245,7 @@ def predict_path(
             volume = read_volume(path)
             if volume.array.size == 0:
                 raise DataError(path, "holds no voxel", "Export the image again.")
-            is_long = len(inputs) == 1 and len(volume.array) > 4 * SLICES_AT_ONCE
+            is_long = len(volume.array) > 4 * SLICES_AT_ONCE
             has_pixel_size = suffix_of(path) not in PICTURE_SUFFIXES
             cautions = _notes_before(volume, predictor, has_pixel_size)
             _say(path, cautions, note)
@@ -230,14 +254,20 @@ def predict_path(
             _say(path, notes, note)
             row = _row(path, drawn, predictor.scheme, cautions, notes) | {"network": network}
             table.write(targets[path], partial(write_volume, drawn.mask, targets[path]), row)
+            if look:
+                look(targets[path], volume, drawn.mask)
         except DataError as error:
             if len(inputs) == 1:
                 raise
             failures.append(str(error))
+            if note:
+                note(f"not segmented: {error}")
             continue
         written.append(targets[path])
     if failures:
-        raise KitError(f"{len(written)} of {len(inputs)} images were segmented; these were not: " + " | ".join(failures))
+        raise KitError(
+            f"{len(written)} of {len(inputs)} images were segmented, into {out}; these were not: " + " | ".join(failures)
+        )
     return written
 
 
@@ -255,5 +285,5 @@ def _row(image: Path, drawn: Segmented, scheme: str, cautions: list[str], notes:
         "doubtful": doubtful,
         "agreement": drawn.dice,
         "vertebrae": " ".join(vertebrae_named(drawn.mask, scheme)),
-        "notes": " ".join([*cautions, *notes]),
+        "notes": " | ".join([*cautions, *notes]),
     } | {f"agreement {name}": round(dice, 2) for name, dice in classes.items()}

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from spider_utils.data.slices import SliceGrid, intensity_range, scale_to_uint8, windows
 from spider_utils.data.volume_store import check_preparation, covering_size, fit_volume, prepare
 from spider_utils.data.volumes import Volume
-from spider_utils.ensemble.pooling import Agreement, classes_in, pool_classes
+from spider_utils.ensemble.pooling import NetworkAgreement, classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import get_scheme
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS, one_level_a_part
@@ -312,13 +312,13 @@ class PooledPredictor(SlicePredictor):
             self._listener(self._class_of[top_class(found)], top_class(asked))
         return pool_classes(found, asked, self._class_of, self.weight)
 
-    def with_agreement(self, volume: Volume, track: Track | None = None) -> tuple[Volume, Agreement]:
+    def with_agreement(self, volume: Volume, track: Track | None = None) -> tuple[Volume, NetworkAgreement]:
         """As predict_volume, and how far the two networks agree.
 
         Compared is what each draws of each slice by itself, in the classes of ``second``: before neighbouring slices are averaged
         and before anything is left out (see Tidy).
         """
-        agreement = Agreement(self.second.scheme)
+        agreement = NetworkAgreement(self.second.scheme)
         return replace(self, _listener=agreement.add).predict_volume(volume, track), agreement
 
 

@@ -25,8 +25,7 @@ from spider_utils.data.phantom.soft import paint_canal, trace
 from spider_utils.data.phantom.truth import truth_in_set, truth_of
 from spider_utils.data.slices import SliceGrid
 from spider_utils.data.volumes import Volume, read_mask
-from spider_utils.evaluation.agreement import agreement
-from spider_utils.evaluation.statistics import bootstrap_interval
+from spider_utils.evaluation.agreement import agreement_by_quantity
 from spider_utils.labels import convert
 from spider_utils.measure.levels import name_levels
 from spider_utils.measure.report import MEASURED, measure
@@ -126,25 +125,6 @@ def predicted_masks(
         yield compared(mask, truths[patient], patient, own, true_mask).assign(series=name)
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a quantity: how many, how many could not be measured, mean absolute error with its 95 % interval over patients, bias,
-    95 % limits of agreement, largest error."""
-    rows = []
-    for quantity in SHOWN:
-        part = table[table["quantity"] == quantity]
-        seen = part[part["status"] == MEASURED]
-        if not len(seen):
-            continue
-        found = agreement(seen["value"], seen["truth"], seen["patient"])
-        mean = bootstrap_interval((seen["value"] - seen["truth"]).abs(), seen["patient"])
-        rows.append(
-            {"quantity": quantity, "n": len(seen), "missing": len(part) - len(seen), "MAE": found.mean_absolute,
-             "MAE from": mean.low, "MAE to": mean.high, "bias": found.bias, "low": found.low, "high": found.high,
-             "worst": (seen["value"] - seen["truth"]).abs().max()}
-        )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def herniations(table: pd.DataFrame) -> dict[str, str]:
     """Found and false hernias by disc, and in how many patients with a hernia the highest one lies at a true level."""
     discs = table[(table["quantity"] == "herniated") & (table["status"] == MEASURED)]  # the others are cut by the picture
@@ -197,7 +177,7 @@ def main() -> None:
             table = rows if not len(table) else pd.concat([table, rows], ignore_index=True)
             table.to_csv(options.out, index=False)
         table = table[table["patient"].isin(wanted)]
-    print(summary(table).round(2).to_string(index=False))
+    print(agreement_by_quantity(table, SHOWN).round(2).to_string(index=False))
     for what, count in herniations(table).items():
         print(f"{what}: {count}")
 

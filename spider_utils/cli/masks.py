@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image file, folder of images, or folder of one DICOM series.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="Image file, folder of images, folder of one DICOM series, or of such folders."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the masks; they keep the input's name and geometry.")],
     model: Annotated[
         str | None,
@@ -37,13 +40,20 @@ def predict(
             "gets one number, and pieces that are neither are left out.",
         ),
     ] = False,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures", help="Write slices with their masks as well, in OUT/pictures, to look through. They show patients."
+        ),
+    ] = False,
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Of a DICOM series: write the mask as DICOM SEG as well, beside it.")
     ] = False,
 ) -> None:
-    """Segment an image or a folder of images; tables of the labels' names and colours for viewers go beside the masks.
+    """Segment an image or a folder of images. Beside the masks go predicted-masks.csv, which tells of each whether it may be
+    trusted, and tables of the labels' names and colours for viewers.
 
-    Example: spider-kit predict scan.mha --out build/masks --model quick-phantom-unet-structures4
+    Example: spider-kit predict scan.mha --out build/masks --pictures
     """
     start = time.monotonic()
     from spider_utils.data.volumes import PICTURE_SUFFIXES, read_mask, stem_of, suffix_of
@@ -71,7 +81,14 @@ def predict(
     print(f"model: {folder.name}{advice}, masks in scheme {predictor.scheme}. {about}".rstrip(". "), flush=True)
     if isinstance(predictor, WholeVolumePredictor):
         print(f"it labels {predictor.reach}", flush=True)
-    masks = predict_path(source, out, predictor, lambda said: print(f"note: {said}", flush=True), file_name(folder))
+    look = None
+    if pictures:
+        from spider_utils.view.contact_sheet import write_contact_sheet
+
+        def look(mask: Path, image: Volume, drawn: Volume) -> None:
+            print(write_contact_sheet(out / "pictures" / f"{stem_of(mask)}.png", image, drawn, predictor.scheme), flush=True)
+
+    masks = predict_path(source, out, predictor, lambda said: print(f"note: {said}", flush=True), file_name(folder), look)
     print(*masks, f"{out / TABLE}: what is known of each mask, those to look at first on top", sep="\n")
     write_color_tables(predictor.scheme, out)
     if dicom_seg:
@@ -195,7 +212,7 @@ def levels(
 
 
 def measure(
-    mask: Annotated[Path, typer.Argument(help="Mask with levels: a volume, or one mid-sagittal slice as PNG.")],
+    mask: Annotated[Path, typer.Argument(dir_okay=False, help="Mask with levels: a volume, or one mid-sagittal slice as PNG.")],
     image: Annotated[Path | None, typer.Option(help="Its image, for the discs' signal.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV to write: level, label, quantity, value, unit, status.")] = None,
     scheme: Annotated[
@@ -209,6 +226,7 @@ def measure(
     """
     from spider_utils.data.volumes import PICTURE_SUFFIXES, check_same_geometry, read_volume, suffix_of, with_pixel_size
     from spider_utils.files import write_csv
+    from spider_utils.mask_table import doubt_about
     from spider_utils.measure import report
 
     if suffix_of(mask) in PICTURE_SUFFIXES and not spacing_mm:  # every grade of it hangs on mm
@@ -223,6 +241,9 @@ def measure(
     with _named(mask):
         table = report.measure(*volume.squeezed(), None if picture is None else picture.squeezed()[0], scheme)
     print(report.format_measurements(table))
+    for said in (doubt_about(mask), report.RULES_ARE_UNTRIED):
+        if said:
+            print(f"note: {said}")
     if out is not None:
-        write_csv(out, table)
+        write_csv(out, table.round({"value": 3}))
         print(out)

@@ -74,6 +74,9 @@ def weights_list() -> None:
             if row["metric"] == "dice":
                 interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
                 print(f"    {row['shown']}: {row['name']} {row['mean']:.3f}{interval}")
+    print(
+        "on other centres and sequences, where it may be much less: docs/results/centres.md; of one mask: docs/results/trust.md"
+    )
 
 
 @app.command("figure")
@@ -205,6 +208,30 @@ def weights_names(root: SlicesRoot = None, out: TableFile = None) -> None:
     print(as_text(summarise_names(names), 3))
     if out:
         write_csv(out, names)
+        print(out)
+
+
+@app.command("millimetres")
+def weights_millimetres(root: SlicesRoot = None, out: TableFile = None) -> None:
+    """How far sizes measured on predicted masks are from those of the truth, on patients whom the networks have not seen.
+
+    Example: spider-kit weights millimetres --root data/spider-2d --out build/millimetres.csv
+    """
+    from spider_utils.evaluation.agreement import agreement_by_quantity
+    from spider_utils.evidence.millimetres import QUANTITIES, on_patients
+    from spider_utils.files import write_csv
+    from spider_utils.measure.report import MEASURED
+
+    table = on_patients(_kitchen(root))
+    print(as_text(agreement_by_quantity(table, QUANTITIES).set_index("quantity"), 2))
+    print("MAE: mean absolute error, with its 95 % interval over patients; median: of absolute errors; in mm and degrees")
+    print("low, high: 95 % limits of agreement")
+    discs = table[(table["quantity"] == "herniated") & (table["status"] == MEASURED)]
+    true, found = discs["truth"] == 1, discs["value"] == 1
+    counts = f"{true.sum()} by the truth's mask, {found.sum()} by the predicted one, {(true & found).sum()} by both"
+    print(f"discs called herniated: {counts}")
+    if out:
+        write_csv(out, table)
         print(out)
 
 

@@ -22,7 +22,7 @@ def classes_in(scheme: str, coarse: str) -> np.ndarray:
     return convert(np.arange(get_scheme(scheme).n_classes), scheme, coarse).astype(np.intp)
 
 
-class Agreement:
+class NetworkAgreement:
     """How far two networks agree on an image: Dice of what the one draws with what the other draws, class by class.
 
     Where two networks agree less, a mask is worth less. How well this holds is measured (docs/results/trust.md); networks that

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from spider_utils.data.volumes import Volume
-from spider_utils.ensemble.pooling import Agreement
+from spider_utils.ensemble.pooling import NetworkAgreement
 from spider_utils.evaluation.centres import ANNOTATED, score_centres
 from spider_utils.evidence.recipe import N_FOLDS, Kitchen
 from spider_utils.evidence.score import RELEASED, fold_predictor, in_classes
@@ -27,7 +27,7 @@ class _Listening(VolumePredictor):
     """A network that asks another one; keeps how far both agreed on each volume, in the order of asking."""
 
     member: PooledPredictor
-    found: list[Agreement] = field(default_factory=list)
+    found: list[NetworkAgreement] = field(default_factory=list)
 
     @property
     def scheme(self) -> str:  # type: ignore[override]
@@ -48,7 +48,7 @@ def on_patients(kitchen: Kitchen) -> pd.DataFrame:
     """Agreement and Dice of all patients with released slices as series, each by the two networks of the fold that tests on him.
 
     Returns:
-        TRUST_COLUMNS, a row a series: ``agreement`` as Agreement.mean, ``dice`` the mean over structures of ``structures4``.
+        TRUST_COLUMNS, a row a series: ``agreement`` as NetworkAgreement.mean, ``dice`` the mean over structures.
     """
     tables = []
     for number in range(N_FOLDS):
@@ -70,7 +70,7 @@ def on_centres(root: str | Path, predictor: PooledPredictor) -> pd.DataFrame:
     return _rows(scores[scores["scope"] == ANNOTATED], asked.found)
 
 
-def _rows(scores: pd.DataFrame, found: list[Agreement]) -> pd.DataFrame:
+def _rows(scores: pd.DataFrame, found: list[NetworkAgreement]) -> pd.DataFrame:
     """Scores of structures as those of series, in the order in which these were asked for, with the agreement of each."""
     table = scores.groupby(KEYS, sort=False, dropna=False)["dice"].mean().reset_index()
     if len(table) != len(found):

@@ -363,6 +363,12 @@ class Report:
             self._add(_SPINE, 0, name, lambda sacrum=sacrum: lordosis(top.upper if top else None, bottom(sacrum)))
 
 
+RULES_ARE_UNTRIED = (
+    "rules of grades, bulging and herniation were chosen on made-up patients; on real ones hernias of predicted masks and of "
+    "masks drawn by hand never were the same; sizes: docs/results/measurements.md; not a medical device"
+)
+
+
 def format_measurements(table: pd.DataFrame) -> str:
     """A table of ``measure`` to read: quantities down, levels across from below, then what could not be measured and why."""
     if not len(table):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from spider_utils.evaluation.agreement import agreement
+from spider_utils.evaluation.agreement import agreement, agreement_by_quantity
 
 
 def test_pairs_of_different_patients_by_hand():
@@ -29,6 +30,19 @@ def test_uneven_patients_agree_with_a_simulation():
     differences = 0.5 + rng.normal(0, 2, 4000)[patients] + rng.normal(0, 1, len(patients))
     found = agreement(differences, np.zeros(len(patients)), patients)
     assert found.spread == pytest.approx(np.sqrt(5), rel=0.03) and found.bias == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_row_a_quantity():
+    rows = [("slip", 1.0, 0.0, "a"), ("slip", 2.0, 3.0, "b"), ("slip", 4.0, 1.0, "c"), ("disc depth", 5.0, 5.0, "a")]
+    table = pd.DataFrame(rows, columns=["quantity", "value", "truth", "patient"]).assign(status="measured")
+    lost = pd.DataFrame([("slip", np.nan, 2.0, "d", "not measurable: cut")], columns=table.columns)
+    (found,) = agreement_by_quantity(pd.concat([table, lost]), ("slip", "disc depth", "overhang")).to_dict("records")
+    assert (found["quantity"], found["n"], found["missing"], found["worst"]) == ("slip", 3, 1, 3.0)
+    assert found["median"] == 1.0
+    assert (found["bias"], found["MAE"]) == pytest.approx((1.0, 5 / 3)) and (found["low"], found["high"]) == pytest.approx(
+        (-2.92, 4.92)
+    )
+    assert 1 <= found["MAE from"] <= found["MAE"] <= found["MAE to"] <= 3
 
 
 def test_bad_input():

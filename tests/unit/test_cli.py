@@ -20,14 +20,17 @@ from spider_utils import cli
 from spider_utils.cli.common import SchemeName, write_table
 from spider_utils.cli.data import PhantomKind, data_phantom
 from spider_utils.data.augment import AUGMENTS
-from spider_utils.data.volumes import read_volume
+from spider_utils.data.volumes import read_volume, write_volume
 from spider_utils.errors import DataError
 from spider_utils.labels import SCHEMES
 from spider_utils.locks import file_lock
+from spider_utils.mask_table import MaskTable
+from spider_utils.measure.levels import name_levels
 from spider_utils.models import available_models
 from spider_utils.models.shipped import shipped
 from spider_utils.training.checkpoints import read_card
 from spider_utils.training.losses import LOSSES
+from tests.known_labels import box_spine
 
 COMMANDS = [
     ("data", "phantom"), ("data", "fetch"), ("data", "verify"), ("data", "reorient"), ("data", "export-slices"),
@@ -346,6 +349,26 @@ def test_gradings_errors(tmp_path: Path) -> None:
         mask_file(tmp_path / name / "1_t2.mha", 1)
     assert_one_line_error(kit("gradings", "herniation", "--root", str(tmp_path), "--out", str(tmp_path / "o")), "phantom.json")
     assert not (tmp_path / "o").exists(), "what is no phantom must be refused before it is measured"
+
+
+def test_measure_tells_what_was_said_against_the_mask_when_it_was_predicted(tmp_path: Path) -> None:
+    image, classes = box_spine()
+    write_volume(image.with_array(name_levels(classes, image.spacing).mask), tmp_path / "mask.mha")
+    row = {
+        "image": "a.mha",
+        "network": "",
+        "scheme": "spider",
+        "doubtful": "no",
+        "agreement": 0.9,
+        "vertebrae": "",
+        "notes": "good",
+    }
+    for doubtful in ("no", "yes"):
+        table = MaskTable(tmp_path)
+        table.write(tmp_path / "mask.mha", lambda: None, row | {"doubtful": doubtful, "notes": "A crop of 3 x 4 mm."})
+        said = kit("measure", str(tmp_path / "mask.mha"))
+        assert said.returncode == 0 and "chosen on made-up patients" in said.stdout
+        assert ("said to be doubtful: A crop of 3 x 4 mm." in said.stdout) == (doubtful == "yes")
 
 
 def test_measure_errors(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from spider_utils.cli.weights import ProductName
 from spider_utils.data.mend import mend_lines, mended_series, write_mended
 from spider_utils.data.sources import open_source
 from spider_utils.errors import DataError, KitError
+from spider_utils.evidence import millimetres
 from spider_utils.evidence import mixed as mixing
 from spider_utils.evidence import pack as packing
 from spider_utils.evidence.limits import limits, write_worst
@@ -42,11 +43,14 @@ from spider_utils.evidence.score import (
 from spider_utils.evidence.sim_to_real import epochs_for, ladder, training_sizes
 from spider_utils.evidence.trust import TRUST_COLUMNS, by_band, on_patients, rank_correlation
 from spider_utils.labels import convert
+from spider_utils.measure.levels import name_levels
+from spider_utils.measure.report import measure
 from spider_utils.models import build_model
 from spider_utils.models.shipped import SHIPPED_FOLDER, shipped
 from spider_utils.predict import PooledPredictor, Predictor, load_predictor
 from spider_utils.tidy import Tidy
 from spider_utils.training.checkpoints import load_model, read_card
+from tests.known_labels import SPACING, box_spine
 
 TINY_STEP = Step((32, 32), None, 1, 16, batch_size=8, learning_rate=1e-3, slice_gap_mm=3.0, augment="none")
 TINY = replace(
@@ -224,6 +228,32 @@ def test_a_fold_asks_the_network_of_classes_that_has_not_seen_its_patients_eithe
     scores = of_levels(kitchen)
     there = scores[(scores["fold"] == 2) & (scores["shown"] == BY_LEVEL)].drop(columns=["fold", "shown"])
     pd.testing.assert_frame_equal(there.reset_index(drop=True), by_level)
+
+
+def test_sizes_are_held_against_the_truth_by_networks_that_have_not_seen_the_patient(kitchen):
+    table = millimetres.on_patients(kitchen)
+    assert set(table["patient"]) == set(kitchen.real.source.cases["patient"])
+    assert set(table["label"]) <= {*range(6), *range(201, 206)}
+    for patient, rows in table.groupby("patient"):
+        assert patient in kitchen.levels_fold(int(rows["fold"].iloc[0]))[0].patients("test")
+    case = kitchen.real.source.load("3_t2_SPACE")
+    truth, spacing = mend_lines(case.mask.array), case.mask.spacing
+    true = measure(name_levels(truth, spacing, "structures4").mask, spacing).set_index(["label", "quantity"])["value"]
+    rows = table[table["patient"] == 3].set_index(["label", "quantity"])
+    assert len(rows) > 5 and (rows["truth"] == true.loc[rows.index]).all()
+
+
+def test_sizes_of_a_mask_beside_those_of_its_truth():
+    truth = box_spine()[1]
+    same = millimetres.compare(truth, truth, SPACING)
+    assert len(same) and (same["value"] == same["truth"]).all() and (same["status"] == "measured").all()
+    taller = np.repeat(truth, 2, axis=1)[:, :200]  # rows twice as high: the upper half of the picture, so with other levels
+    heights = millimetres.compare(truth, taller, SPACING).query("quantity == 'body height middle'")
+    assert (heights["value"].dropna() > 1.8 * heights["truth"].iloc[0]).all() and len(heights["value"].dropna())
+    nothing = millimetres.compare(truth, np.zeros_like(truth), SPACING)
+    assert len(nothing) == len(same) and nothing["value"].isna().all() and set(nothing["status"]) == {"not in the table"}
+    with pytest.raises(ValueError, match="no vertebra"):
+        millimetres.compare(np.zeros_like(truth), truth, SPACING)
 
 
 def test_agreement_and_dice_are_of_the_same_patient_and_of_networks_that_have_not_seen_him(kitchen):

@@ -35,8 +35,8 @@ def agreeing() -> PooledPredictor:
 
 
 def write_half_bright(path: Path, code: str = "PIR", gray: int = 255) -> None:
-    array = np.zeros((4, 50, 40), np.uint8)
-    array[:, :, 20:] = gray
+    array = np.random.default_rng(0).integers(0, 40, (4, 50, 40), np.uint8)  # more values than a mask has
+    array[:, :, 20:] = np.maximum(array[:, :, 20:], gray) if gray else 0
     write_volume(Volume(array, (4.0, 4.0, 4.0), (0.0, 0.0, 0.0), kit_direction()), path)
 
 
@@ -54,7 +54,7 @@ def test_what_is_said_of_masks_is_kept_beside_them(tmp_path: Path) -> None:
     assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS and set(table["mask"]) == {"a.mha", "b.mha"}
     assert set(table["network"]) == {"two"} and set(table["scheme"]) == {"levels20"}
     for row in table.itertuples():
-        assert row.notes == " ".join(one.split(": ", 1)[1] for one in said if one.startswith(f"{row.image}: ")) != ""
+        assert row.notes == " | ".join(one.split(": ", 1)[1] for one in said if one.startswith(f"{row.image}: ")) != ""
     assert "axial (crosswise)" in table.loc["a.mha", "notes"] and "agree to a Dice" in table.loc["b.mha", "notes"]
     drawn = segment(pooled(), read_volume(tmp_path / "in" / "b.mha"))
     assert table.loc["b.mha", "agreement"] == drawn.dice
@@ -188,6 +188,6 @@ def test_a_table_that_cannot_be_written_costs_no_other_mask(
         save(self, table)
 
     monkeypatch.setattr(MaskTable, "_save", fails_once)
-    with pytest.raises(KitError, match="2 of 3 images were segmented; these were not: .*permission denied"):
+    with pytest.raises(KitError, match="2 of 3 images were segmented, into .*out; these were not: .*permission denied"):
         predict_path(tmp_path / "in", tmp_path / "out", predictor)
     assert len(rows(tmp_path / "out")) == 2

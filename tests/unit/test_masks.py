@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from spider_utils import cli
 from spider_utils.data.slices import SliceGrid
 from spider_utils.data.volumes import Volume, kit_direction, write_volume
-from spider_utils.ensemble.pooling import Agreement
+from spider_utils.ensemble.pooling import NetworkAgreement
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import convert
 from spider_utils.mask_table import TABLE
@@ -97,13 +97,14 @@ def test_two_networks_tell_how_far_they_agree_and_draw_the_same_mask(tmp_path: P
     np.testing.assert_array_equal(mask.array, pooled.predict_volume(volume).array)
     assert pooled._listener is None, "asking leaves nothing behind"
     levels, classes = (one.predict_volume(volume).array for one in (first, pooled.second))
-    by_hand = Agreement("structures4")
+    by_hand = NetworkAgreement("structures4")
     by_hand.add(convert(levels, "levels20", "structures4"), classes)
     assert agreement.by_class() == pytest.approx(by_hand.by_class(), nan_ok=True) and agreement.mean() < LOW_AGREEMENT
     said: list[str] = []
     write_volume(volume, tmp_path / "scan.mha")
     predict_path(tmp_path / "scan.mha", tmp_path / "out", pooled, note=said.append)
-    assert len(said) == 1 and said[0].startswith("scan.mha: Two networks drew this mask; they agree to a Dice of 0.")
+    assert len(said) == 2 and said.pop(0) == "scan.mha: It holds few different values, as masks do: is it a picture?"
+    assert said[0].startswith("scan.mha: Two networks drew this mask; they agree to a Dice of 0.")
     assert "disc 0.00" in said[0] and "look at every slice" in said[0]
     assert segment(first, volume).agreement is None, "one network agrees with nobody"
     sure = replace(first, model=lambda images: BrightestClass()(images)[:, [0, *11 * [1], 3, *7 * [1]]])  # value 12 is a disc
@@ -237,6 +238,50 @@ def test_masks_of_dicom_series_have_the_whole_name_of_their_folder(
         assert written.name == f"{uid}.nii.gz"
     monkeypatch.chdir(tmp_path / "1.2.840.1")
     assert predict_path(".", tmp_path / "out", predictor)[0].name == "1.2.840.1.nii.gz"
+
+
+def test_a_folder_of_dicom_series_is_one_image_a_series(tmp_path: Path) -> None:
+    for name in ("b", "a", "notes"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        (tmp_path / name / "IM0001").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "notes" / "notes.txt").write_text("no DICOM")
+    assert find_inputs(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    write_image(tmp_path / "scan.mha", "PIR")
+    assert find_inputs(tmp_path) == [tmp_path / "a", tmp_path / "b", tmp_path / "scan.mha"]
+    with pytest.raises(DataError, match="holds no image.*or folders of one series each"):
+        find_inputs(tmp_path / "notes")
+
+
+def test_a_mask_among_images_is_told(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "scan.mha", "PIR")
+    labels = np.random.default_rng(0).integers(0, 20, (3, 30, 40), np.uint8)
+    write_volume(Volume(labels, (4.0, 4.0, 4.0), (0.0, 0.0, 0.0), kit_direction()), tmp_path / "in" / "truth.mha")
+    said: list[str] = []
+    predict_path(tmp_path / "in", tmp_path / "out", predictor, said.append)
+    assert [one for one in said if "masks do" in one] == [
+        "truth.mha: It holds few different values, as masks do: is it a picture?"
+    ]
+    assert dict(pd.read_csv(tmp_path / "out" / TABLE).set_index("mask")["doubtful"])["truth.mha"] == "yes"
+
+
+def test_what_could_not_be_read_is_told_at_once(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "good.mha", "PIR")
+    (tmp_path / "in" / "bad.mha").write_bytes(b"nothing")
+    said: list[str] = []
+    with pytest.raises(KitError, match=rf"1 of 2 images were segmented, into {tmp_path / 'out'}; these were not"):
+        predict_path(tmp_path / "in", tmp_path / "out", predictor, said.append)
+    assert said[0].startswith("not segmented: ") and "bad.mha" in said[0]
+
+
+def test_slices_with_masks_go_into_a_folder_of_their_own(tmp_path: Path, model_folder: Path) -> None:
+    write_image(tmp_path / "scan.mha", "PIR")
+    asked = ["predict", str(tmp_path / "scan.mha"), "--out", str(tmp_path / "out"), "--model", str(model_folder), "--pictures"]
+    said = CliRunner().invoke(cli.app, asked)
+    assert said.exit_code == 0 and str(tmp_path / "out" / "pictures" / "scan.png") in said.output
+    assert Image.open(tmp_path / "out" / "pictures" / "scan.png").size[0] > 300
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import torch
 from spider_utils import predict as predict_room
 from spider_utils.data.slices import SliceGrid
 from spider_utils.data.volumes import Volume, kit_direction, read_volume
-from spider_utils.ensemble.pooling import Agreement, classes_in, pool_classes
+from spider_utils.ensemble.pooling import NetworkAgreement, classes_in, pool_classes
 from spider_utils.errors import DataError, KitError
 from spider_utils.mask_table import TABLE
 from spider_utils.masks import predict_path
@@ -222,7 +222,7 @@ def test_a_card_with_votes(advised: Path, votes: object, works: bool) -> None:
 
 
 def test_agreement_is_the_dice_of_what_each_draws_by_itself() -> None:
-    agreement = Agreement("structures4")
+    agreement = NetworkAgreement("structures4")
     assert np.isnan(agreement.mean()), "nothing was seen"
     first, second = np.zeros((2, 4, 4), int), np.zeros((2, 4, 4), int)
     agreement.add(first, second)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from spider_utils.data.volumes import read_mask, read_volume, with_pixel_size, write_volume
-from spider_utils.ensemble.pooling import Agreement
+from spider_utils.ensemble.pooling import NetworkAgreement
 from spider_utils.errors import KitError
 from spider_utils.masks import Segmented
 from spider_utils.measure.marks import Mark
@@ -117,7 +117,7 @@ def test_crops_are_warned_of_where_their_size_is_known():
 @pytest.mark.parametrize("is_doubtful", [False, True])
 def test_two_networks_that_agree_little_are_a_caution_and_others_a_note(monkeypatch, is_doubtful):
     image, classes = box_spine()
-    agreement = Agreement("structures4")
+    agreement = NetworkAgreement("structures4")
     agreement.add(classes, np.roll(classes, 30 if is_doubtful else 0, axis=1))
     drawn = Segmented(image.with_array(classes), agreement)
     assert drawn.is_doubtful == is_doubtful
