@@ -61,7 +61,6 @@ def write_on_frame(
     spacing_mm: Sequence[float],
     names: Sequence[Name] = (),
     lines: Sequence[Mark] = (),
-    title: str = "",
 ) -> bytes:
     """A frame with names and lines on it.
 
@@ -71,7 +70,6 @@ def write_on_frame(
         spacing_mm: its (row, column).
         names: of level_names.
         lines: of measure.marks; drawn are those whose quantity MARK_COLORS knows, wherever in the volume they lie.
-        title: written in the upper left corner.
 
     Returns:
         An RGB PNG of the same size.
@@ -85,8 +83,6 @@ def write_on_frame(
             ends = (mark.ends[:, 1:] / np.asarray(spacing_mm) + 0.5) * scale
             draw.line([tuple(end[::-1]) for end in ends.tolist()], fill=color, width=2)
     font = ImageFont.load_default(max(11, round(_NAME_SHARE * max(picture.size))))
-    if title:
-        draw.text((6, 4), title, "white", font, stroke_width=2, stroke_fill="black")
     for name in names:
         row, column = (np.array([name.row, name.column + (0 if name.centred else -1)]) + 0.5) * scale
         draw.text((column, row), name.text, "white", font, "mm" if name.centred else "rm", stroke_width=2, stroke_fill="black")
