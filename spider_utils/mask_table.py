@@ -38,7 +38,7 @@ class MaskTable:
     """The rows of the masks in a folder, in TABLE.
 
     ``mask`` and ``image`` are file names, ``network`` and ``scheme`` those of the mask. ``doubtful`` is yes (look at it before
-    use), no (two networks agree on it) or empty (one network drew it alone, and nothing speaks against it). ``agreement`` is the
+    use), no (two networks agree on it) or empty (one network drew it alone: nothing is known). ``agreement`` is the
     mean Dice of two networks, ``vertebrae`` are those named, from below. Further columns may follow.
 
     Several processes may write into one folder. A mask and its row change together: who is killed in between leaves a mask
@@ -81,15 +81,21 @@ class MaskTable:
             row: of COLUMNS those but ``mask``, and more.
 
         Raises:
-            DataError: the folder cannot be written; whatever ``write`` raises. Then the older mask, if any, has no row.
+            DataError: the folder cannot be written; whatever ``write`` raises. Then the older mask, if any, keeps its row.
         """
         with file_lock(self.folder / f".{TABLE}.lock"):
             table, name = self.rows(), file_name(mask)
             others = table[(table["mask"] != name) & self._is_there(table["mask"])]
             if (table["mask"] == name).any():
                 self._save(others)
-            write()
-            self._save(pd.DataFrame([*others.to_dict("records"), {"mask": name} | row]))
+            try:
+                write()
+            except DataError:  # the older mask is still there, and so is what was said of it
+                if len(others) < len(table):
+                    self._save(table)
+                raise
+            own = {column: "" if pd.isna(value) else str(value) for column, value in row.items()}
+            self._save(pd.DataFrame([*others.to_dict("records"), {"mask": name} | own]))
 
     def _is_there(self, masks: pd.Series) -> pd.Series | bool:
         """Whether masks of the table lie in the folder; asked once, as a folder may hold very many."""
@@ -102,4 +108,4 @@ class MaskTable:
         keys = pd.DataFrame({"order": table["doubtful"].map(_ORDER).fillna(1), "mask": table["mask"]})
         keys["agreement"] = pd.to_numeric(table["agreement"], errors="coerce")
         table = table.loc[keys.sort_values(["order", "agreement", "mask"]).index]
-        write_csv(self.path, table, quoting=csv.QUOTE_NONNUMERIC)
+        write_csv(self.path, table, quoting=csv.QUOTE_ALL)

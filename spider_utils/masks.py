@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,19 +41,16 @@ def find_inputs(path: str | Path) -> list[Path]:
     if path.is_dir():
         there = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
         files = [p for p in there if suffix_of(p) in IMAGE_SUFFIXES]
-        dicom = [p for p in there if suffix_of(p) not in IMAGE_SUFFIXES and is_dicom_name(p)]
+        dicom = [p for p in there if suffix_of(p) not in IMAGE_SUFFIXES and is_dicom_name(p) and p.name.upper() != "DICOMDIR"]
         series = _series_below(path)
-        if files:
-            # Beside images, a file without a suffix may be anything (README): only the mark makes it DICOM.
-            if mixed := next((p for p in dicom if has_dicom_mark(p)), None):
-                raise DataError(
-                    path, f"mixes {files[0].name} with DICOM files such as {mixed.name}", "Give each a folder of its own."
-                )
+        if files or series:  # beside these a file without a suffix may be anything (README): only the mark makes it DICOM
+            dicom = [p for p in dicom if has_dicom_mark(p)]
+            if dicom:
+                why = f"mixes {[*files, *series][0].name} with DICOM files such as {dicom[0].name}"
+                raise DataError(path, why, "Give each a folder of its own.")
             return sorted([*files, *series])
         if dicom:
             return [path]
-        if series:
-            return series
         fix = f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files, one DICOM series, or folders of one series each."
         raise DataError(path, "holds no image", fix)
     if not path.exists():
@@ -62,14 +61,26 @@ def find_inputs(path: str | Path) -> list[Path]:
 
 
 def _series_below(folder: Path) -> list[Path]:
-    """Folders right below one whose files have DICOM's mark."""
-    below = sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
-    return [one for one in below if any(p.is_file() and is_dicom_name(p) and has_dicom_mark(p) for p in one.iterdir())]
+    """Folders right below one whose files have DICOM's mark; those that cannot be looked into are warned of."""
+    found = []
+    for one in sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")):
+        try:
+            if any(p.is_file() and is_dicom_name(p) and has_dicom_mark(p) for p in one.iterdir()):
+                found.append(one)
+        except OSError as error:
+            warnings.warn(f"{one} is left out: {error.strerror or error}", stacklevel=2)
+    return found
+
+
+def _without_own(inputs: list[Path], out: Path, made: Collection[str]) -> list[Path]:
+    """Inputs of a folder but for what was written there: ``out`` itself (a DICOM SEG lies in it) and masks ``made`` in it."""
+    here = out.resolve()
+    return [one for one in inputs if one.resolve() != here and not (one.resolve().parent == here and file_name(one) in made)]
 
 
 def _mask_name(path: Path) -> str:
     if path.is_dir():
-        return f"{path.resolve().name}.nii.gz"  # whole: UIDs are full of dots
+        return f"{os.path.basename(os.path.abspath(path))}.nii.gz"  # whole, as UIDs are full of dots; a link's own name
     if suffix_of(path) in PICTURE_SUFFIXES:
         return f"{path.stem}.png"  # JPEG would change labels
     return path.name if suffix_of(path) in IMAGE_SUFFIXES else f"{path.stem}.nii.gz"
@@ -131,7 +142,7 @@ class Segmented(NamedTuple):
         parts = ", ".join(f"{name} {dice:.2f}" for name, dice in self.agreement.by_class().items() if not np.isnan(dice))
         said = f"Two networks drew this mask; they agree to a Dice of {self.dice:.2f} ({parts})."
         if self.is_doubtful:
-            said += f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it (--pictures)."
+            said += f" Below {LOW_AGREEMENT:g} a mask may be worth anything: look at every slice before you use it."
             return f"{said} Where the belly is in view good masks have less, too."
         return said + f" Masks with {LOW_AGREEMENT:g} and more were nearly always good where measured; of names it says nothing."
 
@@ -227,7 +238,7 @@ def predict_path(
         note: told what must be known of an image: not taken in sagittal slices by its header, a small crop, or nothing found in
             it; and where two networks drew it, how far they agree.
         network: name of the model, for the table.
-        look: gets each mask's file, the image and the mask once it is written.
+        look: gets each mask's file, the image and the mask once it is written; whatever it raises is raised here.
 
     Returns:
         The masks written.
@@ -237,9 +248,13 @@ def predict_path(
             holds a table of MaskTable's name which is another's.
         KitError: so it is with some images of a folder; the others are done, and each failure is named.
     """
-    inputs, out = find_inputs(source), Path(out)
+    out = Path(out)
+    table, inputs = MaskTable(out), find_inputs(source)
+    if inputs != [Path(source)]:
+        inputs = _without_own(inputs, out, set(table.rows()["mask"]))
+        if not inputs:
+            raise DataError(source, "holds masks alone, which were predicted into it", "Give a folder of images.")
     targets, written, failures = _targets(inputs, out), [], []
-    table = MaskTable(out)
     for path in progress(inputs, "segmenting images") if len(inputs) > 1 else inputs:
         try:
             volume = read_volume(path)
@@ -254,8 +269,6 @@ def predict_path(
             _say(path, notes, note)
             row = _row(path, drawn, predictor.scheme, cautions, notes) | {"network": network}
             table.write(targets[path], partial(write_volume, drawn.mask, targets[path]), row)
-            if look:
-                look(targets[path], volume, drawn.mask)
         except DataError as error:
             if len(inputs) == 1:
                 raise
@@ -264,6 +277,8 @@ def predict_path(
                 note(f"not segmented: {error}")
             continue
         written.append(targets[path])
+        if look:
+            look(targets[path], volume, drawn.mask)
     if failures:
         raise KitError(
             f"{len(written)} of {len(inputs)} images were segmented, into {out}; these were not: " + " | ".join(failures)

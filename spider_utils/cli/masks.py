@@ -43,7 +43,8 @@ def predict(
     pictures: Annotated[
         bool,
         typer.Option(
-            "--pictures", help="Write slices with their masks as well, in OUT/pictures, to look through. They show patients."
+            "--pictures",
+            help="Write up to 20 slices with their mask on one picture as well, in OUT/pictures. They show patients.",
         ),
     ] = False,
     dicom_seg: Annotated[
@@ -83,13 +84,22 @@ def predict(
         print(f"it labels {predictor.reach}", flush=True)
     look = None
     if pictures:
+        images = {path.resolve() for path in inputs}
         from spider_utils.view.contact_sheet import write_contact_sheet
 
         def look(mask: Path, image: Volume, drawn: Volume) -> None:
-            print(write_contact_sheet(out / "pictures" / f"{stem_of(mask)}.png", image, drawn, predictor.scheme), flush=True)
+            path = out / "pictures" / f"{mask.name}-slices.png"  # whole: a.mha and a.nii.gz are two
+            try:
+                if path.resolve() in images:
+                    raise DataError(path, "the picture would overwrite an image", "Choose another folder for --out.")
+                print(write_contact_sheet(path, image, drawn, predictor.scheme), flush=True)
+            except DataError as error:
+                print(f"note: no picture: {error}", flush=True)
 
     masks = predict_path(source, out, predictor, lambda said: print(f"note: {said}", flush=True), file_name(folder), look)
     print(*masks, f"{out / TABLE}: what is known of each mask, those to look at first on top", sep="\n")
+    if not pictures:
+        print("up to 20 slices of each with its mask on one picture, to look through: --pictures")
     write_color_tables(predictor.scheme, out)
     if dicom_seg:
         from spider_utils.export.dicom_seg import Algorithm, write_dicom_seg
@@ -166,6 +176,18 @@ def _read_mask(path: Path, spacing_mm: tuple[float, float] | None) -> Volume:
     return volume
 
 
+def _tell_doubt(mask: Path) -> None:
+    """What was said against a mask when it was predicted; a table that cannot be read keeps nobody from his numbers."""
+    from spider_utils.mask_table import doubt_about
+
+    try:
+        said = doubt_about(mask)
+    except DataError as error:
+        said = str(error)
+    if said:
+        print(f"note: {said}")
+
+
 @contextmanager
 def _named(mask: Path) -> Iterator[None]:
     """Rooms of arrays know no file: what they refuse, they refuse of this mask."""
@@ -209,6 +231,7 @@ def levels(
     table = out.with_name(f"{stem_of(out)}.csv")
     write_csv(table, result.table)
     print(f"{result.table.to_string(index=False)}\n\n{result}\n{written}\n{table}")
+    _tell_doubt(mask)
 
 
 def measure(
@@ -226,7 +249,6 @@ def measure(
     """
     from spider_utils.data.volumes import PICTURE_SUFFIXES, check_same_geometry, read_volume, suffix_of, with_pixel_size
     from spider_utils.files import write_csv
-    from spider_utils.mask_table import doubt_about
     from spider_utils.measure import report
 
     if suffix_of(mask) in PICTURE_SUFFIXES and not spacing_mm:  # every grade of it hangs on mm
@@ -241,9 +263,8 @@ def measure(
     with _named(mask):
         table = report.measure(*volume.squeezed(), None if picture is None else picture.squeezed()[0], scheme)
     print(report.format_measurements(table))
-    for said in (doubt_about(mask), report.RULES_ARE_UNTRIED):
-        if said:
-            print(f"note: {said}")
     if out is not None:
         write_csv(out, table.round({"value": 3}))
         print(out)
+    _tell_doubt(mask)
+    print(f"note: {report.RULES_ARE_UNTRIED}")

@@ -12,6 +12,8 @@ import pandas as pd
 from spider_utils.evaluation.statistics import bootstrap_interval
 from spider_utils.measure.report import MEASURED
 
+_BY_QUANTITY = ("quantity", "n", "missing", "MAE", "MAE from", "MAE to", "median", "bias", "low", "high", "worst")
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -102,4 +104,4 @@ def agreement_by_quantity(table: pd.DataFrame, quantities: Sequence[str]) -> pd.
              "MAE from": mean.low, "MAE to": mean.high, "median": error.median(), "bias": found.bias, "low": found.low,
              "high": found.high, "worst": error.max()}
         )  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*_BY_QUANTITY])

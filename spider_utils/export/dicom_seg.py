@@ -85,7 +85,7 @@ def write_dicom_seg(mask: Volume, series: str | Path, path: str | Path, scheme: 
     path, series, algorithm = Path(path), Path(series), algorithm or Algorithm()
     if path.suffix.lower() != ".dcm":
         raise DataError(path, "a DICOM SEG is a .dcm file", "Give a name that ends in .dcm.")
-    if path.resolve().parent == series.resolve():
+    if path.resolve().parent == (series.parent if series.is_file() else series).resolve():
         raise DataError(path, "it would lie among the slices of its series", "Choose another folder.")
     optional_library("highdicom")  # said before anything is read
     anatomy_of(scheme)

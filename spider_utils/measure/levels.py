@@ -159,7 +159,7 @@ def name_levels(
     table, dropped, out = spine.table(painted), spine.dropped_table(), spine.in_image(painted)
     if np.ndim(mask) == 2:
         table, dropped = (t.drop(columns="slice_mm").rename(columns={"size_mm3": "size_mm2"}) for t in (table, dropped))
-    notes = spine.notes() + (() if own is None else _overruled(own, out))
+    notes = spine.notes() + (() if own is None else _overruled(own, out, count_from == "lowest"))
     return LevelResult(out.reshape(np.shape(mask)), table, dropped, spine.gap, notes)
 
 
@@ -251,8 +251,9 @@ def _own_labels(mask: np.ndarray, scheme: str) -> np.ndarray:
     return np.where((own > _CANAL_LABEL) & (own <= _DISC_LABELS), own - _CANAL_LABEL, own).astype(np.uint8)
 
 
-def _overruled(own: np.ndarray, out: np.ndarray) -> tuple[str, ...]:
-    """A note where levels that the mask had are others now: most of what it called so; and if most of all want another start."""
+def _overruled(own: np.ndarray, out: np.ndarray, from_lowest: bool) -> tuple[str, ...]:
+    """A note where levels that the mask had are others now: most of what it called so; counted from the lowest part, also
+    whether more than half of all voxels ask for one other start."""
     pairs = np.bincount((own.astype(np.intp) * 256 + out).reshape(-1), minlength=256 * 256).reshape(256, 256)
     others, votes = [], Counter[int]()
     for value in np.flatnonzero(pairs[:, 1:].any(axis=1)):
@@ -265,8 +266,9 @@ def _overruled(own: np.ndarray, out: np.ndarray) -> tuple[str, ...]:
             others.append(f"{names[0]} is {names[1]} here")
     if not others:
         return ()
-    wants_another_start = votes and votes.most_common(1)[0][0] != 0
-    advice = "; where no sacrum is in view they may be right: --count-from own" if wants_another_start else ""
+    move, count = votes.most_common(1)[0]
+    asks = from_lowest and move != 0 and 2 * count > votes.total()
+    advice = "; where no sacrum is in view they may be right: --count-from own" if asks else ""
     return (f"the mask's own levels are not kept: {', '.join(others)}{advice}",)
 
 

@@ -59,6 +59,8 @@ def contact_sheet(image: Volume, mask: Volume, scheme: str) -> Image.Image:
     Raises:
         ValueError: shapes differ, or the mask holds values that the scheme does not know.
     """
+    if image.array.shape != mask.array.shape:
+        raise ValueError(f"an image of shape {image.array.shape} has no mask of shape {mask.array.shape}")
     spacing, box = image.spacing[1:], shown_box(mask.array, image.spacing[1:])
     shown = shown_slices(mask.array)
     window = window_of(image.array[[*shown]][:, *box])  # one for all, so that slices can be compared

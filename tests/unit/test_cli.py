@@ -369,6 +369,11 @@ def test_measure_tells_what_was_said_against_the_mask_when_it_was_predicted(tmp_
         said = kit("measure", str(tmp_path / "mask.mha"))
         assert said.returncode == 0 and "chosen on made-up patients" in said.stdout
         assert ("said to be doubtful: A crop of 3 x 4 mm." in said.stdout) == (doubtful == "yes")
+    told = kit("levels", str(tmp_path / "mask.mha"), "--scheme", "spider", "--out", str(tmp_path / "levels" / "mask.mha"))
+    assert told.returncode == 0 and "said to be doubtful: A crop of 3 x 4 mm." in told.stdout
+    (tmp_path / "predicted-masks.csv").write_text("mask;image")
+    said = kit("measure", str(tmp_path / "mask.mha"), "--out", str(tmp_path / "sizes.csv"))
+    assert said.returncode == 0 and "is not a table that predict wrote" in said.stdout and (tmp_path / "sizes.csv").is_file()
 
 
 def test_measure_errors(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def test_each_slice_lies_in_its_place_with_its_outlines(tmp_path: Path) -> None:
     assert path.is_file() and [one.name for one in path.parent.iterdir()] == ["a.png"]
     with pytest.raises(ValueError, match="7"):
         write_contact_sheet(tmp_path / "b.png", image, image.with_array(np.full_like(classes, 7)), "structures4")
+    with pytest.raises(ValueError, match="has no mask of shape"):
+        contact_sheet(image, replace(image, array=classes[:3]), "structures4")
     assert not (tmp_path / "b.png").exists()
 
 

@@ -227,6 +227,15 @@ def test_single_slices_of_a_multi_frame_class_keep_their_class_in_references(tmp
     assert {one.ReferencedSOPClassUID for one in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence} == {enhanced}
 
 
+def test_a_slice_alone_is_never_overwritten_by_its_mask(tmp_path: Path) -> None:
+    slice_ = next(write_series(tmp_path / "one", slices=1).glob("*.dcm"))
+    before, volume = slice_.read_bytes(), read_volume(slice_)
+    mask = volume.with_array(np.full(volume.array.shape, 3, np.uint8))
+    with pytest.raises(DataError, match="would lie among the slices of its series"):
+        write_dicom_seg(mask, slice_, slice_, "structures4")
+    assert slice_.read_bytes() == before
+
+
 # ------------------------------------------------------------------------------------------------------------- what is refused
 
 

@@ -524,6 +524,13 @@ def test_what_is_missing_at_the_lower_end_does_not_rename_the_rest(lost: tuple[i
     assert not any("count-from" in note for note in result.notes)
 
 
+def test_levels_in_disorder_give_no_advice_to_who_took_it():
+    truth = name_levels(spine(), SPACING).mask.astype(int)
+    turned = np.where((truth > 0) & (truth < 6), 6 - truth, np.where(truth > 200, 406 - truth, truth)).astype(np.uint8)
+    for count_from in ("lowest", "own"):
+        assert "--count-from" not in " ".join(name_levels(turned, SPACING, "spider", count_from=count_from).notes)
+
+
 def test_two_numbers_changed_for_one_another_are_no_reason_to_count_from_them():
     truth = name_levels(spine(), SPACING).mask
     swapped = np.choose(truth.astype(int) == 2, [np.where(truth == 3, 2, truth), 3]).astype(np.uint8)

@@ -150,6 +150,20 @@ def test_a_file_where_the_folder_should_be_is_said_of_it(tmp_path: Path, predict
         predict_path(tmp_path / "scan.mha", tmp_path / "out", predictor)
 
 
+def test_an_older_mask_that_stays_keeps_its_row(tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_half_bright(tmp_path / "scan.mha")
+    predict_path(tmp_path / "scan.mha", tmp_path / "out", pooled(), network="two")
+    before = (tmp_path / "out" / TABLE).read_bytes()
+
+    def full(*given: object) -> None:
+        raise DataError(tmp_path / "out" / "scan.mha", "the disk is full", "Free some space.")
+
+    monkeypatch.setattr(masks, "write_volume", full)
+    with pytest.raises(DataError, match="disk is full"):
+        predict_path(tmp_path / "scan.mha", tmp_path / "out", predictor, network="one")
+    assert (tmp_path / "out" / TABLE).read_bytes() == before
+
+
 class Killed(BaseException):
     """As a signal ends a process: nothing catches it."""
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from spider_utils import cli
 from spider_utils.data.slices import SliceGrid
-from spider_utils.data.volumes import Volume, kit_direction, write_volume
+from spider_utils.data.volumes import Volume, kit_direction, read_volume, write_volume
 from spider_utils.ensemble.pooling import NetworkAgreement
 from spider_utils.errors import DataError, KitError
 from spider_utils.labels import convert
@@ -81,7 +81,8 @@ def test_the_command_tells_progress_and_time(tmp_path: Path, model_folder: Path,
     assert re.fullmatch(r"segmenting slices: 36 done in \d+\.\d s", lines[4]) and lines[5] == str(tmp_path / "out" / "long.mha")
     assert lines[6].startswith(f"{tmp_path / 'out' / TABLE}: ")
     assert list(pd.read_csv(tmp_path / "out" / TABLE)["network"]) == [model_folder.name]
-    assert re.match(r"1 image segmented in \d+\.\d s", lines[7]) and len(lines) == 8
+    assert lines[7].endswith("to look through: --pictures")
+    assert re.match(r"1 image segmented in \d+\.\d s", lines[8]) and len(lines) == 9
     write_image(tmp_path / "in" / "other.mha", "PIR")
     whole_folder = said(tmp_path / "in")
     assert "segmenting images: 1/2" in whole_folder and "2 images segmented in" in whole_folder
@@ -251,6 +252,48 @@ def test_a_folder_of_dicom_series_is_one_image_a_series(tmp_path: Path) -> None:
     assert find_inputs(tmp_path) == [tmp_path / "a", tmp_path / "b", tmp_path / "scan.mha"]
     with pytest.raises(DataError, match="holds no image.*or folders of one series each"):
         find_inputs(tmp_path / "notes")
+    (tmp_path / "scan.mha").unlink()
+    for loose, content in (("README", b"no DICOM"), ("DICOMDIR", bytes(128) + b"DICM")):
+        (tmp_path / loose).write_bytes(content)
+        assert find_inputs(tmp_path) == [tmp_path / "a", tmp_path / "b"], "what lies beside series is none"
+    (tmp_path / "IM0009").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(DataError, match="mixes a with DICOM files such as IM0009"):
+        find_inputs(tmp_path)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "scan.mha", "PIR")
+    (tmp_path / "private").mkdir()
+    listed = Path.iterdir
+
+    def refuses(self: Path) -> object:
+        if self.name == "private":
+            raise PermissionError(13, "Permission denied")
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuses)
+    with pytest.warns(UserWarning, match="private is left out: Permission denied"):
+        assert find_inputs(tmp_path) == [tmp_path / "scan.mha"]
+
+
+def test_what_was_written_into_a_folder_is_no_input_of_it(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "whole.mha", "PIR")
+    image = read_volume(tmp_path / "whole.mha")
+    (tmp_path / "whole.mha").unlink()
+    monkeypatch.setattr("spider_utils.masks.read_volume", lambda path: image)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "IM0001").write_bytes(bytes(128) + b"DICM")
+        for _ in range(2):
+            predict_path(tmp_path, tmp_path, predictor)
+    assert set(pd.read_csv(tmp_path / TABLE)["mask"]) == {"a.nii.gz", "b.nii.gz"}
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "seg.dcm").write_bytes(bytes(128) + b"DICM")  # as --dicom-seg leaves one there
+    (tmp_path / "a.nii.gz").unlink()  # in another folder's table nothing tells that these are masks
+    (tmp_path / "b.nii.gz").unlink()
+    assert [path.name for path in predict_path(tmp_path, tmp_path / "masks", predictor)] == ["a.nii.gz", "b.nii.gz"]
 
 
 def test_a_mask_among_images_is_told(tmp_path: Path, predictor: Predictor) -> None:
@@ -278,10 +321,30 @@ def test_what_could_not_be_read_is_told_at_once(tmp_path: Path, predictor: Predi
 
 def test_slices_with_masks_go_into_a_folder_of_their_own(tmp_path: Path, model_folder: Path) -> None:
     write_image(tmp_path / "scan.mha", "PIR")
+    write_image(tmp_path / "scan.nii.gz", "PIR")
+    asked = ["predict", str(tmp_path), "--out", str(tmp_path / "out"), "--model", str(model_folder), "--pictures"]
+    said = CliRunner().invoke(cli.app, asked)
+    pictures = [tmp_path / "out" / "pictures" / f"scan{suffix}-slices.png" for suffix in (".mha", ".nii.gz")]
+    assert said.exit_code == 0 and all(str(path) in said.output for path in pictures)
+    assert all(Image.open(path).size[0] > 300 for path in pictures)
+
+
+def test_a_picture_that_cannot_be_written_costs_no_mask_and_no_image(tmp_path: Path, model_folder: Path) -> None:
+    write_image(tmp_path / "scan.mha", "PIR")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "pictures").write_text("a file")
     asked = ["predict", str(tmp_path / "scan.mha"), "--out", str(tmp_path / "out"), "--model", str(model_folder), "--pictures"]
     said = CliRunner().invoke(cli.app, asked)
-    assert said.exit_code == 0 and str(tmp_path / "out" / "pictures" / "scan.png") in said.output
-    assert Image.open(tmp_path / "out" / "pictures" / "scan.png").size[0] > 300
+    assert said.exit_code == 0 and "note: no picture: " in said.output and "1 image segmented" in said.output
+    assert (tmp_path / "out" / "scan.mha").is_file() and (tmp_path / "out" / "structures4.ctbl").is_file()
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "a.png-slices.png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 40), np.uint8)).save(folder / name)
+    kept = (folder / "a.png-slices.png").read_bytes()
+    asked = ["predict", str(folder), "--out", str(tmp_path), "--model", str(model_folder), "--pictures"]
+    said = CliRunner().invoke(cli.app, asked)
+    assert "would overwrite an image" in said.output and (folder / "a.png-slices.png").read_bytes() == kept
 
 
 @pytest.mark.parametrize(

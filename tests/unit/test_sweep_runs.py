@@ -83,13 +83,17 @@ def swept(home: Path) -> tuple[Path, dict[str, int], subprocess.CompletedProcess
     command, environment = command_line(home, *arguments, CUDA_VISIBLE_DEVICES="0,1")
     # A session of its own, so that Snakemake and its jobs can be killed with it as by a crash of the machine.
     process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    end = time.monotonic() + 300
-    while not list((folder / "jobs").glob("*fold*.txt")) and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.1)
+    end, left = time.monotonic() + 300, {}
+    # Two run at a time: where two are begun beside those that are done, Snakemake has noted these as done. Before that it would
+    # rightly do them again.
+    while process.poll() is None and time.monotonic() < end:
+        left, begun = stamps(folder, "jobs/*.txt"), stamps(folder, "jobs/*fold*.partial")
+        if any("fold" in name for name in left) and len(begun) == 2:
+            break
+        time.sleep(0.02)
     assert process.poll() is None, "the sweep ended before it was killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    left = stamps(folder, "jobs/*.txt")
     return folder, left, course(home, *arguments, CUDA_VISIBLE_DEVICES="0,1")
 
 
