@@ -184,11 +184,11 @@ def weights_shares(root: SlicesRoot = None, out: TableFile = None) -> None:
 
 def _tell_groups(scores: pd.DataFrame, groups: tuple[str, ...], out: Path | None) -> None:
     """Print the means of groups of scores, and write them."""
-    from spider_utils.evidence.score import mean_scores
+    from spider_utils.evidence.score import MEAN_COLUMNS, mean_scores
     from spider_utils.files import write_csv
 
     table = mean_scores(scores, groups)
-    print(as_text(table[table["metric"] == "dice"].set_index([*groups, "name"]).drop(columns="metric")))
+    print(as_text(table[table["metric"] == "dice"][[*groups, *MEAN_COLUMNS]].drop(columns="metric")))
     if out:
         write_csv(out, table)
         print(out)
@@ -223,7 +223,7 @@ def weights_millimetres(root: SlicesRoot = None, out: TableFile = None) -> None:
     from spider_utils.measure.report import MEASURED
 
     table = on_patients(_kitchen(root))
-    print(as_text(agreement_by_quantity(table, QUANTITIES).set_index("quantity"), 2))
+    print(as_text(agreement_by_quantity(table, QUANTITIES), 2))
     print("MAE: mean absolute error, with its 95 % interval over patients; median: of absolute errors; in mm and degrees")
     print("low, high: 95 % limits of agreement")
     discs = table[(table["quantity"] == "herniated") & (table["status"] == MEASURED)]

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from spider_utils import cli
 from spider_utils.cli.weights import ProductName
 from spider_utils.data.mend import mend_lines, mended_series, write_mended
 from spider_utils.data.sources import open_source
@@ -241,6 +243,22 @@ def test_sizes_are_held_against_the_truth_by_networks_that_have_not_seen_the_pat
     true = measure(name_levels(truth, spacing, "structures4").mask, spacing).set_index(["label", "quantity"])["value"]
     rows = table[table["patient"] == 3].set_index(["label", "quantity"])
     assert len(rows) > 5 and (rows["truth"] == true.loc[rows.index]).all()
+
+
+def test_the_commands_say_what_each_row_is_of(kitchen, monkeypatch, tmp_path):
+    monkeypatch.setattr("spider_utils.cli.weights._kitchen", lambda root: kitchen)
+    measured = millimetres.on_patients(kitchen)
+    right = measured.assign(value=measured["truth"] + 1, status="measured")  # these networks draw nothing that can be measured
+    monkeypatch.setattr(millimetres, "on_patients", lambda kitchen: right)
+    said = CliRunner().invoke(cli.app, ["weights", "millimetres", "--out", str(tmp_path / "sizes.csv")])
+    assert said.exit_code == 0 and "discs called herniated: " in said.output
+    name = next(one for one in millimetres.QUANTITIES if (right["quantity"] == one).sum() > 1)
+    (row,) = [line.split() for line in said.output.splitlines() if line.strip().startswith(f"{name} ")]
+    assert row[-1] == row[-5] == "1.00", "worst and median"
+    assert set(pd.read_csv(tmp_path / "sizes.csv")["patient"]) == set(range(1, 9))
+    said = CliRunner().invoke(cli.app, ["weights", "shares"])
+    (head,) = [line for line in said.output.splitlines() if "wide_share" in line]
+    assert head.split()[:2] == ["wide_share", "name"] and "0.75" in said.output and "spinal canal" in said.output
 
 
 def test_sizes_of_a_mask_beside_those_of_its_truth():
