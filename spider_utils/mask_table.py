@@ -46,19 +46,18 @@ class MaskTable:
 
     Args:
         folder: the masks'; need not exist.
-
-    Raises:
-        DataError: there is a table of that name which is another's, or cannot be read.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.path = self.folder / TABLE
-        self._looked_for_lost_masks = False
-        self.rows()  # a table that is another's is said before any work is done
 
     def rows(self) -> pd.DataFrame:
-        """All rows as text; none where there is no table."""
+        """All rows as text; none where there is no table.
+
+        Raises:
+            DataError: there is a table of that name which is another's, or cannot be read.
+        """
         try:
             table = read_csv(self.path, dtype=str, keep_default_na=False)
         except (FileNotFoundError, NotADirectoryError):  # what is wrong with such a folder is said when it is written to
@@ -85,24 +84,20 @@ class MaskTable:
         """
         with file_lock(self.folder / f".{TABLE}.lock"):
             table, name = self.rows(), file_name(mask)
-            others = table[(table["mask"] != name) & self._is_there(table["mask"])]
-            if (table["mask"] == name).any():
+            there = [_as_text(other) for other in os.listdir(self.folder)]
+            others = table[(table["mask"] != name) & table["mask"].isin(there)]
+            is_known = (table["mask"] == name).any()
+            if is_known:
                 self._save(others)
             try:
                 write()
             except DataError:  # the older mask is still there, and so is what was said of it
-                if len(others) < len(table):
+                if is_known:
                     self._save(table)
                 raise
-            own = {column: "" if pd.isna(value) else str(value) for column, value in row.items()}
-            self._save(pd.DataFrame([*others.to_dict("records"), {"mask": name} | own]))
-
-    def _is_there(self, masks: pd.Series) -> pd.Series | bool:
-        """Whether masks of the table lie in the folder; asked once, as a folder may hold very many."""
-        if self._looked_for_lost_masks:
-            return True
-        self._looked_for_lost_masks = True
-        return masks.isin([_as_text(name) for name in os.listdir(self.folder)])
+            own = {column: "" if pd.isna(value) else str(value) for column, value in ({"mask": name} | row).items()}
+            columns = dict.fromkeys([*COLUMNS, *table.columns, *own])
+            self._save(pd.DataFrame([*others.to_dict("records"), own], columns=[*columns]))
 
     def _save(self, table: pd.DataFrame) -> None:
         keys = pd.DataFrame({"order": table["doubtful"].map(_ORDER).fillna(1), "mask": table["mask"]})

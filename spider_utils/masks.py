@@ -200,12 +200,12 @@ def _notes_before(image: Volume, predictor: VolumePredictor, has_pixel_size: boo
     return notes + ([said] if has_pixel_size and (said := field_note(image, predictor)) else [])
 
 
-def _notes_after(drawn: Segmented, scheme: str, has_pixel_size: bool) -> list[str]:
+def _notes_after(drawn: Segmented, named: list[str], has_pixel_size: bool) -> list[str]:
     """What must be known of its mask."""
     if not drawn.mask.array.any():
         return ["The network found nothing, the mask is empty." + (f" {HEADER_LIES}" if has_pixel_size else "")]
-    named = ", ".join(vertebrae_named(drawn.mask, scheme))
-    return ([drawn.said] if drawn.said else []) + ([f"Vertebrae named, from below: {named}."] if named else [])
+    told = [f"Vertebrae named, from below: {', '.join(named)}."] if named else []
+    return ([drawn.said] if drawn.said else []) + told
 
 
 def _say(path: Path, notes: list[str], note: Callable[[str], None] | None) -> None:
@@ -250,8 +250,9 @@ def predict_path(
     """
     out = Path(out)
     table, inputs = MaskTable(out), find_inputs(source)
+    made = set(table.rows()["mask"])  # a table that is another's is said before anything is drawn
     if inputs != [Path(source)]:
-        inputs = _without_own(inputs, out, set(table.rows()["mask"]))
+        inputs = _without_own(inputs, out, made)
         if not inputs:
             raise DataError(source, "holds masks alone, which were predicted into it", "Give a folder of images.")
     targets, written, failures = _targets(inputs, out), [], []
@@ -265,9 +266,11 @@ def predict_path(
             cautions = _notes_before(volume, predictor, has_pixel_size)
             _say(path, cautions, note)
             drawn = segment(predictor, volume, _tell if is_long else None, has_pixel_size)
-            notes = _notes_after(drawn, predictor.scheme, has_pixel_size)
+            named = vertebrae_named(drawn.mask, predictor.scheme)
+            notes = _notes_after(drawn, named, has_pixel_size)
             _say(path, notes, note)
-            row = _row(path, drawn, predictor.scheme, cautions, notes) | {"network": network}
+            row = {"image": file_name(path), "network": network, "scheme": predictor.scheme, "vertebrae": " ".join(named)}
+            row |= {"notes": " | ".join([*cautions, *notes])} | _judged(drawn, bool(cautions))
             table.write(targets[path], partial(write_volume, drawn.mask, targets[path]), row)
         except DataError as error:
             if len(inputs) == 1:
@@ -286,19 +289,12 @@ def predict_path(
     return written
 
 
-def _row(image: Path, drawn: Segmented, scheme: str, cautions: list[str], notes: list[str]) -> dict[str, object]:
-    """What MaskTable keeps of a mask, without its network."""
-    if cautions or drawn.is_doubtful or not drawn.mask.array.any():
+def _judged(drawn: Segmented, has_cautions: bool) -> dict[str, object]:
+    """Of a row of MaskTable what the mask is thought to be worth."""
+    if has_cautions or drawn.is_doubtful or not drawn.mask.array.any():
         doubtful = "yes"
     else:
         doubtful = "no" if drawn.agreement else ""
     classes = drawn.agreement.by_class() if drawn.agreement else {}
-    return {
-        "image": file_name(image),
-        "network": "",
-        "scheme": scheme,
-        "doubtful": doubtful,
-        "agreement": drawn.dice,
-        "vertebrae": " ".join(vertebrae_named(drawn.mask, scheme)),
-        "notes": " | ".join([*cautions, *notes]),
-    } | {f"agreement {name}": round(dice, 2) for name, dice in classes.items()}
+    by_class = {f"agreement {name}": round(dice, 2) for name, dice in classes.items()}
+    return {"doubtful": doubtful, "agreement": drawn.dice} | by_class

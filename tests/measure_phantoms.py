@@ -25,7 +25,7 @@ from spider_utils.data.phantom.soft import paint_canal, trace
 from spider_utils.data.phantom.truth import truth_in_set, truth_of
 from spider_utils.data.slices import SliceGrid
 from spider_utils.data.volumes import Volume, read_mask
-from spider_utils.evaluation.agreement import agreement_by_quantity
+from spider_utils.evaluation.measured import agreement_by_quantity
 from spider_utils.labels import convert
 from spider_utils.measure.levels import name_levels
 from spider_utils.measure.report import MEASURED, measure

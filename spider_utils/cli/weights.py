@@ -217,7 +217,7 @@ def weights_millimetres(root: SlicesRoot = None, out: TableFile = None) -> None:
 
     Example: spider-kit weights millimetres --root data/spider-2d --out build/millimetres.csv
     """
-    from spider_utils.evaluation.agreement import agreement_by_quantity
+    from spider_utils.evaluation.measured import agreement_by_quantity
     from spider_utils.evidence.millimetres import QUANTITIES, on_patients
     from spider_utils.files import write_csv
     from spider_utils.measure.report import MEASURED

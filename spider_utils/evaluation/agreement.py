@@ -9,11 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from spider_utils.evaluation.statistics import bootstrap_interval
-from spider_utils.measure.report import MEASURED
-
-_BY_QUANTITY = ("quantity", "n", "missing", "MAE", "MAE from", "MAE to", "median", "bias", "low", "high", "worst")
-
 
 @dataclass(frozen=True)
 class Agreement:
@@ -77,31 +72,3 @@ def agreement(first: Sequence[float], second: Sequence[float], patients: Sequenc
         usual = (n**2 - (counts**2).sum()) / ((groups - 1) * n)  # values a patient
         variance = within + max(0.0, (between - within) / usual)
     return Agreement(bias, math.sqrt(variance), float(np.abs(difference).mean()), n, groups)
-
-
-def agreement_by_quantity(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
-    """Agreement of what was measured with what is true, a row a quantity.
-
-    Args:
-        table: ``quantity``, ``value``, ``status`` (as of measure.report), ``truth``, ``patient``.
-        quantities: which, in this order; those with fewer than two values are left out.
-
-    Returns:
-        ``quantity``, ``n`` measured, ``missing`` (not measurable), ``MAE`` (mean absolute error) with its 95 % interval over
-        patients ``MAE from`` and ``MAE to``, the ``median`` of absolute errors, ``bias``, 95 % limits of agreement ``low`` and
-        ``high`` (see ``agreement``), and the largest absolute error, ``worst``; all in the quantity's unit.
-    """
-    rows = []
-    for quantity in quantities:
-        part = table[table["quantity"] == quantity]
-        seen = part[part["status"] == MEASURED]
-        if len(seen) < 2:
-            continue
-        found, error = agreement(seen["value"], seen["truth"], seen["patient"]), (seen["value"] - seen["truth"]).abs()
-        mean = bootstrap_interval(error, seen["patient"])
-        rows.append(
-            {"quantity": quantity, "n": len(seen), "missing": len(part) - len(seen), "MAE": found.mean_absolute,
-             "MAE from": mean.low, "MAE to": mean.high, "median": error.median(), "bias": found.bias, "low": found.low,
-             "high": found.high, "worst": error.max()}
-        )  # fmt: skip
-    return pd.DataFrame(rows, columns=[*_BY_QUANTITY])

@@ -6,10 +6,11 @@ vertebra), ``quantity``, ``value`` (measured; NaN where it could not be) and ``t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
+from spider_utils.evaluation.agreement import agreement
 from spider_utils.evaluation.statistics import bootstrap_interval
 
 HERNIA, OVERHANG = "herniated", "overhang"
@@ -41,6 +42,30 @@ def error_table(table: pd.DataFrame, quantities: Mapping[str, str]) -> pd.DataFr
         rows.append((quantity, unit, len(part), missing, found.estimate, found.low, found.high, off.mean()))
     columns = ["quantity", "unit", "n", "missing", "mean abs. error", "low", "high", "bias"]
     return pd.DataFrame(rows, columns=columns).set_index("quantity")
+
+
+def agreement_by_quantity(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
+    """``error_table``, and how far single values may be off.
+
+    Args:
+        table: measured beside true values (see the module); ``case`` is not needed.
+        quantities: which, in this order; those with fewer than two values are left out.
+
+    Returns:
+        ``quantity``, ``n`` that both know, ``missing`` (the others), ``MAE`` (mean absolute error) with its 95 % interval over
+        patients ``MAE from`` and ``MAE to``, the ``median`` of absolute errors, ``bias``, 95 % limits of agreement ``low`` and
+        ``high`` (see evaluation.agreement), and the largest absolute error, ``worst``; all in the quantity's unit.
+    """
+    errors = error_table(table, dict.fromkeys(quantities, "")).query("n > 1").drop(columns="unit")
+    errors.columns = ["n", "missing", "MAE", "MAE from", "MAE to", "bias"]
+    more = []
+    for quantity in errors.index:
+        part = _both_known(table, quantity)
+        found, off = agreement(part["value"], part["truth"], part["patient"]), (part["value"] - part["truth"]).abs()
+        more.append((off.median(), found.low, found.high, off.max()))
+    errors[["median", "low", "high", "worst"]] = pd.DataFrame(more, index=errors.index, columns=range(4), dtype=float)
+    order = ["quantity", "n", "missing", "MAE", "MAE from", "MAE to", "median", "bias", "low", "high", "worst"]
+    return errors.reset_index()[order]
 
 
 def hernia_counts(table: pd.DataFrame) -> dict[str, str]:

@@ -50,7 +50,7 @@ def on_patients(kitchen: Kitchen) -> pd.DataFrame:
     predict draws; against their truth without lines of canal around discs (data.mend).
 
     Returns:
-        Its rows, with ``patient`` and ``fold``.
+        Its rows, with ``case``, ``patient`` and ``fold``.
     """
     return pd.concat([_of_fold(kitchen, number) for number in range(N_FOLDS)], ignore_index=True)
 
@@ -62,5 +62,5 @@ def _of_fold(kitchen: Kitchen, number: int) -> pd.DataFrame:
     for name, mask in progress(masks.items(), desc="measuring series", total=len(masks)):
         case = kitchen.real.source.load(name)
         rows = compare(mend_lines(case.mask.array), mask, case.mask.spacing)
-        tables.append(rows.assign(patient=case.patient, fold=number))
+        tables.append(rows.assign(case=name, patient=case.patient, fold=number))
     return pd.concat(tables, ignore_index=True)

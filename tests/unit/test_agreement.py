@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spider_utils.evaluation.agreement import agreement, agreement_by_quantity
+from spider_utils.evaluation.agreement import agreement
+from spider_utils.evaluation.measured import agreement_by_quantity
 
 
 def test_pairs_of_different_patients_by_hand():

@@ -13,7 +13,7 @@ from spider_utils.data.phantom.raster import TissueGrid
 from spider_utils.data.phantom.scanner import body_box, body_spacing
 from spider_utils.data.phantom.truth import _first, truth_in_set, truth_of
 from spider_utils.errors import DataError
-from spider_utils.evaluation.agreement import agreement_by_quantity
+from spider_utils.evaluation.measured import agreement_by_quantity
 from tests.measure_phantoms import SHOWN, compared, herniations, labelled
 
 
