@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spider_utils.arrays import distinct
 from spider_utils.data.dicom import has_dicom_mark, is_dicom_name
 from spider_utils.data.slices import CROP_MM
 from spider_utils.data.volumes import PICTURE_SUFFIXES, VOLUME_SUFFIXES, Volume, read_volume, suffix_of, write_volume
@@ -181,14 +182,14 @@ def vertebrae_named(mask: Volume, scheme: str) -> list[str]:
     """The vertebrae that a mask names, from below; none where its scheme knows no levels."""
     if scheme not in SCHEMES_WITH_LEVELS:
         return []
-    values = np.unique(convert(mask.array, scheme, "spider"))
+    values = distinct(convert(mask.array, scheme, "spider"))
     return [get_scheme("spider").names[int(value)] for value in values if 0 < value < 100]
 
 
 def mask_note(image: Volume) -> str | None:
     """Of what holds as few values as masks do, that it may be one; None of others."""
     few = np.unique(image.array.reshape(-1)[:: max(1, image.array.size // 10_000)])
-    if len(few) > _FEW_VALUES or not 0 < len(np.unique(image.array)) <= _FEW_VALUES:
+    if len(few) > _FEW_VALUES or not 0 < len(distinct(image.array)) <= _FEW_VALUES:
         return None
     return "It holds few different values, as masks do: is it a picture?"
 

@@ -217,19 +217,16 @@ def weights_millimetres(root: SlicesRoot = None, out: TableFile = None) -> None:
 
     Example: spider-kit weights millimetres --root data/spider-2d --out build/millimetres.csv
     """
-    from spider_utils.evaluation.measured import agreement_by_quantity
+    from spider_utils.evaluation.measured import agreement_by_quantity, hernia_counts
     from spider_utils.evidence.millimetres import QUANTITIES, on_patients
     from spider_utils.files import write_csv
-    from spider_utils.measure.report import MEASURED
 
     table = on_patients(_kitchen(root))
     print(as_text(agreement_by_quantity(table, QUANTITIES), 2))
     print("MAE: mean absolute error, with its 95 % interval over patients; median: of absolute errors; in mm and degrees")
     print("low, high: 95 % limits of agreement")
-    discs = table[(table["quantity"] == "herniated") & (table["status"] == MEASURED)]
-    true, found = discs["truth"] == 1, discs["value"] == 1
-    counts = f"{true.sum()} by the truth's mask, {found.sum()} by the predicted one, {(true & found).sum()} by both"
-    print(f"discs called herniated: {counts}")
+    counts = "; ".join(f"{what} {count}" for what, count in hernia_counts(table).items())
+    print(f"discs called herniated: {counts} (true: by the truth's mask)")
     if out:
         write_csv(out, table)
         print(out)

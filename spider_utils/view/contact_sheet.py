@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from spider_utils.arrays import distinct
 from spider_utils.data.volumes import Volume
 from spider_utils.files import atomic_path
 from spider_utils.labels import get_scheme
 from spider_utils.measure.levels import SCHEMES_WITH_LEVELS
 from spider_utils.view.frame_marks import level_names, write_on_frame
-from spider_utils.view.frames import Panel, render_panels, window_of
+from spider_utils.view.frames import Panel, render_panels
+from spider_utils.view.plots.slices import box_around, window_of
 
 _CELL_PIXELS = 480  # the longer side of a slice
 _TITLE_PIXELS = 20
@@ -41,12 +43,10 @@ def shown_box(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[slice, s
         mask: (slice, row, column).
         spacing_mm: of a row and a column.
     """
-    box = []
-    for axis, (n, mm) in enumerate(zip(mask.shape[1:], spacing_mm, strict=True), start=1):
-        marked = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        margin = round(_MARGIN_MM / mm)
-        box.append(slice(max(0, int(marked[0]) - margin), min(n, int(marked[-1]) + 1 + margin)) if len(marked) else slice(0, n))
-    return tuple(box)
+    marked = mask.any(axis=0)
+    if not marked.any():
+        return tuple(slice(0, n) for n in marked.shape)
+    return box_around(marked, spacing_mm, _MARGIN_MM)
 
 
 def contact_sheet(image: Volume, mask: Volume, scheme: str) -> Image.Image:
@@ -93,7 +93,7 @@ def write_contact_sheet(path: str | Path, image: Volume, mask: Volume, scheme: s
         ValueError: as there.
         DataError: the folder cannot be written.
     """
-    get_scheme(scheme).check(np.unique(mask.array))
+    get_scheme(scheme).check(distinct(mask.array))
     with atomic_path(path) as partial:
         contact_sheet(image, mask, scheme).save(partial, format="PNG")
     return Path(path)

@@ -16,6 +16,7 @@ from spider_utils.models import parameter_count
 from spider_utils.models.dilated_unet import DilatedUNet
 from spider_utils.view.diagrams import Box, block_diagram
 from spider_utils.view.plots import LINE_STYLES, PALETTE, CourseFigure, new_figure, show_slice, styled
+from spider_utils.view.plots.slices import box_around
 
 _COLORS = dict(zip((*PLANES, "fused"), (PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[6]), strict=True))
 _AXES = {"from the side": (0, "row", "column"), "from above": (1, "slice", "column")}  # view -> axis summed over, picture's axes
@@ -57,11 +58,7 @@ def discs_found(
     """
     if not discs.any():
         raise ValueError("no disc in this slice: give one through the middle of the spine")
-    box = []
-    for axis, mm in enumerate(spacing_mm):
-        places, margin = np.flatnonzero(discs.any(axis=1 - axis)), round(_AROUND_MM / mm)
-        box.append(slice(max(0, places[0] - margin), places[-1] + margin + 1))
-    box = tuple(box)
+    box = box_around(discs > 0, spacing_mm, _AROUND_MM)
     labelled = (discs > 0) & (discs <= n_labelled)
     truly = np.select([labelled, discs > 0], [1, 2], 3)  # a kind of _KINDS
     shown = {"every disc in view": discs > 0, **answers}

@@ -29,6 +29,21 @@ def window_of(array: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
+def box_around(marked: np.ndarray, spacing_mm: Sequence[float], margin_mm: float) -> tuple[slice, slice]:
+    """Rows and columns that hold what is marked in a slice and ``margin_mm`` around it, as far as the slice goes.
+
+    Args:
+        marked: bool (row, column), True somewhere.
+        spacing_mm: of a row and a column.
+        margin_mm: on each side.
+    """
+    box = []
+    for axis, (n, mm) in enumerate(zip(marked.shape, spacing_mm, strict=True)):
+        places, margin = np.flatnonzero(marked.any(axis=1 - axis)), round(margin_mm / mm)
+        box.append(slice(max(0, int(places[0]) - margin), min(n, int(places[-1]) + 1 + margin)))
+    return tuple(box)
+
+
 @styled
 def show_slice(
     ax: Axes,
